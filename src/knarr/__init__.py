@@ -1,0 +1,1 @@
+"""knarr: container images for many platforms, built and delivered without a daemon."""

@@ -1,0 +1,54 @@
+"""`SolveRequest`, `SolveResult` and the protocol `Builder`: one face for every way to build.
+
+Implemented by `engine.Engine` (in this process); a buildkitd and a farm have the
+same face. `cli/build` picks one by address and does not care after that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from knarr.frontend.request import FrontendRequest
+from knarr.progress import Sink
+from knarr.session.session import Session
+from knarr.spec.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """One `--output`: its type and its options, as text (`image`, `oci`, `docker`, `local`, `tar`, `cacheonly`)."""
+
+    type: str
+    attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SolveRequest:
+    """One build: what to compile and what to do with the result."""
+
+    frontend: FrontendRequest
+    exports: tuple[Export, ...] = ()
+    name: str = ""  # for the history: the command as a person knows it
+
+
+@dataclass(frozen=True, slots=True)
+class SolveResult:
+    """What came of it."""
+
+    digest: Digest | None = None  # of the manifest, or of the index where there is one
+    config_digest: Digest | None = None  # only for a single bare manifest
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)  # what --metadata-file writes
+    timings: Mapping[str, float] = field(default_factory=dict, hash=False)  # seconds, by phase
+
+
+class Builder(Protocol):
+    def solve(self, request: SolveRequest, session: Session, sink: Sink) -> SolveResult:
+        """Build and export.
+
+        Raises:
+            KnarrError: with the place, the fact and the way out.
+            Cancelled: the caller gave up (Ctrl-C); nothing half-done remains.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""What earlier builds left: keys → records → snapshots and blobs; content hashes of trees."""

@@ -1,0 +1,201 @@
+"""The one hierarchy of failures, and how a failure is shown to a person.
+
+A `KnarrError` carries facts in fields (where, what, which platform, what to do
+next); `render` turns them into the text of docs/reference/errors.md. Whoever
+knows a fact adds it to the field with `with_context` instead of wrapping one
+sentence in another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A place in a text the user wrote: lines `first`..`last` (1-based, inclusive) of `file`."""
+
+    file: str
+    first: int
+    last: int
+    column: int = 0  # 0: the whole line
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.first}"
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """The source text a span points into, so that an error can quote it."""
+
+    lines: tuple[str, ...] = field(default=(), repr=False)
+
+    def around(self, span: Span, *, margin: int = 2) -> list[str]:
+        """The lines near `span`, numbered, the guilty ones marked `>>>`."""
+        first = max(1, span.first - margin)
+        last = min(len(self.lines), span.last + margin)
+        width = len(str(last))
+        shown = []
+        for number in range(first, last + 1):
+            mark = ">>>" if span.first <= number <= span.last else "   "
+            shown.append(f"  {number:>{width}} | {mark} {self.lines[number - 1]}".rstrip())
+        return shown
+
+
+class KnarrError(Exception):
+    """Something failed that a user can be told about.
+
+    `message` is one line: the fact. `hint` is the way out. `span` and `excerpt`
+    say where in the user's text; `context` (stage, platform, registry …) is
+    shown in parentheses behind the message, in insertion order.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        span: Span | None = None,
+        excerpt: Excerpt | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.span = span
+        self.excerpt = excerpt
+        self.context: dict[str, str] = dict(context or {})
+
+    def with_context(
+        self, *, span: Span | None = None, excerpt: Excerpt | None = None, hint: str = "", **context: str
+    ) -> KnarrError:
+        """Add facts that were not known where the error was made; earlier facts win."""
+        self.span = self.span or span
+        self.excerpt = self.excerpt or excerpt
+        self.hint = self.hint or hint
+        for key, value in context.items():
+            self.context.setdefault(key, value)
+        return self
+
+    def render(self) -> str:
+        """The whole text for standard error, without a trailing newline."""
+        parts: list[str] = []
+        if self.span is not None:
+            parts.append(str(self.span))
+            if self.excerpt is not None:
+                parts.extend(self.excerpt.around(self.span))
+        parts.extend(self.details())
+        about = ", ".join(f"{key} {value}" for key, value in self.context.items() if value)
+        parts.append(f"error: {self.message}" + (f" ({about})" if about else ""))
+        if self.hint:
+            parts.append(f"hint: {self.hint}")
+        return "\n".join(parts)
+
+    def details(self) -> Sequence[str]:
+        """Lines shown between the excerpt and the message; a subclass may have some."""
+        return ()
+
+
+class UsageError(KnarrError):
+    """The command line or a configuration file says something that cannot be meant."""
+
+    exit_code = 2
+
+
+class DockerfileError(KnarrError):
+    """A Dockerfile that does not parse or compile; always has a span once it leaves the frontend."""
+
+
+class StepFailed(KnarrError):
+    """A RUN ended badly: `step` as the user wrote it, its `status`, its last `output` lines."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        step: str,
+        status: int,
+        output: Sequence[str] = (),
+        hint: str = "",
+        context: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, context=context)
+        self.step = step
+        self.status = status
+        self.output = tuple(output)
+
+    def details(self) -> Sequence[str]:
+        if not self.output:
+            return ()
+        return ["------", f" > {self.step}:", *self.output, "------"]
+
+
+class ContentError(KnarrError):
+    """A blob or a layer is missing or is not what its descriptor says."""
+
+
+class NotFound(ContentError):
+    """Nothing is known under this digest or name."""
+
+
+class DigestMismatch(ContentError):
+    """The bytes do not hash to the digest they were asked for by."""
+
+
+class SizeMismatch(ContentError):
+    """There are more or fewer bytes than the descriptor says."""
+
+
+class LayerInvalid(ContentError):
+    """A layer tar that cannot be unpacked: malformed, or it reaches outside its root."""
+
+
+class RegistryError(KnarrError):
+    """A registry said no, or could not be reached.
+
+    `status` is the HTTP status or 0 when there was no answer; `codes` are the
+    error codes of distribution-spec; `temporary` tells whether a retry may help.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        codes: Sequence[str] = (),
+        temporary: bool = False,
+        hint: str = "",
+        context: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, context=context)
+        self.status = status
+        self.codes = tuple(codes)
+        self.temporary = temporary
+
+
+class RuntimeFailed(KnarrError):
+    """runc or crun could not start the container; the message keeps its own words."""
+
+
+class Unsupported(KnarrError):
+    """Something that exists in the field but not here: what it is, and what to use instead."""
+
+
+class Bug(KnarrError):
+    """An invariant of knarr itself is broken."""
+
+    exit_code = 70  # EX_SOFTWARE of sysexits.h
+
+    def __init__(self, message: str, *, context: Mapping[str, str] | None = None) -> None:
+        super().__init__(
+            message,
+            hint="this is a defect of knarr: please report it with the command line and this text",
+            context=context,
+        )
+
+
+class Cancelled(BaseException):
+    """The scope was cancelled. Not a failure: `except Exception` lets it pass."""

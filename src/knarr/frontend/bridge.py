@@ -1,0 +1,42 @@
+"""What a frontend may ask while it compiles. The first of the three doors that open upward (house.md §2).
+
+The Dockerfile compiler knows only this, so it runs in our engine, in front of a
+remote buildkitd, and in a test with a dict.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from knarr.spec.config import ImageConfig
+from knarr.spec.digest import Digest
+from knarr.spec.platform import Platform
+from knarr.spec.reference import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedImage:
+    """A base image as the compiler needs it: where the tag leads now, and its config for the platform."""
+
+    reference: Reference  # as asked
+    digest: Digest  # of what the tag names (the index where there is one)
+    config: ImageConfig
+    raw_config: bytes
+
+
+class Bridge(Protocol):
+    """Asked by a frontend; may block; may be called from several threads at once."""
+
+    def image_config(self, reference: Reference, platform: Platform, *, span_text: str = "") -> ResolvedImage:
+        """Resolve a base image.
+
+        Raises:
+            NotFound: no such image, or none for `platform`.
+            RegistryError: the registry said no or could not be reached.
+        """
+        ...
+
+    def read(self, source: str, path: str) -> bytes | None:
+        """A small file of a local source (`context`, `dockerfile`, a named context), or None if it is not there."""
+        ...

@@ -1,0 +1,76 @@
+"""What a frontend is asked, and what it answers: the records between the engine and any frontend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from knarr.errors import Span
+from knarr.llb.ops import UlimitOpt
+from knarr.spec.config import ImageConfig
+from knarr.spec.platform import Platform
+
+
+@dataclass(frozen=True, slots=True)
+class FrontendRequest:
+    """The options of one build, as BuildKit's `dockerfile.v0` has them (build.md §1.4)."""
+
+    dockerfile: bytes
+    filename: str = "Dockerfile"  # for spans and messages
+    dockerignore: bytes | None = None
+    dockerignore_name: str = ".dockerignore"
+    target: str = ""
+    platforms: tuple[Platform, ...] = ()  # empty: the user gave none
+    build_platform: Platform | None = None  # BUILDPLATFORM; None: this machine's
+    build_args: Mapping[str, str] = field(default_factory=dict, hash=False)
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    contexts: Mapping[str, str] = field(
+        default_factory=dict, hash=False
+    )  # named: name → "local:NAME", "docker-image://…"
+    no_cache: bool = False
+    no_cache_filter: tuple[str, ...] = ()
+    resolve_mode: str = "default"  # default, pull, local
+    extra_hosts: tuple[tuple[str, str], ...] = ()  # (name, address)
+    network: str = "default"  # default, none, host
+    shm_size_bytes: int = 0  # 0: default
+    ulimits: tuple[UlimitOpt, ...] = ()
+    cgroup_parent: str = ""
+    hostname: str = ""
+    source_date_epoch: int | None = None
+    context_excludes: tuple[str, ...] = ()
+    secret_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Warning:
+    """A lint finding."""
+
+    rule: str
+    description: str
+    url: str
+    message: str
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformResult:
+    """One platform's answer: the definition (marshalled pb.Definition) and the image config around it.
+
+    `config` has everything but diff IDs; `config.history` has one line per
+    instruction, `empty_layer` set where no layer comes of it; the lines of the
+    base image come first. `base_layers` counts the layers that belong to the base.
+    """
+
+    platform: Platform
+    definition: bytes
+    config: ImageConfig
+    base_config: ImageConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrontendResult:
+    """A frontend's whole answer, platforms in the order asked for."""
+
+    results: tuple[PlatformResult, ...]
+    warnings: tuple[Warning, ...] = ()
+    multi_platform: bool = False  # an index is wanted even for one

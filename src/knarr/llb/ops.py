@@ -1,0 +1,341 @@
+"""The ops of LLB as frozen records: what each vertex says, without protobuf.
+
+Field by field the messages of BuildKit's solver/pb/ops.proto. `definition`
+turns them into bytes and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from knarr.errors import Span
+from knarr.spec.digest import Digest
+from knarr.spec.platform import Platform
+
+
+class MountType(IntEnum):
+    BIND = 0
+    SECRET = 1
+    SSH = 2
+    CACHE = 3
+    TMPFS = 4
+
+
+class NetMode(IntEnum):
+    UNSET = 0  # sandbox
+    HOST = 1
+    NONE = 2
+
+
+class SecurityMode(IntEnum):
+    SANDBOX = 0
+    INSECURE = 1
+
+
+class CacheSharing(IntEnum):
+    SHARED = 0
+    PRIVATE = 1
+    LOCKED = 2
+
+
+class ContentCache(IntEnum):
+    """Whether a mount's input is known to the cache by content."""
+
+    DEFAULT = 0
+    ON = 1
+    OFF = 2
+
+
+NO_INPUT = -1
+NO_OUTPUT = -1
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyEnv:
+    http_proxy: str = ""
+    https_proxy: str = ""
+    ftp_proxy: str = ""
+    no_proxy: str = ""
+    all_proxy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostIP:
+    host: str
+    ip: str
+
+
+@dataclass(frozen=True, slots=True)
+class UlimitOpt:
+    name: str
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    cwd: str = "/"
+    user: str = ""
+    proxy_env: ProxyEnv | None = None
+    extra_hosts: tuple[HostIP, ...] = ()
+    hostname: str = ""
+    ulimits: tuple[UlimitOpt, ...] = ()
+    cgroup_parent: str = ""
+    remove_mount_stubs_recursive: bool = False
+    valid_exit_codes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CacheOpt:
+    id: str
+    sharing: CacheSharing = CacheSharing.SHARED
+
+
+@dataclass(frozen=True, slots=True)
+class SecretOpt:
+    id: str
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o400
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SSHOpt:
+    id: str
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o600
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExecMount:
+    """One mount of an exec. `input` is an index into the vertex's inputs or NO_INPUT; likewise `output`."""
+
+    dest: str
+    input: int = NO_INPUT
+    selector: str = ""
+    output: int = NO_OUTPUT
+    readonly: bool = False
+    type: MountType = MountType.BIND
+    tmpfs_size: int = 0  # bytes, 0: kernel default
+    has_tmpfs_opt: bool = False
+    cache: CacheOpt | None = None
+    secret: SecretOpt | None = None
+    ssh: SSHOpt | None = None
+    result_id: str = ""
+    content_cache: ContentCache = ContentCache.DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class SecretEnv:
+    id: str
+    name: str
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CDIDevice:
+    name: str
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExecOp:
+    meta: Meta
+    mounts: tuple[ExecMount, ...]
+    network: NetMode = NetMode.UNSET
+    security: SecurityMode = SecurityMode.SANDBOX
+    secret_env: tuple[SecretEnv, ...] = ()
+    cdi_devices: tuple[CDIDevice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOp:
+    """`docker-image://…`, `local://…`, `git://…`, `https://…`, `oci-layout://…`, with attributes."""
+
+    identifier: str
+    attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UserOpt:
+    """A user or a group of a chown: a number, or a name looked up in the passwd/group of input `input`."""
+
+    id: int | None = None
+    name: str = ""
+    input: int = NO_INPUT
+
+
+@dataclass(frozen=True, slots=True)
+class ChownOpt:
+    user: UserOpt | None = None
+    group: UserOpt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    src: str
+    dest: str
+    owner: ChownOpt | None = None
+    mode: int = -1  # -1: keep
+    mode_str: str = ""  # symbolic, like "u=rwX,go=rX"
+    follow_symlink: bool = False
+    dir_copy_contents: bool = False
+    attempt_unpack: bool = False
+    create_dest_path: bool = False
+    allow_wildcard: bool = False
+    allow_empty_wildcard: bool = False
+    timestamp: int = -1  # unix seconds, -1: keep
+    include_patterns: tuple[str, ...] = ()
+    exclude_patterns: tuple[str, ...] = ()
+    always_replace_existing: bool = False
+    required_paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MkFile:
+    path: str
+    mode: int
+    data: bytes
+    owner: ChownOpt | None = None
+    timestamp: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class MkDir:
+    path: str
+    mode: int
+    make_parents: bool = False
+    owner: ChownOpt | None = None
+    timestamp: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Rm:
+    path: str
+    allow_not_found: bool = False
+    allow_wildcard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Symlink:
+    oldpath: str
+    newpath: str
+    owner: ChownOpt | None = None
+    timestamp: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class FileAction:
+    """One action of a file op.
+
+    `input` and `secondary_input` count first through the vertex's inputs, then
+    through the actions before this one (a chain); NO_INPUT is scratch.
+    `output` is the op's output index or NO_OUTPUT for an inner link of a chain.
+    """
+
+    input: int
+    action: Copy | MkFile | MkDir | Rm | Symlink
+    secondary_input: int = NO_INPUT
+    output: int = NO_OUTPUT
+
+
+@dataclass(frozen=True, slots=True)
+class FileOp:
+    actions: tuple[FileAction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MergeOp:
+    """Lay the inputs over one another, first input lowest. All vertex inputs, in order."""
+
+    inputs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DiffOp:
+    """What `upper` has that `lower` has not; NO_INPUT is scratch."""
+
+    lower: int
+    upper: int
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOp:
+    """Solve the LLB found in a file of an input."""
+
+    builder: int
+    inputs: Mapping[str, int] = field(default_factory=dict, hash=False)
+    attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+Op = ExecOp | SourceOp | FileOp | MergeOp | DiffOp | BuildOp
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressGroup:
+    id: str
+    name: str
+    weak: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What rides with a vertex but is not part of its digest. `description` has `llb.customname` and the like."""
+
+    ignore_cache: bool = False
+    description: Mapping[str, str] = field(default_factory=dict, hash=False)
+    export_cache: bool | None = None
+    caps: tuple[str, ...] = ()
+    progress_group: ProgressGroup | None = None
+
+    @property
+    def name(self) -> str:
+        return self.description.get("llb.customname", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Output `index` of the vertex `digest`."""
+
+    digest: Digest
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Vertex:
+    """One vertex of a definition: its op, what it reads, where it runs, where it was written."""
+
+    digest: Digest  # sha256 of the op's bytes (inputs, platform and constraints included)
+    op: Op
+    inputs: tuple[Edge, ...] = ()
+    platform: Platform | None = None
+    metadata: Metadata = Metadata()
+    spans: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceText:
+    """A source file the spans point into."""
+
+    file: str
+    data: bytes
+    language: str = "Dockerfile"
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A decoded definition: vertices in an order where inputs come first, and the edge it is about.
+
+    `root` None is scratch: an empty definition.
+    """
+
+    vertices: Mapping[Digest, Vertex]
+    root: Edge | None
+    sources: tuple[SourceText, ...] = ()

@@ -1,0 +1,87 @@
+"""What to run, where, and how it is watched: the records between `ops.exec` and the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from knarr.spec.platform import Platform
+
+
+@dataclass(frozen=True, slots=True)
+class BindMount:
+    """A host directory or file shown inside the container at `target` (absolute, inside the root)."""
+
+    source: Path
+    target: str
+    readonly: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TmpfsMount:
+    """An empty memory file system; `size_bytes` 0 is the kernel's default."""
+
+    target: str
+    size_bytes: int = 0
+    mode: int = 0o1777
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFile:
+    """A secret shown as a file. Kept on tmpfs, never on disk."""
+
+    target: str
+    value: bytes = field(repr=False)
+    mode: int = 0o400
+    uid: int = 0
+    gid: int = 0
+
+
+MountSpec = BindMount | TmpfsMount | SecretFile
+
+
+@dataclass(frozen=True, slots=True)
+class Ulimit:
+    name: str  # "nofile"
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """One container to run to its end.
+
+    `rootfs` is the merged tree, already mounted. `user` is what USER says
+    (`name`, `uid`, `name:group`, `uid:gid` or empty for root), resolved inside
+    `rootfs`. `env` is KEY=value in order; PATH and HOME are added when absent.
+    """
+
+    rootfs: Path
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    cwd: str = "/"
+    user: str = ""
+    platform: Platform | None = None  # None: this machine's
+    readonly_root: bool = False
+    mounts: tuple[MountSpec, ...] = ()
+    network: Literal["default", "host", "none"] = "default"
+    security: Literal["sandbox", "insecure"] = "sandbox"
+    hostname: str = "buildkitsandbox"
+    extra_hosts: tuple[tuple[str, str], ...] = ()  # (name, address)
+    shm_size_bytes: int = 64 * 2**20  # BuildKit's and Docker's default
+    ulimits: tuple[Ulimit, ...] = ()
+    cgroup_parent: str = ""
+
+
+Output = Callable[[int, bytes], None]
+"""Called with (1 or 2, bytes) as the process writes; from one thread at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: its exit status (128 + signal when killed) and whether the kernel's OOM killer did it."""
+
+    status: int
+    out_of_memory: bool = False

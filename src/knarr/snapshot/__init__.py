@@ -1,0 +1,5 @@
+"""Snapshots as containerd has them: active, then committed, in parent chains.
+
+`snapshotter` has the protocol; `overlayfs` and `native` implement it; `unpack`
+turns a chain of layer blobs into a chain of snapshots.
+"""
