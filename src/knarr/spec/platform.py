@@ -32,8 +32,10 @@ _ARCH = {
     "loongarch64": "loong64",
 }
 _KNOWN_ARCH = frozenset(
-    ("386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle")
-    + ("ppc64", "ppc64le", "riscv64", "s390x", "wasm", "wasm32", "wasm64")
+    (
+        *("386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle"),
+        *("ppc64", "ppc64le", "riscv64", "s390x", "wasm", "wasm32", "wasm64"),
+    )
 )
 _KNOWN_OS = frozenset(
     ("linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "wasip1", "js", "aix", "solaris", "plan9", "android")
