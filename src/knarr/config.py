@@ -1,0 +1,102 @@
+"""What this machine and this user have set: one frozen record, read from the environment once, at the doors.
+
+Below `cli/` and `daemon/` nothing looks around for settings; they come in as a
+`Settings`, so the same call does the same thing in a test and in a Pod.
+
+    settings = Settings.from_environment(os.environ)
+    settings.content  # PosixPath('/var/lib/knarr/content')
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from knarr.errors import UsageError
+
+_SNAPSHOTTERS = ("overlayfs", "native")
+_RUNTIMES = ("runc", "crun")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where state lives, and what to prefer. Empty text means: choose what works here."""
+
+    root: Path
+    hosts_dirs: tuple[Path, ...] = ()  # extra certs.d directories, searched before the usual ones
+    snapshotter: str = ""  # KNARR_SNAPSHOTTER: overlayfs, native
+    oci_runtime: str = ""  # KNARR_OCI_RUNTIME: runc, crun, or the path of one
+    source_date_epoch: int | None = None  # SOURCE_DATE_EPOCH, seconds
+    multi_platform: bool = False  # BUILDKIT_MULTI_PLATFORM: an index even for one platform
+
+    @property
+    def content(self) -> Path:
+        return self.root / "content"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.root / "snapshots"
+
+    @property
+    def cache_db(self) -> Path:
+        return self.root / "cache.db"
+
+    @property
+    def run(self) -> Path:
+        """Working files of processes that are alive: bundles, mount points, locks."""
+        return self.root / "run"
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Settings:
+        """The settings `environ` asks for.
+
+        Raises:
+            UsageError: a variable has a value that cannot be meant.
+        """
+        return cls(
+            root=_root(environ),
+            hosts_dirs=tuple(Path(part) for part in environ.get("KNARR_HOSTS_DIR", "").split(":") if part),
+            snapshotter=_one_of(environ, "KNARR_SNAPSHOTTER", _SNAPSHOTTERS),
+            oci_runtime=_runtime(environ),
+            source_date_epoch=_epoch(environ.get("SOURCE_DATE_EPOCH", "")),
+            multi_platform=environ.get("BUILDKIT_MULTI_PLATFORM", "").lower() in ("1", "t", "true"),
+        )
+
+
+def _root(environ: Mapping[str, str]) -> Path:
+    chosen = environ.get("KNARR_ROOT")
+    if chosen:
+        return Path(os.path.abspath(chosen))
+    if os.geteuid() == 0:
+        return Path("/var/lib/knarr")
+    data = environ.get("XDG_DATA_HOME")
+    if not data:
+        home = environ.get("HOME")
+        if not home:
+            raise UsageError(
+                "neither KNARR_ROOT nor HOME is set", hint="set KNARR_ROOT to a directory for knarr's state"
+            )
+        data = os.path.join(home, ".local", "share")
+    return Path(data, "knarr")
+
+
+def _one_of(environ: Mapping[str, str], name: str, known: tuple[str, ...]) -> str:
+    value = environ.get(name, "")
+    if value and value not in known:
+        raise UsageError(f"{name}={value}: not known", hint=f"use one of: {', '.join(known)}")
+    return value
+
+
+def _runtime(environ: Mapping[str, str]) -> str:
+    value = environ.get("KNARR_OCI_RUNTIME", "")
+    return value if "/" in value else _one_of(environ, "KNARR_OCI_RUNTIME", _RUNTIMES)
+
+
+def _epoch(text: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise UsageError(f"SOURCE_DATE_EPOCH={text}: not a number of seconds since 1970")
+    return int(text)
