@@ -183,7 +183,7 @@ class Copy:
     src: str
     dest: str
     owner: ChownOpt | None = None
-    mode: int = -1  # -1: keep
+    mode: int = -1  # -1: keep; 0 and no meaning where `mode_str` is set
     mode_str: str = ""  # symbolic, like "u=rwX,go=rX"
     follow_symlink: bool = False
     dir_copy_contents: bool = False
@@ -191,7 +191,7 @@ class Copy:
     create_dest_path: bool = False
     allow_wildcard: bool = False
     allow_empty_wildcard: bool = False
-    timestamp: int = -1  # unix seconds, -1: keep
+    timestamp: int = -1  # nanoseconds since 1970, -1: keep
     include_patterns: tuple[str, ...] = ()
     exclude_patterns: tuple[str, ...] = ()
     always_replace_existing: bool = False
@@ -273,9 +273,18 @@ class BuildOp:
     builder: int
     inputs: Mapping[str, int] = field(default_factory=dict, hash=False)
     attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
+    definition: bytes = b""  # a marshalled pb.Definition, where it is given in place
 
 
-Op = ExecOp | SourceOp | FileOp | MergeOp | DiffOp | BuildOp
+@dataclass(frozen=True, slots=True)
+class PassthroughOp:
+    """Give inputs on unchanged, once all of them are done. `outputs` are the inputs that can be used further."""
+
+    id: str
+    outputs: tuple[int, ...] = ()
+
+
+Op = ExecOp | SourceOp | FileOp | MergeOp | DiffOp | BuildOp | PassthroughOp
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +292,19 @@ class ProgressGroup:
     id: str
     name: str
     weak: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LinuxResources:
+    """Limits of the cgroup a step runs in; 0 and "" are no limit."""
+
+    memory_bytes: int = 0
+    memory_swap_bytes: int = 0
+    cpu_shares: int = 0
+    cpu_period_us: int = 0
+    cpu_quota_us: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +316,7 @@ class Metadata:
     export_cache: bool | None = None
     caps: tuple[str, ...] = ()
     progress_group: ProgressGroup | None = None
+    resources: LinuxResources | None = None
 
     @property
     def name(self) -> str:
@@ -310,7 +333,11 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Vertex:
-    """One vertex of a definition: its op, what it reads, where it runs, where it was written."""
+    """One vertex of a definition: its op, what it reads, where it runs, where it was written.
+
+    Made by `definition.vertex` and `definition.decode` only: `digest` and `raw`
+    belong to the op, its inputs, platform and filters, and change with them.
+    """
 
     digest: Digest  # sha256 of the op's bytes (inputs, platform and constraints included)
     op: Op
@@ -318,6 +345,8 @@ class Vertex:
     platform: Platform | None = None
     metadata: Metadata = Metadata()
     spans: tuple[Span, ...] = ()
+    filters: tuple[str, ...] = ()  # which workers may run it
+    raw: bytes = field(default=b"", repr=False, compare=False)  # the op as marshalled
 
 
 @dataclass(frozen=True, slots=True)
