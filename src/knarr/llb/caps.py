@@ -6,6 +6,8 @@ the vertex by name instead of solving it wrongly. Spec: BuildKit's solver/pb/cap
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 SOURCE_IMAGE = "source.image"
 SOURCE_IMAGE_RESOLVE_MODE = "source.image.resolvemode"
 SOURCE_OCI_LAYOUT = "source.ocilayout"
@@ -53,3 +55,40 @@ PLATFORM = "platform"
 META_IGNORE_CACHE = "meta.ignorecache"
 META_DESCRIPTION = "meta.description"
 META_EXPORT_CACHE = "meta.exportcache"
+
+_BY_SCHEME = {
+    "docker-image": SOURCE_IMAGE,
+    "oci-layout": SOURCE_OCI_LAYOUT,
+    "local": SOURCE_LOCAL,
+    "git": SOURCE_GIT,
+    "http": SOURCE_HTTP,
+    "https": SOURCE_HTTP,
+}
+_BY_ATTR = {
+    "local.followpaths": SOURCE_LOCAL_FOLLOW_PATHS,
+    "local.excludepatterns": SOURCE_LOCAL_EXCLUDE_PATTERNS,
+    "local.sharedkeyhint": SOURCE_LOCAL_SHARED_KEY_HINT,
+    "git.keepgitdir": SOURCE_GIT_KEEP_DIR,
+    "git.fullurl": SOURCE_GIT_FULL_URL,
+    "git.mountsshsock": SOURCE_GIT_MOUNT_SSH_SOCK,
+    "git.checksum": SOURCE_GIT_CHECKSUM,
+    "git.skipsubmodules": SOURCE_GIT_SKIP_SUBMODULES,
+    "git.mtime": SOURCE_GIT_MTIME,
+    "git.fetchbycommit": SOURCE_GIT_FETCH_BY_COMMIT,
+    "http.checksum": SOURCE_HTTP_CHECKSUM,
+}
+
+
+def of_source(identifier: str, attrs: Mapping[str, str]) -> Iterator[str]:
+    """What a source op of this identifier with these attributes asks of a solver."""
+    scheme = identifier.partition("://")[0]
+    if scheme in _BY_SCHEME:
+        yield _BY_SCHEME[scheme]
+    for name in attrs:
+        if name in _BY_ATTR:
+            yield _BY_ATTR[name]
+    if "git.mountsshsock" in attrs:
+        yield SOURCE_GIT_KNOWN_SSH_HOSTS
+    # `local` is a wish; only `pull` must be obeyed.
+    if attrs.get("image.resolvemode") == "pull":
+        yield SOURCE_IMAGE_RESOLVE_MODE

@@ -1,8 +1,8 @@
 """Ops as protobuf messages, both ways.
 
 `encode_op` gives the deterministic bytes whose sha256 is a vertex's digest: the
-same bytes as Go's deterministic marshal of the same message (fields by number,
-map entries by key), so the digests are BuildKit's. Enumerations travel as
+same bytes as Go's deterministic marshal of the same message (plain fields by
+number, then the oneof, map entries by key), so the digests are BuildKit's. Enumerations travel as
 their numbers, which are the values of the records' IntEnums.
 
 Spec: BuildKit's solver/pb/ops.proto (pb/README.md names the commit).
@@ -11,6 +11,7 @@ Spec: BuildKit's solver/pb/ops.proto (pb/README.md names the commit).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from enum import IntEnum
 from typing import Any
 
 from knarr.errors import ContentError
@@ -19,7 +20,7 @@ from knarr.pb import ops_pb2 as pb
 from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform
 
-# The message classes are made at run time from the descriptor, so no checker knows their fields.
+# A parsed or new message of any kind: its class says the fields, and the stub's enumerations are not our IntEnums.
 Message = Any
 
 
@@ -27,16 +28,18 @@ def encode_op(
     op: ops.Op | None, inputs: Iterable[ops.Edge], platform: Platform | None = None, filters: tuple[str, ...] = ()
 ) -> bytes:
     """The bytes of a vertex. `op` None is the bare pointer that ends a definition."""
-    message = pb.Op(inputs=[pb.Input(digest=edge.digest, index=edge.index) for edge in inputs])
-    if op is not None:
-        name, write = _WRITERS[type(op)]
-        getattr(message, name).CopyFrom(write(op))
-        # Present even when empty: Go sets the message always.
-        message.constraints.filter.extend(filters)
-        message.constraints.SetInParent()
-        if platform is not None:
-            message.platform.CopyFrom(_write_platform(platform))
-    return bytes(message.SerializeToString(deterministic=True))
+    head = pb.Op(inputs=[pb.Input(digest=edge.digest, index=edge.index) for edge in inputs])
+    if op is None:
+        return head.SerializeToString(deterministic=True)
+    if platform is not None:
+        head.platform.CopyFrom(_write_platform(platform))
+    head.constraints.filter.extend(filters)
+    head.constraints.SetInParent()  # present even when empty: Go sets the message always
+    name, write = _WRITERS[type(op)]
+    body: dict[str, Message] = {name: write(op)}
+    # Go's marshal puts the member of a oneof behind all plain fields, whatever
+    # their numbers; Python's goes by number. Hence two messages, one after the other.
+    return head.SerializeToString(deterministic=True) + pb.Op(**body).SerializeToString(deterministic=True)
 
 
 def read_op(message: Message) -> ops.Op | None:
@@ -79,8 +82,8 @@ def _write_exec(op: ops.ExecOp) -> Message:
     return pb.ExecOp(
         meta=_write_meta(op.meta),
         mounts=[_write_mount(mount) for mount in op.mounts],
-        network=int(op.network),
-        security=int(op.security),
+        network=_number(op.network),
+        security=_number(op.security),
         secretenv=[pb.SecretEnv(ID=s.id, name=s.name, optional=s.optional) for s in op.secret_env],
         cdiDevices=[pb.CDIDevice(name=d.name, optional=d.optional) for d in op.cdi_devices],
     )
@@ -93,14 +96,7 @@ def _write_meta(meta: ops.Meta) -> Message:
         env=meta.env,
         cwd=meta.cwd,
         user=meta.user,
-        proxy_env=proxy
-        and pb.ProxyEnv(
-            http_proxy=proxy.http_proxy,
-            https_proxy=proxy.https_proxy,
-            ftp_proxy=proxy.ftp_proxy,
-            no_proxy=proxy.no_proxy,
-            all_proxy=proxy.all_proxy,
-        ),
+        proxy_env=_write_proxy(proxy) if proxy else None,
         extraHosts=[pb.HostIP(Host=h.host, IP=h.ip) for h in meta.extra_hosts],
         hostname=meta.hostname,
         ulimit=[pb.Ulimit(Name=u.name, Soft=u.soft, Hard=u.hard) for u in meta.ulimits],
@@ -110,6 +106,21 @@ def _write_meta(meta: ops.Meta) -> Message:
     )
 
 
+def _write_proxy(proxy: ops.ProxyEnv) -> Message:
+    return pb.ProxyEnv(
+        http_proxy=proxy.http_proxy,
+        https_proxy=proxy.https_proxy,
+        ftp_proxy=proxy.ftp_proxy,
+        no_proxy=proxy.no_proxy,
+        all_proxy=proxy.all_proxy,
+    )
+
+
+def _number(value: IntEnum) -> Any:
+    """The number protobuf wants: its stub asks for its own enumeration class, which exists in the checker only."""
+    return int(value)
+
+
 def _write_mount(mount: ops.ExecMount) -> Message:
     message = pb.Mount(
         input=mount.input,
@@ -117,15 +128,15 @@ def _write_mount(mount: ops.ExecMount) -> Message:
         dest=mount.dest,
         output=mount.output,
         readonly=mount.readonly,
-        mountType=int(mount.type),
+        mountType=_number(mount.type),
         resultID=mount.result_id,
-        contentCache=int(mount.content_cache),
+        contentCache=_number(mount.content_cache),
     )
     if mount.has_tmpfs_opt:
         message.TmpfsOpt.size = mount.tmpfs_size
         message.TmpfsOpt.SetInParent()
     if mount.cache is not None:
-        message.cacheOpt.CopyFrom(pb.CacheOpt(ID=mount.cache.id, sharing=int(mount.cache.sharing)))
+        message.cacheOpt.CopyFrom(pb.CacheOpt(ID=mount.cache.id, sharing=_number(mount.cache.sharing)))
     if mount.secret is not None:
         message.secretOpt.CopyFrom(_write_lent(pb.SecretOpt, mount.secret))
     if mount.ssh is not None:

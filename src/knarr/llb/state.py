@@ -1,0 +1,439 @@
+"""Builder of graphs: a `State` is a file tree to come, with the environment commands run in.
+
+States are immutable; `run`, `file` and `merge` give a new one. Nothing is
+marshalled before `graph` walks back from a state, because a local source learns
+only at the end which of its paths are needed. Vertices that marshal to the same
+bytes become one, with their descriptions and places joined.
+
+    base = source("docker-image://docker.io/library/busybox:latest", platform=amd64)
+    built = base.with_env("A", "1").run(Process(("/bin/true",)))
+    definition.encode(graph(built, platform=amd64))
+
+Order is part of a digest: inputs, mounts and environment come out in the order
+BuildKit's client/llb gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from knarr.errors import Span
+from knarr.llb import caps, definition, ops
+from knarr.llb.ops import Edge, Graph, Metadata, NetMode, SecurityMode, SourceText, Vertex
+from knarr.spec.digest import Digest
+from knarr.spec.platform import Platform
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is said about a vertex without being part of it: its name, its place in the source, its group."""
+
+    description: Mapping[str, str] = field(default_factory=dict)
+    spans: tuple[Span, ...] = ()
+    ignore_cache: bool = False
+    progress_group: ops.ProgressGroup | None = None
+    resources: ops.LinuxResources | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A tree mounted into a run. `source` None is an empty one."""
+
+    target: str
+    source: Output | None = None
+    selector: str = ""
+    readonly: bool = False
+    discard: bool = False  # writable, and what is written is thrown away
+    cache: ops.CacheOpt | None = None
+    tmpfs: bool = False
+    tmpfs_size: int = 0  # bytes, 0: kernel default
+
+
+@dataclass(frozen=True, slots=True)
+class SecretMount:
+    """A secret shown as a file (`target`), as a variable (`env`), or both."""
+
+    id: str
+    target: str | None = None
+    env: str | None = None
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o400
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SSHMount:
+    id: str
+    target: str = ""  # "": /run/buildkit/ssh_agent.N
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o600
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A command to run, and what it gets besides the state's environment. `network` None: the state's."""
+
+    args: tuple[str, ...]
+    mounts: tuple[Mount, ...] = ()
+    secrets: tuple[SecretMount, ...] = ()
+    ssh: tuple[SSHMount, ...] = ()
+    network: NetMode | None = None
+    security: SecurityMode = SecurityMode.SANDBOX
+    proxy_env: ops.ProxyEnv | None = None
+    extra_hosts: tuple[ops.HostIP, ...] = ()
+    ulimits: tuple[ops.UlimitOpt, ...] = ()
+    cgroup_parent: str = ""
+    devices: tuple[ops.CDIDevice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileStep:
+    """One action of a file op; `source` is what a copy copies from."""
+
+    action: ops.Copy | ops.MkFile | ops.MkDir | ops.Rm | ops.Symlink
+    source: Output | None = None
+
+
+class Node(Protocol):
+    """A vertex in the making."""
+
+    @property
+    def note(self) -> Note: ...
+
+    @property
+    def reads(self) -> tuple[Output, ...]:
+        """Outputs it reads, in the order in which they are to be made."""
+        ...
+
+    def parts(self, edge: Callable[[Output], Edge], default: Platform) -> Parts:
+        """The op and what belongs to it, once everything it reads has a digest."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Output:
+    """An output of a vertex in the making."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    op: ops.Op
+    inputs: tuple[Edge, ...]
+    platform: Platform | None
+    caps: Iterable[str]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A file tree to come (`output` None: an empty one) and the environment of what runs in it."""
+
+    output: Output | None = None
+    env: Mapping[str, str] = field(default_factory=dict)  # in the order last set
+    cwd: str = "/"
+    user: str = ""
+    hostname: str = ""
+    network: NetMode = NetMode.UNSET
+    platform: Platform | None = None
+
+    def with_env(self, key: str, value: str) -> State:
+        """With a variable set. One that was set before moves to the end."""
+        env = dict(self.env)
+        env.pop(key, None)
+        env[key] = value
+        return replace(self, env=env)
+
+    def run(self, process: Process, note: Note = Note()) -> State:
+        """The tree after `process` ran in it."""
+        return replace(self, output=Output(_Exec(self, process, note)))
+
+    def file(self, steps: Iterable[FileStep], note: Note = Note()) -> State:
+        """The tree after file actions, done in order without a container.
+
+        Owners given by name are looked up in this tree: their `input` is
+        `owner_input`.
+        """
+        return replace(self, output=Output(_File(self.output, tuple(steps), note)))
+
+    @property
+    def owner_input(self) -> int:
+        """The input index of this tree in a file op made from it."""
+        return ops.NO_INPUT if self.output is None else 0
+
+
+def source(
+    identifier: str,
+    attrs: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
+    *,
+    platform: Platform | None = None,
+    note: Note = Note(),
+) -> State:
+    """A tree from outside. `attrs` may be a call, made when the graph is."""
+    return State(Output(_Source(identifier, attrs or {}, platform, note)), platform=platform)
+
+
+def merge(states: Iterable[State], note: Note = Note()) -> State:
+    """The trees laid over one another, the first lowest; empty ones do not count. Environment as of the first."""
+    trees = [state for state in states if state.output is not None]
+    if not trees:
+        return State()
+    if len(trees) == 1:
+        return trees[0]
+    return replace(trees[0], output=Output(_Merge(tuple(tree.output for tree in trees if tree.output), note)))
+
+
+def graph(state: State, *, platform: Platform, sources: tuple[SourceText, ...] = ()) -> Graph:
+    """Marshal everything `state` is made of. `platform` is for vertices that have none of their own."""
+    if state.output is None:
+        return Graph({}, None)
+    vertices: dict[Digest, Vertex] = {}
+    made: dict[Node, Edge] = {}
+    for node in _inputs_first(state.output.node):
+        parts = node.parts(lambda output: made[output.node], platform)
+        new = _seal(node.note, parts)
+        known = vertices.get(new.digest)
+        vertices[new.digest] = new if known is None else _joined(known, new)
+        made[node] = Edge(new.digest)
+    return Graph(vertices, made[state.output.node], sources)
+
+
+def _inputs_first(root: Node) -> Iterator[Node]:
+    """Depth first without recursion: a Dockerfile of thousands of lines is a chain of thousands of vertices."""
+    seen: set[Node] = set()
+    stack: list[tuple[Node, bool]] = [(root, False)]
+    while stack:
+        node, inputs_done = stack.pop()
+        if inputs_done:
+            yield node
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((read.node, False) for read in reversed(node.reads) if read.node not in seen)
+
+
+def _seal(note: Note, parts: Parts) -> Vertex:
+    metadata = Metadata(
+        note.ignore_cache, note.description, None, tuple(sorted(set(parts.caps))), note.progress_group, note.resources
+    )
+    return definition.vertex(parts.op, parts.inputs, platform=parts.platform, metadata=metadata, spans=note.spans)
+
+
+def _joined(known: Vertex, new: Vertex) -> Vertex:
+    a, b = known.metadata, new.metadata
+    metadata = Metadata(
+        a.ignore_cache or b.ignore_cache,
+        {**a.description, **b.description},
+        a.export_cache if b.export_cache is None else b.export_cache,
+        tuple(sorted({*a.caps, *b.caps})),
+        b.progress_group or a.progress_group,
+        b.resources or a.resources,
+    )
+    return replace(known, metadata=metadata, spans=known.spans + new.spans)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Source:
+    identifier: str
+    attrs: Mapping[str, str] | Callable[[], Mapping[str, str]]
+    platform: Platform | None
+    note: Note
+
+    @property
+    def reads(self) -> tuple[Output, ...]:
+        return ()
+
+    def parts(self, edge: Callable[[Output], Edge], default: Platform) -> Parts:
+        attrs = self.attrs() if callable(self.attrs) else self.attrs
+        # Files of a context or a download are the same for every platform.
+        specific = self.identifier.startswith(("docker-image://", "oci-layout://"))
+        platform = (self.platform or default) if specific else None
+        return Parts(ops.SourceOp(self.identifier, attrs), (), platform, caps.of_source(self.identifier, attrs))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _File:
+    base: Output | None
+    steps: tuple[FileStep, ...]
+    note: Note
+
+    @property
+    def reads(self) -> tuple[Output, ...]:
+        # The base, then the sources from the last to the first.
+        found = [self.base, *(step.source for step in reversed(self.steps))]
+        return tuple(dict.fromkeys(output for output in found if output is not None))
+
+    def parts(self, edge: Callable[[Output], Edge], default: Platform) -> Parts:
+        inputs: list[Edge] = []
+
+        def index(output: Output | None) -> int:
+            return ops.NO_INPUT if output is None else _index(inputs, edge(output))
+
+        links = [
+            (index(self.base) if not done else done - 1, index(step.source)) for done, step in enumerate(self.steps)
+        ]
+        last = len(self.steps) - 1
+        actions = tuple(
+            ops.FileAction(
+                # Every action but the first goes on from the one before it, counted behind the inputs.
+                first if not done else len(inputs) + first,
+                step.action,
+                second,
+                0 if done == last else ops.NO_OUTPUT,
+            )
+            for done, (step, (first, second)) in enumerate(zip(self.steps, links, strict=True))
+        )
+        return Parts(ops.FileOp(actions), tuple(inputs), None, (caps.FILE_BASE,))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Merge:
+    trees: tuple[Output, ...]
+    note: Note
+
+    @property
+    def reads(self) -> tuple[Output, ...]:
+        return self.trees
+
+    def parts(self, edge: Callable[[Output], Edge], default: Platform) -> Parts:
+        op = ops.MergeOp(tuple(range(len(self.trees))))
+        return Parts(op, tuple(edge(tree) for tree in self.trees), None, (caps.MERGE_OP,))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Exec:
+    base: State
+    process: Process
+    note: Note
+
+    @property
+    def mounts(self) -> list[Mount]:
+        """The root and the mounts, in the order of their targets."""
+        return sorted((Mount("/", self.base.output), *self.process.mounts), key=lambda mount: mount.target)
+
+    @property
+    def reads(self) -> tuple[Output, ...]:
+        return tuple(dict.fromkeys(mount.source for mount in self.mounts if mount.source is not None))
+
+    def parts(self, edge: Callable[[Output], Edge], default: Platform) -> Parts:
+        base, process = self.base, self.process
+        inputs: list[Edge] = []
+        mounts: list[ops.ExecMount] = []
+        outputs = 0
+        for mount in self.mounts:
+            index = ops.NO_INPUT if mount.source is None else _index(inputs, edge(mount.source))
+            result = not (mount.discard or mount.readonly or mount.cache or mount.tmpfs)
+            mounts.append(_written_mount(mount, index, outputs if result else ops.NO_OUTPUT))
+            outputs += result
+        ssh = [s if s.target else replace(s, target=f"/run/buildkit/ssh_agent.{n}") for n, s in enumerate(process.ssh)]
+        op = ops.ExecOp(
+            self._meta(ssh),
+            (*mounts, *_secret_mounts(process.secrets), *_ssh_mounts(ssh)),
+            base.network if process.network is None else process.network,
+            process.security,
+            tuple(ops.SecretEnv(s.id, s.env, s.optional) for s in process.secrets if s.env is not None),
+            process.devices,
+        )
+        return Parts(op, tuple(inputs), base.platform or default, _exec_caps(op, self.note))
+
+    def _meta(self, ssh: list[SSHMount]) -> ops.Meta:
+        base, process = self.base, self.process
+        env = tuple(f"{key}={value}" for key, value in base.env.items())
+        if ssh and "SSH_AUTH_SOCK" not in base.env:
+            env += (f"SSH_AUTH_SOCK={ssh[0].target}",)
+        return ops.Meta(
+            process.args,
+            env,
+            base.cwd,
+            base.user,
+            process.proxy_env,
+            process.extra_hosts,
+            base.hostname,
+            process.ulimits,
+            process.cgroup_parent,
+            remove_mount_stubs_recursive=True,
+        )
+
+
+def _index(inputs: list[Edge], edge: Edge) -> int:
+    """The place of `edge` among the inputs, where it is put if it is new."""
+    if edge not in inputs:
+        inputs.append(edge)
+    return inputs.index(edge)
+
+
+def _written_mount(mount: Mount, index: int, output: int) -> ops.ExecMount:
+    kind = ops.MountType.BIND
+    if mount.cache is not None:
+        kind = ops.MountType.CACHE
+    if mount.tmpfs:
+        kind = ops.MountType.TMPFS
+    return ops.ExecMount(
+        mount.target,
+        index,
+        mount.selector,
+        output,
+        mount.readonly,
+        kind,
+        tmpfs_size=mount.tmpfs_size,
+        has_tmpfs_opt=mount.tmpfs,
+        cache=mount.cache,
+    )
+
+
+def _secret_mounts(secrets: Iterable[SecretMount]) -> Iterator[ops.ExecMount]:
+    for s in secrets:
+        if s.target is not None:
+            opt = ops.SecretOpt(s.id, s.uid, s.gid, s.mode, s.optional)
+            yield ops.ExecMount(s.target, type=ops.MountType.SECRET, output=0, secret=opt)
+
+
+def _ssh_mounts(agents: Iterable[SSHMount]) -> Iterator[ops.ExecMount]:
+    for s in agents:
+        opt = ops.SSHOpt(s.id, s.uid, s.gid, s.mode, s.optional)
+        yield ops.ExecMount(s.target, type=ops.MountType.SSH, output=0, ssh=opt)
+
+
+def _exec_caps(op: ops.ExecOp, note: Note) -> Iterator[str]:
+    yield caps.EXEC_META_BASE
+    yield caps.EXEC_META_SETS_DEFAULT_PATH
+    if op.meta.ulimits:
+        yield caps.EXEC_META_ULIMIT
+    if note.resources is not None:
+        yield caps.EXEC_META_LINUX_RESOURCES
+    if op.network != NetMode.UNSET:
+        yield caps.EXEC_META_NETWORK
+    if op.security != SecurityMode.SANDBOX:
+        yield caps.EXEC_META_SECURITY
+    if op.meta.proxy_env is not None:
+        yield caps.EXEC_META_PROXY
+    if op.secret_env:
+        yield caps.EXEC_MOUNT_SECRET
+        yield caps.EXEC_SECRET_ENV
+    if op.cdi_devices:
+        yield caps.EXEC_META_CDI
+    for mount in op.mounts:
+        yield from _mount_caps(mount)
+
+
+def _mount_caps(mount: ops.ExecMount) -> Iterator[str]:
+    if mount.selector:
+        yield caps.EXEC_MOUNT_SELECTOR
+    if mount.type == ops.MountType.CACHE:
+        yield caps.EXEC_MOUNT_CACHE
+        yield caps.EXEC_MOUNT_CACHE_SHARING
+    elif mount.type == ops.MountType.TMPFS:
+        yield caps.EXEC_MOUNT_TMPFS
+        if mount.tmpfs_size:
+            yield caps.EXEC_MOUNT_TMPFS_SIZE
+    elif mount.type == ops.MountType.SECRET:
+        yield caps.EXEC_MOUNT_SECRET
+    elif mount.type == ops.MountType.SSH:
+        yield caps.EXEC_MOUNT_SSH
+    elif mount.input != ops.NO_INPUT:
+        yield caps.EXEC_MOUNT_BIND
