@@ -1,0 +1,243 @@
+"""One copy for everything: push, pull, save, load and sync move images with `copy_graph`.
+
+First the documents are read, level by level, which is all it takes to know what
+there is to move. Then the blobs move, several at a time, each of them looked for
+at the target, mounted from a sibling repository if possible, and streamed
+otherwise. Documents follow, deepest level first, so whoever finds a manifest at
+the target finds what it names. Naming the root is left to the caller, who does it last.
+
+    report = copy_graph(repository, store, root, scope=scope)
+    store.tag(root, str(reference))
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from knarr.content.target import Fetcher, Mounter, Pusher
+from knarr.errors import ContentError
+from knarr.image.select import restrict
+from knarr.image.successors import is_document, read_small
+from knarr.scope import Scope
+from knarr.spec.descriptor import Descriptor
+from knarr.spec.digest import Digest
+from knarr.spec.manifest import MAX_MANIFEST_BYTES, Index, decode
+from knarr.spec.platform import Platform
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MOVING, COPIED, PRESENT, MOUNTED = "moving", "copied", "present", "mounted"
+
+Watch = Callable[[Descriptor, int, str], None]
+"""Told of (descriptor, bytes so far, one of the four words above); may be called from several threads at once."""
+
+MountsOf = Callable[[Descriptor], Iterable[str]]
+"""The repositories on the target's registry that may have a blob already, best first."""
+
+
+class Place(Fetcher, Pusher, Protocol):
+    """Somewhere content can be put, looked for and read back."""
+
+
+_MAX_DEPTH = 8  # levels of documents; a hostile index cannot send us further down
+
+
+@dataclass(frozen=True, slots=True)
+class CopyReport:
+    """What was moved and what did not have to be."""
+
+    copied: tuple[Descriptor, ...] = ()
+    present: tuple[Descriptor, ...] = ()
+    mounted: tuple[Descriptor, ...] = ()
+
+    @property
+    def copied_bytes(self) -> int:
+        return sum(descriptor.size for descriptor in self.copied)
+
+
+def copy_graph(
+    source: Fetcher,
+    target: Place,
+    root: Descriptor,
+    *,
+    scope: Scope,
+    jobs: int = 4,  # transfers at a time; registries answer more with 429, BuildKit's default is the same
+    platforms: Sequence[Platform] | None = None,
+    watch: Watch | None = None,
+    mounts_of: MountsOf | None = None,
+    sparse_target: bool = False,
+) -> CopyReport:
+    """Make `target` have `root` and everything below it.
+
+    With `platforms`, only those entries of a root index (and the attestations
+    about them) are followed; the index itself is copied as it is, so its digest
+    stays. `sparse_target` says that the target may have a document without its
+    children, as our own store after such a copy; a registry never has.
+
+    Raises:
+        NotFound: `source` lacks something, or the index one of `platforms`.
+        DigestMismatch, SizeMismatch: `source` gave other bytes than it named.
+        Cancelled: `scope` was cancelled; what has arrived whole stays.
+    """
+    tally = _Tally(watch)
+    plan = _Plan(source, target, scope, jobs, tally, sparse_target)
+    plan.explore(root, platforms)
+    # The largest first: the end of the copy is then not one thread with one large blob.
+    blobs = sorted(plan.blobs.values(), key=lambda blob: blob.size, reverse=True)
+    each(lambda blob: tally.add(blob, copy_blob(source, target, blob, watch, mounts_of)), blobs, scope=scope, jobs=jobs)
+    for level in reversed(plan.levels):
+        each(lambda document: _push_document(target, document, tally), level, scope=scope, jobs=jobs)
+    return tally.report()
+
+
+def copy_blob(
+    source: Fetcher,
+    target: Pusher,
+    blob: Descriptor,
+    watch: Watch | None = None,
+    mounts_of: MountsOf | None = None,
+) -> str:
+    """Make `target` have one blob; tells how: `present`, `mounted` or `copied`."""
+    how = _place(source, target, blob, watch, mounts_of)
+    if watch is not None:
+        watch(blob, blob.size, how)
+    return how
+
+
+def _place(source: Fetcher, target: Pusher, blob: Descriptor, watch: Watch | None, mounts_of: MountsOf | None) -> str:
+    if target.has(blob):
+        return PRESENT
+    if mounts_of is not None and isinstance(target, Mounter):
+        for repository in mounts_of(blob):
+            if target.mount_from(blob, repository):
+                return MOUNTED
+    report = None
+    if watch is not None:
+        watch(blob, 0, MOVING)
+        report = _Report(watch, blob)
+    if blob.data is not None and Digest.of(blob.data) == blob.digest:
+        target.push(blob.bare(), io.BytesIO(blob.data), report=report)
+    else:
+        with source.open(blob) as stream:
+            target.push(blob.bare(), stream, report=report)
+    return COPIED
+
+
+class _Report:
+    def __init__(self, watch: Watch, blob: Descriptor) -> None:
+        self._watch, self._blob = watch, blob
+
+    def __call__(self, done: int) -> None:
+        self._watch(self._blob, done, MOVING)
+
+
+def each(act: Callable[[T], R], items: Sequence[T], *, scope: Scope, jobs: int) -> list[R]:
+    """`act` on every item, `jobs` at a time; the results in the items' order. The first failure stops the rest.
+
+    Never waits for a turn in `scope` itself, so it may be called from one of its threads.
+    """
+    scope.check()
+    if len(items) <= 1:
+        return [act(item) for item in items]
+    inner = Scope(limit=jobs)
+    with scope.on_cancel(inner.cancel), inner:
+        outcomes = [inner.start(act, item) for item in items]
+    return [outcome.result() for outcome in outcomes]
+
+
+@dataclass(slots=True)
+class _Tally:
+    """The report in the making; filled from several threads."""
+
+    watch: Watch | None
+    moved: dict[str, list[Descriptor]] = field(default_factory=lambda: {COPIED: [], PRESENT: [], MOUNTED: []})
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, descriptor: Descriptor, how: str) -> None:
+        with self.lock:
+            self.moved[how].append(descriptor)
+
+    def finish(self, descriptor: Descriptor, how: str) -> None:
+        self.add(descriptor, how)
+        if self.watch is not None:
+            self.watch(descriptor, descriptor.size, how)
+
+    def report(self) -> CopyReport:
+        return CopyReport(tuple(self.moved[COPIED]), tuple(self.moved[PRESENT]), tuple(self.moved[MOUNTED]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    descriptor: Descriptor
+    raw: bytes
+    needed: bool  # False: the target has it, and only its children were to be looked at
+
+
+def _push_document(target: Pusher, document: _Document, tally: _Tally) -> None:
+    if not document.needed:
+        tally.finish(document.descriptor, PRESENT)
+        return
+    target.push(document.descriptor.bare(), io.BytesIO(document.raw))
+    tally.finish(document.descriptor, COPIED)
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is below a root: documents by level, and blobs. Made by one thread; reads go through `each`."""
+
+    source: Fetcher
+    target: Place
+    scope: Scope
+    jobs: int
+    tally: _Tally
+    sparse_target: bool
+    levels: list[list[_Document]] = field(default_factory=list)
+    blobs: dict[Digest, Descriptor] = field(default_factory=dict)
+
+    def explore(self, root: Descriptor, platforms: Sequence[Platform] | None) -> None:
+        if not is_document(root.media_type):
+            self.blobs[root.digest] = root
+            return
+        wave = {root.digest: root}
+        while wave:
+            if len(self.levels) == _MAX_DEPTH:
+                raise ContentError(f"{root.digest}: indexes are nested more than {_MAX_DEPTH} deep")
+            read = each(self._read, tuple(wave.values()), scope=self.scope, jobs=self.jobs)
+            documents = [document for document in read if document is not None]
+            self.levels.append(documents)
+            wave = {}
+            for document in documents:
+                for child in self._children(document, platforms if document.descriptor is root else None):
+                    (wave if is_document(child.media_type) else self.blobs).setdefault(child.digest, child)
+        self._deepest_only()
+
+    def _read(self, descriptor: Descriptor) -> _Document | None:
+        there = self.target.has(descriptor)
+        if there and not self.sparse_target:
+            self.tally.finish(descriptor, PRESENT)
+            return None
+        place: Fetcher = self.target if there else self.source
+        return _Document(descriptor, read_small(place, descriptor, limit=MAX_MANIFEST_BYTES), not there)
+
+    def _children(self, document: _Document, platforms: Sequence[Platform] | None) -> tuple[Descriptor, ...]:
+        decoded = decode(document.raw, document.descriptor.media_type)
+        if isinstance(decoded, Index) and platforms is not None:
+            return restrict(decoded, platforms)
+        # Foreign layers live where their `urls` say; nobody has them, and registries do not want them.
+        return tuple(child for child in decoded.successors if not (child.urls and _is_foreign(child)))
+
+    def _deepest_only(self) -> None:
+        # A document met on two levels must go out with the deeper one: before every parent.
+        seen: set[Digest] = set()
+        for level in reversed(self.levels):
+            level[:] = [document for document in level if document.descriptor.digest not in seen]
+            seen.update(document.descriptor.digest for document in level)
+
+
+def _is_foreign(layer: Descriptor) -> bool:
+    return "nondistributable" in layer.media_type or ".foreign." in layer.media_type
