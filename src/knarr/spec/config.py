@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from knarr.errors import ContentError
+from knarr.spec import gojson
 from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform
 
@@ -161,21 +162,20 @@ def _decode_history(data: Mapping[str, Any]) -> History:
 
 
 def encode_config(image: ImageConfig) -> bytes:
-    """The bytes of the document: compact, members in the order Go's image-spec writes them, empty ones left out."""
-    data: dict[str, Any] = {}
+    """The bytes of the document as BuildKit writes them: compact, top-level members sorted, empty ones left out."""
+    data: dict[str, Any] = {
+        **image.platform.to_json(),
+        **image.extra,
+        "config": _encode_run(image.config),
+        "rootfs": {"type": "layers", "diff_ids": [str(d) for d in image.diff_ids]},
+    }
     if image.created is not None:
         data["created"] = image.created
     if image.author:
         data["author"] = image.author
-    data.update(image.platform.to_json())
-    data["config"] = _encode_run(image.config)
-    data["rootfs"] = {"type": "layers", "diff_ids": [str(d) for d in image.diff_ids]}
     if image.history:
         data["history"] = [_encode_history(h) for h in image.history]
-    data.update(image.extra)
-    # Go escapes these three in JSON strings; equal bytes give equal digests.
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e").encode()
+    return gojson.dump(dict(sorted(data.items())))
 
 
 def _encode_run(run: RunConfig) -> dict[str, Any]:
@@ -190,8 +190,6 @@ def _encode_run(run: RunConfig) -> dict[str, Any]:
         data["Entrypoint"] = list(run.entrypoint)
     if run.cmd is not None:
         data["Cmd"] = list(run.cmd)
-    if run.healthcheck is not None:
-        data["Healthcheck"] = _encode_health(run.healthcheck)
     if run.volumes:
         data["Volumes"] = {path: {} for path in sorted(run.volumes)}
     if run.working_dir:
@@ -202,6 +200,8 @@ def _encode_run(run: RunConfig) -> dict[str, Any]:
         data["StopSignal"] = run.stop_signal
     if run.args_escaped:
         data["ArgsEscaped"] = True
+    if run.healthcheck is not None:
+        data["Healthcheck"] = _encode_health(run.healthcheck)
     if run.on_build:
         data["OnBuild"] = list(run.on_build)
     if run.shell is not None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from knarr.errors import ContentError
-from knarr.spec import mediatype
+from knarr.spec import gojson, mediatype
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 
@@ -125,7 +125,7 @@ def encode_manifest(
         data["subject"] = subject.to_json()
     if annotations:
         data["annotations"] = dict(sorted(annotations.items()))
-    return Manifest(_dump(data), kind, config, tuple(layers), dict(annotations or {}), artifact_type, subject)
+    return Manifest(gojson.dump(data, indent=2), kind, config, tuple(layers), dict(annotations or {}), artifact_type, subject)
 
 
 def encode_index(
@@ -146,8 +146,4 @@ def encode_index(
         data["subject"] = subject.to_json()
     if annotations:
         data["annotations"] = dict(sorted(annotations.items()))
-    return Index(_dump(data), kind, tuple(manifests), dict(annotations or {}), artifact_type, subject)
-
-
-def _dump(data: Mapping[str, Any]) -> bytes:
-    return json.dumps(data, indent=2, ensure_ascii=False).encode()
+    return Index(gojson.dump(data, indent=2), kind, tuple(manifests), dict(annotations or {}), artifact_type, subject)

@@ -1,0 +1,51 @@
+"""Answers what a frontend asks: base image configs from the registry, small files from the caller."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from knarr.errors import KnarrError
+from knarr.frontend.bridge import ResolvedImage
+from knarr.ops.images import Images
+from knarr.paths import inside
+from knarr.progress import Sink, VertexDone, VertexStarted
+from knarr.session.session import Session
+from knarr.spec.platform import Platform
+from knarr.spec.reference import Reference
+
+
+@dataclass(slots=True)
+class EngineBridge:
+    """The engine's side of `frontend.bridge.Bridge`."""
+
+    images: Images
+    session: Session
+    sink: Sink
+    clock: Callable[[], int] = time.time_ns
+    _seen: set[str] = field(default_factory=set)
+
+    def image_config(self, reference: Reference, platform: Platform, *, span_text: str = "") -> ResolvedImage:
+        name = f"[internal] load metadata for {reference.tagged()}"
+        first = name not in self._seen
+        self._seen.add(name)
+        if first:
+            self.sink.send(VertexStarted(name, name, at_ns=self.clock()))
+        try:
+            found = self.images.find(reference, platform)
+        except KnarrError as error:
+            self.sink.send(VertexDone(name, error=error.message, at_ns=self.clock()))
+            raise error.with_context(platform=str(platform)) from None
+        if first:
+            self.sink.send(VertexDone(name, at_ns=self.clock()))
+        return ResolvedImage(reference, found.digest, found.config, found.raw_config)
+
+    def read(self, source: str, path: str) -> bytes | None:
+        try:
+            with open(inside(self.session.directory(source), path), "rb") as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+        except OSError as error:
+            raise KnarrError(f"{path}: {error.strerror}") from error

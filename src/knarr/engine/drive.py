@@ -1,0 +1,343 @@
+"""Carries out the solver's instructions on threads; each outcome goes back to the machine as an event.
+
+The machine decides and this module acts. One thread (the caller's) owns the
+machine: it answers look-ups itself, in batches, and starts everything that waits
+or works on threads of the build's scope. Two builds never share a graph; they
+meet in `cache.flight`, where one makes a record and the other then finds it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from knarr.cache.flight import flight
+from knarr.cache.record import Record, RecordId
+from knarr.errors import Bug, Cancelled, KnarrError, StepFailed, Unsupported
+from knarr.llb.ops import Edge, ExecOp, FileOp, MergeOp, SourceOp, Vertex
+from knarr.ops import source_image, source_local
+from knarr.progress import VertexDone, VertexStarted
+from knarr.solver import messages as m
+from knarr.solver.machine import Machine
+from knarr.spec.platform import host_platform
+
+if TYPE_CHECKING:
+    from knarr.cache.contenthash import TreeHasher
+    from knarr.ops.exec import StepOptions
+    from knarr.ops.images import Images
+    from knarr.ops.trees import DiskTrees
+    from knarr.ops.world import World
+    from knarr.solver.graph import SolverGraph
+
+
+class Drive:
+    """One run of the machine."""
+
+    def __init__(
+        self, world: World, trees: DiskTrees, images: Images, graph: SolverGraph, options: StepOptions, *, nonce: str
+    ) -> None:
+        self._world = world
+        self._trees = trees
+        self._images = images
+        self._graph = graph
+        self._options = options
+        self._nonce = nonce
+        self._machine = Machine(graph, nonce=nonce)
+        self._events: SimpleQueue[m.Event] = SimpleQueue()
+        self._begun: set[object] = set()
+        self._ended: set[object] = set()
+        self._hashers: dict[RecordId, TreeHasher] = {}
+        self._lock = threading.Lock()
+        self._cores = threading.BoundedSemaphore(max(2, 2 * (os.cpu_count() or 1)))
+
+    @property
+    def hashers(self) -> dict[RecordId, TreeHasher]:
+        """What was hashed in this build, by record: the fingerprint asks which files were looked at."""
+        return self._hashers
+
+    def run(self) -> dict[Edge, RecordId]:
+        """Solve; returns the record of each goal.
+
+        Raises:
+            KnarrError: the first failure, with the step's place and platform.
+            Cancelled: the scope was cancelled.
+        """
+        todo = list(self._machine.start())
+        while True:
+            todo = self._act(todo)
+            if self._machine.finished:
+                break
+            if not todo:
+                todo = self._machine.step(self._events.get())
+        if self._machine.error is not None:
+            raise self._machine.error
+        return self._machine.results
+
+    def _act(self, instructions: Sequence[m.Instruction]) -> list[m.Instruction]:
+        """Carry out `instructions`; returns those that follow at once from look-ups answered here."""
+        queries = [i for i in instructions if isinstance(i, m.Query)]
+        for instruction in instructions:
+            if isinstance(instruction, m.Link):
+                self._world.cache.link(instruction.key, instruction.record)
+            elif isinstance(instruction, m.Cached):
+                self._end(self._graph.vertices[instruction.vertex], cached=True)
+            elif isinstance(instruction, m.Cancel):
+                self._world.scope.cancel()
+            elif not isinstance(instruction, m.Query):
+                self._begin_work(instruction)
+        following: list[m.Instruction] = []
+        for event in self._look_up(queries):
+            following += self._machine.step(event)
+        return following
+
+    def _look_up(self, queries: Sequence[m.Query]) -> list[m.Event]:
+        if not queries:
+            return []
+        found = self._world.cache.lookup_many([key for query in queries for _, key in query.keys])
+        events: list[m.Event] = []
+        for query in queries:
+            hits = {
+                output: m.Hit(record.id, usable=_has_result(record))
+                for output, key in query.keys
+                if (record := found.get(key)) is not None
+            }
+            events.append(m.Queried(query, hits))
+        return events
+
+    def _begin_work(self, instruction: m.Answerable) -> None:
+        try:
+            self._world.scope.attempt(self._work, instruction)
+        except Cancelled as error:
+            self._events.put(m.Failed(instruction, error))
+
+    def _work(self, instruction: m.Answerable) -> None:
+        try:
+            event = self._answer(instruction)
+        except BaseException as error:
+            event = m.Failed(instruction, self._explained(instruction, error))
+        self._events.put(event)
+
+    def _answer(self, instruction: m.Answerable) -> m.Event:
+        if isinstance(instruction, m.ResolveSource):
+            return self._resolve(instruction)
+        if isinstance(instruction, m.HashContent):
+            return self._hash(instruction)
+        if isinstance(instruction, m.Load):
+            return self._load(instruction)
+        if isinstance(instruction, m.Execute):
+            return self._execute(instruction)
+        raise Bug(f"cannot carry out {instruction}")
+
+    # Sources
+
+    def _resolve(self, instruction: m.ResolveSource) -> m.Event:
+        vertex = self._graph.vertices[instruction.vertex]
+        op = vertex.op
+        if not isinstance(op, SourceOp):
+            raise Bug("only a source is resolved")
+        if op.identifier.startswith(source_image.SCHEME):
+            self._start(vertex)
+            key, record = source_image.resolve(self._images, op, vertex.platform or host_platform())
+            self._end(vertex)
+            return m.SourceResolved(instruction, key, record=record)
+        if op.identifier.startswith(source_local.SCHEME):
+            name = f"{op.identifier}-{self._nonce}"
+            return m.SourceResolved(instruction, name, volatile=True)
+        scheme = op.identifier.partition("://")[0]
+        raise Unsupported(
+            f"sources of the kind {scheme} are not supported yet",
+            hint="fetch the files yourself and COPY them from the context",
+        )
+
+    # Content
+
+    def _hash(self, instruction: m.HashContent) -> m.Event:
+        selection = instruction.selection
+        lent = self._trees.lent(instruction.record)
+        if lent is not None:
+            hasher = self._hasher_of_lent(instruction.record)
+            return m.Hashed(instruction, self._checksum(hasher, selection))
+        from knarr.cache.contenthash import TreeHasher
+
+        with self._trees.readable(instruction.record) as tree:
+            hasher = TreeHasher(tree.root, check=self._world.scope.check)
+            return m.Hashed(instruction, self._checksum(hasher, selection))
+
+    def _hasher_of_lent(self, record: RecordId) -> TreeHasher:
+        from knarr.cache.contenthash import TreeHasher
+        from knarr.cache.statcache import StatCache
+
+        with self._lock:
+            hasher = self._hashers.get(record)
+            if hasher is None:
+                tree = self._trees.lent(record)
+                if tree is None:
+                    raise Bug(f"{record} was not lent")
+                memory = StatCache.of_context(self._world.settings.root / "contexts", tree.root)
+                hasher = TreeHasher(
+                    tree.root,
+                    cache=memory,
+                    zero_owner=tree.zero_owner,
+                    hidden=tree.hidden,
+                    check=self._world.scope.check,
+                )
+                self._hashers[record] = hasher
+            return hasher
+
+    @staticmethod
+    def _checksum(hasher: TreeHasher, selection: object) -> str:
+        return hasher.checksum(selection)  # type: ignore[arg-type]
+
+    # Results
+
+    def _load(self, instruction: m.Load) -> m.Event:
+        for record in self._trees.chain(instruction.record):
+            if not self._is_whole(record):
+                return m.LoadFailed(instruction)
+        return m.Loaded(instruction)
+
+    def _is_whole(self, record: Record) -> bool:
+        """Whether the change of `record` is still somewhere: a snapshot, a blob here, or a blob in a registry."""
+        world = self._world
+        if record.same_as is not None:
+            return self._is_whole(self._trees.record(record.same_as))
+        if record.snapshot is not None and world.snapshotter.stat(record.snapshot) is not None:
+            return True
+        if record.blob is not None:
+            return bool(record.remote) or world.store.find(record.blob.digest) is not None
+        return record.id == "layer:empty"
+
+    def _execute(self, instruction: m.Execute) -> m.Event:
+        vertex = self._graph.vertices[instruction.vertex]
+        op = vertex.op
+        if isinstance(op, SourceOp):
+            self._start(vertex)
+            tree = source_local.lent_tree(self._world.session, op)
+            for output in instruction.outputs:
+                self._trees.lend(output.id, tree)
+            self._end(vertex)
+            return m.Done(instruction)
+        first = instruction.outputs[0]
+        with flight(self._world.settings.root / "flights", first.id, scope=self._world.scope) as waited:
+            if waited and first.keys and self._found_after_all(instruction):
+                self._end(vertex, cached=True)
+                return m.Done(instruction)
+            with self._cores:
+                self._start(vertex)
+                self._run_op(vertex, instruction)
+            self._save(vertex, instruction)
+        self._end(vertex)
+        return m.Done(instruction)
+
+    def _found_after_all(self, instruction: m.Execute) -> bool:
+        """Whether another process made the same records while this one waited for the flight."""
+        made = [self._world.cache.get(output.id) for output in instruction.outputs]
+        return all(record is not None and self._is_whole(record) for record in made)
+
+    def _run_op(self, vertex: Vertex, instruction: m.Execute) -> None:
+        op = vertex.op
+        names = _names(instruction.outputs)
+        if isinstance(op, ExecOp):
+            from knarr.ops import exec as exec_op
+
+            exec_op.run(
+                self._world,
+                op,
+                instruction.inputs,
+                names,
+                vertex=str(vertex.digest),
+                step=step_name(vertex),
+                platform=vertex.platform,
+                options=self._options,
+            )
+        elif isinstance(op, FileOp):
+            from knarr.ops import file
+
+            file.run(self._world, op, instruction.inputs, names)
+        elif isinstance(op, MergeOp):
+            from knarr.ops import merge
+
+            merge.run(self._trees, instruction.inputs, names[0])
+        else:
+            raise Unsupported(f"{type(op).__name__} is not supported yet")
+
+    def _save(self, vertex: Vertex, instruction: m.Execute) -> None:
+        self._trees.save_chain(
+            [(output.id, output.keys) for output in instruction.outputs], description=step_name(vertex)
+        )
+
+    # Telling
+
+    def _start(self, vertex: Vertex) -> None:
+        with self._lock:
+            if vertex.digest in self._begun:
+                return
+            self._begun.add(vertex.digest)
+        inputs = tuple(str(edge.digest) for edge in vertex.inputs)
+        self._world.sink.send(VertexStarted(str(vertex.digest), step_name(vertex), inputs, time.time_ns()))
+
+    def _end(self, vertex: Vertex, *, cached: bool = False, error: str = "", cancelled: bool = False) -> None:
+        self._start(vertex)
+        with self._lock:
+            if vertex.digest in self._ended:
+                return
+            self._ended.add(vertex.digest)
+        done = VertexDone(str(vertex.digest), cached=cached, error=error, cancelled=cancelled, at_ns=time.time_ns())
+        self._world.sink.send(done)
+
+    def _explained(self, instruction: m.Answerable, error: BaseException) -> BaseException:
+        """Tell progress, and add to the error what is known here: the place in the Dockerfile, the platform."""
+        digest = instruction.edge.digest if isinstance(instruction, m.Load) else instruction.vertex
+        vertex = self._graph.vertices[digest]
+        if isinstance(error, Cancelled):
+            if vertex.digest in self._begun:
+                self._end(vertex, cancelled=True)
+            return error
+        if isinstance(error, OSError):
+            error = _translated(error)
+        if isinstance(error, KnarrError):
+            if isinstance(instruction, m.Execute | m.ResolveSource):
+                self._end(vertex, error=error.message)
+            error.with_context(span=vertex.spans[0] if vertex.spans else None)
+            if vertex.platform is not None and isinstance(error, StepFailed):
+                error.with_context(platform=str(vertex.platform))
+        return error
+
+
+def _names(outputs: Sequence[m.Output]) -> list[RecordId]:
+    """The ids by output index; indexes nobody reads get a name nobody will find."""
+    names = [f"unread-{i}" for i in range(max(output.index for output in outputs) + 1)]
+    for output in outputs:
+        names[output.index] = output.id
+    return names
+
+
+def _has_result(record: Record) -> bool:
+    return bool(record.snapshot or record.blob or record.same_as) or record.id == "layer:empty"
+
+
+def _translated(error: OSError) -> KnarrError:
+    import errno
+
+    place = f"{error.filename}: " if error.filename else ""
+    hint = ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "free some space: `knarr prune` removes what no build needs, or put KNARR_ROOT on a larger disk"
+    return KnarrError(f"{place}{error.strerror or error}", hint=hint)
+
+
+def step_name(vertex: Vertex) -> str:
+    """What people call a vertex: the name its frontend gave it, or its op in short."""
+    if vertex.metadata.name:
+        return vertex.metadata.name
+    op = vertex.op
+    if isinstance(op, SourceOp):
+        return op.identifier
+    if isinstance(op, ExecOp):
+        return " ".join(op.meta.args)
+    return type(op).__name__.removesuffix("Op").lower()
+

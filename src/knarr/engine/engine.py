@@ -1,0 +1,203 @@
+"""The engine: one build from a request to a result, in the calling process.
+
+    engine = Engine(Settings.from_environment(os.environ))
+    result = engine.solve(request, session, sink)
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from knarr.builder import SolveRequest, SolveResult
+from knarr.cache.record import RecordId
+from knarr.config import Settings
+from knarr.engine.bridge import EngineBridge
+from knarr.engine.drive import Drive
+from knarr.engine.parts import Parts
+from knarr.errors import Excerpt, KnarrError
+from knarr.frontend.request import FrontendRequest, FrontendResult
+from knarr.llb.ops import Edge
+from knarr.ops.blobs import Blobs
+from knarr.ops.exec import StepOptions
+from knarr.ops.images import Images
+from knarr.ops.trees import DiskTrees
+from knarr.ops.world import World
+from knarr.progress import Sink, VertexDone, VertexStarted, Warned
+from knarr.scope import Scope
+from knarr.session.session import Session
+from knarr.spec.digest import Digest
+
+
+@dataclass(slots=True)
+class Job:
+    """One build under way: its world, and what it has come to so far."""
+
+    parts: Parts
+    world: World
+    trees: DiskTrees
+    blobs: Blobs
+    images: Images
+    nonce: str
+    started_ns: int
+    drive: Drive | None = None
+
+
+class Engine:
+    """The `Builder` that builds here. One engine may solve several requests, also at once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.last_job: Job | None = None  # for the fingerprint and for tests
+
+    def solve(self, request: SolveRequest, session: Session, sink: Sink) -> SolveResult:
+        from knarr.snapshot.namespace import private_mounts
+
+        private_mounts()
+        os.umask(0)  # modes of what we make are those we say; a RUN gets its own umask (022) from its bundle
+        timings: dict[str, float] = {}
+        with Scope() as scope:
+            job = self._begin(request, session, sink, scope)
+            self.last_job = job
+            try:
+                return self._solve(job, request, timings)
+            except KnarrError as error:
+                raise _with_excerpt(error, request.frontend) from None
+            finally:
+                job.trees.close()
+                job.parts.close()
+
+    def _begin(self, request: SolveRequest, session: Session, sink: Sink, scope: Scope) -> Job:
+        parts = Parts(self._settings, session.credentials)
+        parts.prepare()
+        jobs = max(1, os.cpu_count() or 1)
+        root = self._settings.root
+        blobs = Blobs(
+            parts.store,
+            parts.cache,
+            parts.snapshotter,
+            parts.registry,
+            scope,
+            sink,
+            flights=root / "flights",
+            jobs=jobs,
+        )
+        trees = DiskTrees(parts.snapshotter, parts.cache, blobs, root, scope)
+        mode = request.frontend.resolve_mode
+        images = Images(parts.store, parts.cache, parts.registry, mode="pull" if mode == "pull" else "default")
+        world = World(
+            self._settings,
+            parts.store,
+            parts.cache,
+            parts.snapshotter,
+            trees,
+            session,
+            scope,
+            sink,
+            parts.registry,
+            parts.runtime,
+        )
+        return Job(parts, world, trees, blobs, images, os.urandom(12).hex(), time.time_ns())
+
+    def _solve(self, job: Job, request: SolveRequest, timings: dict[str, float]) -> SolveResult:
+        with _Timed(timings, "compile"):
+            frontend = _compile(job, request.frontend)
+        with _Timed(timings, "solve"):
+            records = _run(job, request.frontend, frontend)
+        with _Timed(timings, "export"):
+            metadata = _export(job, request, frontend, records)
+        return _result(metadata, timings)
+
+
+class _Timed:
+    """Adds the seconds its block took to `timings[phase]`."""
+
+    def __init__(self, timings: dict[str, float], phase: str) -> None:
+        self._timings, self._phase = timings, phase
+
+    def __enter__(self) -> None:
+        self._start = time.monotonic()
+
+    def __exit__(self, *failure: object) -> None:
+        self._timings[self._phase] = time.monotonic() - self._start
+
+
+def _compile(job: Job, request: FrontendRequest) -> FrontendResult:
+    from knarr.frontend.dockerfile.compile import compile as compile_dockerfile
+
+    world = job.world
+    name = f"[internal] load build definition from {os.path.basename(request.filename)}"
+    world.sink.send(VertexStarted(name, name, at_ns=time.time_ns()))
+    bridge = EngineBridge(job.images, world.session, world.sink)
+    try:
+        result = compile_dockerfile(request, bridge)
+    except KnarrError as error:
+        world.sink.send(VertexDone(name, error=error.message, at_ns=time.time_ns()))
+        raise
+    for warning in result.warnings:
+        span = warning.span
+        world.sink.send(
+            Warned(
+                name,
+                f"{warning.rule}: {warning.message}",
+                warning.description,
+                warning.url,
+                span.file if span else "",
+                span.first if span else 0,
+                time.time_ns(),
+            )
+        )
+    world.sink.send(VertexDone(name, at_ns=time.time_ns()))
+    return result
+
+
+def _run(job: Job, request: FrontendRequest, frontend: FrontendResult) -> list[RecordId | None]:
+    """Solve all platforms as one graph; the record of each platform's result, None for scratch."""
+    from knarr.llb.definition import decode
+    from knarr.solver.graph import merge
+
+    graphs = [decode(result.definition) for result in frontend.results]
+    options = StepOptions(shm_size_bytes=request.shm_size_bytes or 64 * 2**20)
+    job.drive = Drive(job.world, job.trees, job.images, merge(graphs), options, nonce=job.nonce)
+    found: Mapping[Edge, RecordId] = job.drive.run()
+    return [None if graph.root is None else found[graph.root] for graph in graphs]
+
+
+def _export(
+    job: Job, request: SolveRequest, frontend: FrontendResult, records: list[RecordId | None]
+) -> Mapping[str, Any]:
+    from knarr.engine.results import ResultTrees
+    from knarr.export.export import ExportContext, export
+
+    if not request.exports:
+        return {}
+    world = job.world
+    context = ExportContext(
+        store=world.store,
+        registry=world.registry,
+        scope=world.scope,
+        sink=world.sink,
+        settings=world.settings,
+    )
+    return export(request.exports, frontend, records, ResultTrees(job.trees, job.blobs, world.store), context)
+
+
+def _result(metadata: Mapping[str, Any], timings: Mapping[str, float]) -> SolveResult:
+    digest = metadata.get("containerimage.digest")
+    config = metadata.get("containerimage.config.digest")
+    return SolveResult(
+        Digest.parse(digest) if digest else None,
+        Digest.parse(config) if config else None,
+        dict(metadata),
+        dict(timings),
+    )
+
+
+def _with_excerpt(error: KnarrError, request: FrontendRequest) -> KnarrError:
+    """Give an error that knows its lines the text of the Dockerfile, so that it can show them."""
+    if error.span is not None and error.excerpt is None:
+        error.excerpt = Excerpt(tuple(request.dockerfile.decode(errors="replace").splitlines()))
+    return error

@@ -1,0 +1,104 @@
+"""The parts of an engine, each made when it is first asked for: a warm build never meets most of them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from knarr.config import Settings
+from knarr.errors import KnarrError
+from knarr.session.session import Credentials
+
+if TYPE_CHECKING:
+    from knarr.cache.store import CacheStore
+    from knarr.content.store import Store
+    from knarr.remote.repository import Registry
+    from knarr.runtime.runner import Runtime
+    from knarr.snapshot.snapshotter import Snapshotter
+
+T = TypeVar("T")
+
+
+class Parts:
+    """One engine's parts on one state directory. Safe from several threads."""
+
+    def __init__(self, settings: Settings, credentials: Callable[[str], Credentials]) -> None:
+        self.settings = settings
+        self._credentials = credentials
+        self._lock = threading.RLock()
+        self._made: dict[str, object] = {}
+
+    def _once(self, name: str, make: Callable[[], T]) -> T:
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = make()
+            return self._made[name]  # type: ignore[return-value]  # made by `make` of the same name
+
+    def prepare(self) -> None:
+        """Make the state directory.
+
+        Raises:
+            KnarrError: it cannot be made or written.
+        """
+        root = self.settings.root
+        try:
+            for name in ("run", "flights"):
+                os.makedirs(root / name, mode=0o711, exist_ok=True)
+        except OSError as error:
+            raise KnarrError(
+                f"{error.filename or root}: {error.strerror}", hint="set KNARR_ROOT to a directory you can write"
+            ) from error
+
+    @property
+    def store(self) -> Store:
+        def make() -> Store:
+            from knarr.content.store import Store
+
+            return Store(self.settings.content)
+
+        return self._once("store", make)
+
+    @property
+    def cache(self) -> CacheStore:
+        def make() -> CacheStore:
+            from knarr.cache.store import CacheStore
+
+            return CacheStore(self.settings.cache_db)
+
+        return self._once("cache", make)
+
+    @property
+    def snapshotter(self) -> Snapshotter:
+        def make() -> Snapshotter:
+            from knarr.snapshot.choose import choose
+
+            return choose(self.settings.snapshots, self.settings.snapshotter or "auto")
+
+        return self._once("snapshotter", make)
+
+    def registry(self) -> Registry:
+        def make() -> Registry:
+            from knarr.remote.repository import Registry
+            from knarr.remote.settings import RegistrySettings
+
+            return Registry(RegistrySettings(hosts_dirs=self.settings.hosts_dirs), self._credentials)
+
+        return self._once("registry", make)
+
+    def runtime(self) -> Runtime:
+        def make() -> Runtime:
+            from knarr.runtime.runner import Runtime
+
+            return Runtime(self.settings.run, self.settings.oci_runtime)
+
+        return self._once("runtime", make)
+
+    def close(self) -> None:
+        """Close connections; the parts open them again when they are used again."""
+        with self._lock:
+            for part in self._made.values():
+                close = getattr(part, "close", None)
+                if close is not None:
+                    close()

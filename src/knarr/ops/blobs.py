@@ -1,0 +1,230 @@
+"""A record's change as a layer blob: fetched when it is far, applied when a tree is needed, packed when it is exported.
+
+The way of the bytes is one pass each: registry → verify → store; store →
+decompress → untar; overlay upper → tar → hash → compress → hash → store.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from knarr.cache.flight import flight
+from knarr.cache.record import Record
+from knarr.cache.store import CacheStore
+from knarr.content.store import Store
+from knarr.errors import Bug, KnarrError, NotFound
+from knarr.progress import Sink, Status
+from knarr.scope import Flights, Outcome, Scope
+from knarr.snapshot.snapshotter import Snapshotter
+from knarr.spec import mediatype
+from knarr.spec.descriptor import Descriptor
+from knarr.spec.digest import Digest
+from knarr.spec.reference import Reference
+from knarr.streams import Readable
+
+if TYPE_CHECKING:
+    from knarr.layer.compress import Compression
+    from knarr.remote.repository import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A layer blob of a record's change."""
+
+    descriptor: Descriptor
+    diff_id: Digest
+
+
+class Blobs:
+    """Layer blobs of records. Safe from several threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        cache: CacheStore,
+        snapshotter: Snapshotter,
+        registry: Callable[[], Registry],
+        scope: Scope,
+        sink: Sink,
+        *,
+        flights: Path,
+        jobs: int,
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._snapshotter = snapshotter
+        self._registry = registry
+        self._scope = scope
+        self._sink = sink
+        self._jobs = jobs
+        self._flight_dir = flights
+        self._flights = Flights()
+
+    def prefetch(self, records: Sequence[Record]) -> None:
+        """Begin to fetch every blob of `records` that is not here; returns at once."""
+        far = [r for r in records if r.blob is not None and self._store.find(r.blob.digest) is None]
+        for record in far[1:]:  # the first is fetched by the caller itself in a moment
+            self._scope.attempt(self.fetch, record)
+
+    def fetch(self, record: Record) -> Descriptor:
+        """Bring the blob of `record` into the store, from whichever repository has it.
+
+        Raises:
+            NotFound, RegistryError: none of them gave it.
+        """
+        blob = record.blob
+        if blob is None:
+            raise Bug(f"record {record.id} has no blob")
+        if self._store.find(blob.digest) is None:
+            self._flights.once(blob.digest, lambda: self._fetch_from_any(blob, record.remote))
+        return blob
+
+    def _fetch_from_any(self, blob: Descriptor, repositories: Sequence[str]) -> None:
+        if self._store.find(blob.digest) is not None:
+            return
+        failure: KnarrError = NotFound(
+            f"layer {blob.digest} is not in the store and no registry is known to have it",
+            hint="pull the base image again",
+        )
+        for repository in repositories:
+            try:
+                self._fetch_one(blob, repository)
+                return
+            except KnarrError as error:
+                failure = error
+        raise failure
+
+    def _fetch_one(self, blob: Descriptor, repository: str) -> None:
+        vertex = f"pull {repository}"
+        with flight(self._flight_dir, f"blob-{blob.digest.hex}", scope=self._scope):
+            if self._store.find(blob.digest) is not None:
+                return
+
+            def report(done: int) -> None:
+                self._scope.check()
+                self._sink.send(Status(vertex, str(blob.digest), done, blob.size))
+
+            with self._registry().repository(Reference.parse(repository)).open(blob) as stream:
+                self._store.push(blob, stream, report=report)
+            self._sink.send(Status(vertex, str(blob.digest), blob.size, blob.size, done=True))
+
+    def open(self, record: Record) -> AbstractContextManager[Readable]:
+        """The blob's bytes, fetched first if need be."""
+        return self._store.open(self.fetch(record))
+
+    def apply(self, record: Record, root: Path) -> None:
+        """Unpack the change of `record` over the mounted tree `root`.
+
+        Raises:
+            ContentError: the layer cannot be unpacked or is not the one the image names.
+        """
+        from knarr.errors import DigestMismatch
+        from knarr.layer.apply import apply
+        from knarr.layer.decompress import open_compressed
+
+        if record.blob is None:
+            record = replace(record, blob=self.pack(record, None).descriptor)
+        with self.open(record) as stream:
+            diff_id = apply(open_compressed(stream), root, check=self._scope.check)
+        if record.diff_id is not None and diff_id != record.diff_id:
+            raise DigestMismatch(
+                f"layer {record.blob.digest if record.blob else record.id}: unpacks to {diff_id}, "
+                f"but the image config says {record.diff_id}"
+            )
+
+    def pack(self, record: Record, compression: Compression | None, *, oci: bool = True) -> Packed:
+        """The change of `record` as a blob; packed now if there is none in the wanted compression.
+
+        A layer of a base image keeps the form it has, unless `compression` forces
+        another. `compression` None: any form will do.
+        """
+        if record.blob is not None and record.diff_id is not None:
+            if compression is None or _fits(record, compression):
+                return Packed(record.blob, record.diff_id)
+            variant = _variant(record, compression)
+            if variant is not None and self._store.find(variant.digest) is not None:
+                return Packed(variant, record.diff_id)
+        key = (record.id, str(compression))
+        return self._flights.once(key, lambda: self._pack(record, compression, oci=oci))
+
+    def _pack(self, record: Record, compression: Compression | None, *, oci: bool) -> Packed:
+        from knarr.layer.compress import Compression
+        from knarr.layer.pack import pack
+
+        chosen = compression or Compression()
+        if record.snapshot is not None and self._snapshotter.stat(record.snapshot) is not None:
+            write = self._writer(record.snapshot)
+        else:
+            write = self._rewriter(record)
+        made = pack(write, self._store, compression=chosen, oci=True, jobs=self._jobs, check=self._scope.check)
+        if record.diff_id is not None and record.diff_id != made.diff_id and record.blob is not None:
+            raise Bug(f"layer {record.id} packs to {made.diff_id}, earlier to {record.diff_id}")
+        if record.blob is None:
+            self._cache.update(record.id, blob=made.descriptor, diff_id=made.diff_id)
+        else:
+            note = {**record.history, _variant_key(chosen): json.dumps(made.descriptor.to_json())}
+            self._cache.update(record.id, history=note)
+        return Packed(made.descriptor, made.diff_id)
+
+    def _writer(self, snapshot: str) -> Callable[..., None]:
+        from knarr.layer import diff
+
+        info = self._snapshotter.stat(snapshot)
+        parent = info.parent if info else None
+        upper = self._snapshotter.upper(snapshot)
+        lowers = self._snapshotter.layers(parent) if parent else ()
+        if upper is not None:
+            return lambda out: diff.write_upper(upper, lowers, out)
+        whole = self._snapshotter.layers(snapshot)[0]
+        if not lowers:
+            return lambda out: diff.write_tree(whole, out)
+        return lambda out: diff.write_between(lowers[0], whole, out)
+
+    def _rewriter(self, record: Record) -> Callable[..., None]:
+        """Recompress: the tar inside the existing blob, as it is."""
+
+        def write(out: object) -> None:
+            from knarr.layer.decompress import open_compressed
+            from knarr.streams import copy
+
+            with self.open(record) as stream:
+                copy(open_compressed(stream), out, check=self._scope.check)  # type: ignore[arg-type]
+
+        return write
+
+    def pack_all(
+        self, records: Sequence[Record], compression: Compression | None, *, oci: bool
+    ) -> Iterator[tuple[Record, Packed]]:
+        """Pack several at once; yields them in order, each as soon as it and those before are ready."""
+        outcomes: list[tuple[Record, Outcome[Packed] | Packed]] = []
+        for record in records:
+            if record.blob is not None and record.diff_id is not None and (
+                compression is None or _fits(record, compression)
+            ):
+                outcomes.append((record, Packed(record.blob, record.diff_id)))
+            else:
+                outcomes.append((record, self._scope.attempt(self.pack, record, compression, oci=oci)))
+        for record, outcome in outcomes:
+            yield record, outcome if isinstance(outcome, Packed) else outcome.result()
+
+
+def _fits(record: Record, compression: Compression) -> bool:
+    if record.blob is None:
+        return False
+    if record.remote and not compression.force:
+        return True  # a base image's layer keeps its form
+    return mediatype.compression_of(record.blob.media_type) == compression.kind and compression.level is None
+
+
+def _variant_key(compression: Compression) -> str:
+    return f"blob:{compression.kind}:{compression.level}"
+
+
+def _variant(record: Record, compression: Compression) -> Descriptor | None:
+    text = record.history.get(_variant_key(compression))
+    return Descriptor.from_json(json.loads(text)) if text else None

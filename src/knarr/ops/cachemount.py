@@ -1,0 +1,87 @@
+"""Cache mounts: directories that outlive a build and are in no layer.
+
+Identity is the mount's id and the tree it begins with (`from`, or the scratch
+directory that carries uid, gid and mode), not the platform (build.md §1.6). The
+sharing modes are file locks, so they hold between processes too: `shared` takes
+a shared lock, `locked` waits for an exclusive one, `private` takes the first
+directory nobody has.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from knarr.cache.record import RecordId
+from knarr.llb.ops import CacheOpt, CacheSharing
+from knarr.ops.copytree import CopyOptions, copy_all
+from knarr.ops.world import World
+from knarr.paths import inside
+
+
+@contextmanager
+def cache_directory(world: World, option: CacheOpt, base: RecordId | None, selector: str) -> Iterator[Path]:
+    """The directory of a cache mount, locked in its sharing mode while the context lasts."""
+    key = hashlib.sha256(f"{option.id}\0{base or ''}".encode()).hexdigest()
+    root = world.settings.root / "cachemounts"
+    root.mkdir(parents=True, exist_ok=True)
+    for number in _numbers(option.sharing):
+        place = root / (key if number == 0 else f"{key}.{number}")
+        lock = os.open(f"{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if _lock(world, lock, option.sharing):
+                _fill(world, place, option, base)
+                yield Path(inside(place / "tree", selector))
+                os.utime(place)  # last use, for prune
+                return
+        finally:
+            os.close(lock)
+
+
+def _numbers(sharing: CacheSharing) -> Iterator[int]:
+    yield 0
+    number = 0
+    while sharing is CacheSharing.PRIVATE:
+        number += 1
+        yield number
+
+
+def _lock(world: World, lock: int, sharing: CacheSharing) -> bool:
+    wanted = fcntl.LOCK_SH if sharing is CacheSharing.SHARED else fcntl.LOCK_EX
+    while True:
+        try:
+            fcntl.flock(lock, wanted | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if sharing is CacheSharing.PRIVATE:
+                return False
+            world.scope.sleep(0.05)  # flock has no timeout; this keeps a waiter cancellable
+
+
+def _fill(world: World, place: Path, option: CacheOpt, base: RecordId | None) -> None:
+    """Make the directory on its first use, as a copy of the base; a half-made one is not visible."""
+    if (place / "tree").exists():
+        return
+    place.mkdir(exist_ok=True)
+    fresh = place / f"new-{os.getpid()}-{time.time_ns():x}"
+    fresh.mkdir(mode=0o755)
+    os.chmod(fresh, 0o755)
+    if base is not None:
+        with world.trees.readable(base) as tree:
+            copy_all(tree, ["/"], str(fresh), "/", CopyOptions(contents=True), check=world.scope.check)
+            top = os.stat(tree.root)
+            os.chown(fresh, top.st_uid, top.st_gid)
+            os.chmod(fresh, top.st_mode & 0o7777)
+    (place / "info.json").write_text(json.dumps({"id": option.id, "base": base, "created_ns": time.time_ns()}))
+    try:
+        os.rename(fresh, place / "tree")
+    except OSError:  # another process was first: its directory is as good
+        from shutil import rmtree
+
+        rmtree(fresh)

@@ -1,0 +1,423 @@
+"""Copy files from one tree into another, with the semantics of a Dockerfile's COPY.
+
+Both trees are directories of this machine; every path is resolved inside its
+root. Followed: what BuildKit's file op does (solver/llbsolver/file and fsutil's
+copy at master of 2026-11), row by row of docs/reference/copy.md: implicit
+parents take --chown and --chmod, a symlink named as a source is followed, one
+found inside a tree is kept, a directory gives its contents.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from knarr import patterns
+from knarr.errors import ContentError, KnarrError
+from knarr.ops.symbolicmode import apply_symbolic
+from knarr.paths import clean, inside
+
+_SMALL = 1 << 18  # a file read and written in one go; larger ones go through copy_file_range
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A readable source: a root, what it hides, and whether its owners count (a client's context has none)."""
+
+    root: str
+    hidden: patterns.Matcher | None = None
+    zero_owner: bool = False
+    only: tuple[str, ...] = ()  # the paths a build reads of it, as far as known; empty: perhaps all
+
+    def shows(self, path: str) -> bool:
+        """Whether `path` (clean, absolute) may be read by name."""
+        return self.hidden is None or path == "/" or not self.hidden.matches(path[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOptions:
+    """How a copy changes what it copies; see `llb.ops.Copy`."""
+
+    owner: tuple[int, int] | None = None
+    mode: int | None = None
+    mode_text: str = ""
+    time_ns: int | None = None
+    contents: bool = False  # a directory source gives its contents
+    replace: bool = False  # replace a target of another type
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+def expand(tree: Tree, source: str, *, follow: bool) -> list[str]:
+    """The clean paths of `tree` that the wildcard `source` names, sorted; `[source]` when it has no wildcard.
+
+    A matched directory is not searched further. `*` does not cross `/`.
+    """
+    fixed, pattern = _split_wildcard(clean(source))
+    if not pattern:
+        return [fixed]
+    base = inside(tree.root, fixed, follow_last=follow)
+    found: list[str] = []
+    depth = pattern.count("/")
+
+    def search(directory: str, prefix: str, level: int) -> None:
+        try:
+            names = sorted(os.listdir(directory))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for name in names:
+            relative = prefix + name
+            path = clean(f"{fixed}/{relative}")
+            if patterns.match(pattern, relative) and _visible(tree, path):
+                found.append(path)
+            elif level < depth and stat.S_ISDIR(os.lstat(f"{directory}/{name}").st_mode):
+                search(f"{directory}/{name}", relative + "/", level + 1)
+
+    search(base, "", 0)
+    return found
+
+
+def _visible(tree: Tree, path: str) -> bool:
+    """A hidden directory still shows when something below it is re-included."""
+    return tree.shows(path) or (tree.hidden is not None and tree.hidden.may_contain_match(path[1:]))
+
+
+def _split_wildcard(path: str) -> tuple[str, str]:
+    parts = path.strip("/").split("/")
+    for index, part in enumerate(parts):
+        if has_wildcard(part):
+            return "/" + "/".join(parts[:index]), "/".join(parts[index:])
+    return path, ""
+
+
+def has_wildcard(part: str) -> bool:
+    """Whether Go's filepath.Match would see a pattern in `part` (a backslash quotes the next character)."""
+    escaped = False
+    for character in part:
+        if escaped:
+            escaped = False
+        elif character == "\\":
+            escaped = True
+        elif character in "*?[":
+            return True
+    return False
+
+
+def make_parents(path: str, mode: int, owner: tuple[int, int] | None, time_ns: int | None) -> list[str]:
+    """mkdir -p below a resolved path: only new directories get `mode`, `owner` and time. Returns them, outermost first.
+
+    Raises:
+        NotADirectoryError: something on the way is not a directory.
+    """
+    try:
+        if stat.S_ISDIR(os.stat(path).st_mode):
+            return []
+        raise NotADirectoryError(20, "Not a directory", path)
+    except FileNotFoundError:
+        pass
+    head = os.path.dirname(path)
+    made = make_parents(head, mode, owner, time_ns) if head != path else []
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            return made
+        raise
+    os.chmod(path, mode)
+    if owner is not None:
+        os.chown(path, *owner)
+        os.chmod(path, mode)
+    if time_ns is not None:
+        os.utime(path, ns=(time_ns, time_ns))
+    made.append(path)
+    return made
+
+
+class Copier:
+    """Copies into one destination root; remembers inodes, so hard links stay hard links within it."""
+
+    def __init__(self, root: str, options: CopyOptions, *, check: Callable[[], None]) -> None:
+        self._root = root
+        self._options = options
+        self._check = check
+        self._links: dict[tuple[int, int], str] = {}
+        self._include = patterns.Matcher(options.include) if options.include else None
+        self._exclude = patterns.Matcher(options.exclude) if options.exclude else None
+        self._tree = Tree("")
+        self._base = "/"
+
+    def copy(self, tree: Tree, source: str, target: str) -> None:
+        """Copy the clean path `source` of `tree` to the image path `target` (a trailing `/` means: into it).
+
+        Raises:
+            ContentError: nothing at `source`, or the target cannot hold it.
+        """
+        options = self._options
+        shown = target.rstrip("/") or "/"
+        mode = 0o755 if options.mode is None else options.mode
+        ensure = target if target.endswith("/") else os.path.dirname(target)
+        made = self._parents(inside(self._root, ensure or "/"), mode)
+        resolved = inside(tree.root, source)
+        try:
+            found = os.lstat(resolved)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ContentError(f"{source.lstrip('/')}: not found") from None
+        where = inside(self._root, shown)
+        is_dir = stat.S_ISDIR(found.st_mode)
+        there = _stat_or_none(where)
+        if there is not None and stat.S_ISDIR(there.st_mode) and not (is_dir and options.contents):
+            where = inside(self._root, f"{shown}/{os.path.basename(source)}", follow_last=False)
+        elif is_dir and there is not None and not stat.S_ISDIR(there.st_mode) and not options.replace:
+            raise ContentError(f"cannot copy a directory to {shown}, which is a file in the image")
+        needed = where if is_dir and options.contents and there is None else os.path.dirname(where)
+        made += self._parents(needed, mode)
+        self._tree, self._base = tree, resolved[len(tree.root) :] or "/"
+        if is_dir:
+            self._directory(resolved, "", where, found, top=True)
+        else:
+            self._leaf(resolved, where, found)
+        if options.time_ns is not None:
+            for path in reversed(made):
+                os.utime(path, ns=(options.time_ns, options.time_ns))
+
+    def _parents(self, path: str, mode: int) -> list[str]:
+        try:
+            return make_parents(path, mode, self._options.owner, self._options.time_ns)
+        except (NotADirectoryError, FileExistsError) as error:
+            place = str(error.filename or path)[len(self._root) :] or "/"
+            raise ContentError(f"cannot copy to {place}: it is not a directory in the image") from None
+
+    def _directory(self, source: str, relative: str, target: str, found: os.stat_result, *, top: bool) -> None:
+        """Copy a directory whose contents may be filtered; a filtered-out one is only made when something below is kept."""
+        self._check()
+        created = self._make_directory(source, target, found, overwrite=not top)
+        self._contents(source, relative, target, fresh=created)
+        if created or not top:
+            self._finish(source, target, found)
+        elif top:
+            # The target was there before: its own time stays that of the source, as BuildKit leaves it.
+            self._times(target, found)
+
+    def _make_directory(self, source: str, target: str, found: os.stat_result, *, overwrite: bool) -> bool:
+        try:
+            os.mkdir(target, 0o700)
+            return True
+        except FileExistsError:
+            there = os.lstat(target)
+        if not stat.S_ISDIR(there.st_mode):
+            if not self._options.replace:
+                raise ContentError(f"cannot copy to non-directory: {target[len(self._root) :]}") from None
+            remove(target)
+            os.mkdir(target, 0o700)
+            return True
+        if overwrite:
+            os.chmod(target, stat.S_IMODE(found.st_mode))
+        return False
+
+    def _contents(self, source: str, relative: str, target: str, *, fresh: bool) -> None:
+        filtered = self._include is not None or self._exclude is not None or self._tree.hidden is not None
+        with os.scandir(source) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+        for entry in entries:
+            name = entry.name
+            path = f"{relative}/{name}" if relative else name
+            found = entry.stat(follow_symlinks=False)
+            is_dir = stat.S_ISDIR(found.st_mode)
+            if filtered and not self._keeps(path):
+                if is_dir and self._may_keep_below(path):
+                    self._sparse_directory(entry.path, path, f"{target}/{name}", found)
+                continue
+            if is_dir:
+                self._directory(entry.path, path, f"{target}/{name}", found, top=False)
+            else:
+                self._leaf(entry.path, f"{target}/{name}", found, fresh=fresh)
+
+    def _sparse_directory(self, source: str, relative: str, target: str, found: os.stat_result) -> None:
+        """A directory that does not match itself: made only if something below it does."""
+        existed = os.path.lexists(target)
+        if not existed:
+            os.mkdir(target, 0o700)
+        self._contents(source, relative, target, fresh=not existed)
+        if existed:
+            return
+        try:
+            os.rmdir(target)
+        except OSError:
+            self._finish(source, target, found)
+
+    def _keeps(self, path: str) -> bool:
+        if self._include is not None and not self._include.matches(path):
+            return False
+        if self._exclude is not None and self._exclude.matches(path):
+            return False
+        hidden = self._tree.hidden
+        return hidden is None or not hidden.matches(self._in_tree(path))
+
+    def _may_keep_below(self, path: str) -> bool:
+        hidden = self._tree.hidden
+        if hidden is not None:
+            inner = self._in_tree(path)
+            if hidden.matches(inner) and not hidden.may_contain_match(inner):
+                return False
+        if self._exclude is not None and self._exclude.matches(path) and not self._exclude.may_contain_match(path):
+            return False
+        return True
+
+    def _in_tree(self, path: str) -> str:
+        base = self._base.strip("/")
+        return f"{base}/{path}" if base else path
+
+    def _leaf(self, source: str, target: str, found: os.stat_result, *, fresh: bool = False) -> None:
+        self._check()
+        if not fresh:
+            self._clear(target)
+        mode = found.st_mode
+        if stat.S_ISREG(mode):
+            if found.st_nlink > 1 and self._link(found, target):
+                return
+            copy_file(source, target, found.st_size)
+        elif stat.S_ISLNK(mode):
+            os.symlink(os.readlink(source), target)
+        elif stat.S_ISSOCK(mode):
+            os.mknod(target, stat.S_IFSOCK | stat.S_IMODE(mode))
+        else:
+            os.mknod(target, mode, found.st_rdev)
+        self._finish(source, target, found)
+
+    def _clear(self, target: str) -> None:
+        there = _lstat_or_none(target)
+        if there is None:
+            return
+        if stat.S_ISDIR(there.st_mode):
+            if not self._options.replace:
+                raise ContentError(f"cannot replace the directory {target[len(self._root) :]} with a file")
+            remove(target)
+        else:
+            os.unlink(target)
+
+    def _link(self, found: os.stat_result, target: str) -> bool:
+        key = (found.st_dev, found.st_ino)
+        first = self._links.get(key)
+        if first is None:
+            self._links[key] = target
+            return False
+        os.link(first, target, follow_symlinks=False)
+        return True
+
+    def _finish(self, source: str, target: str, found: os.stat_result) -> None:
+        """Owner, mode, xattrs, times: in this order, since chown clears setuid and everything moves times."""
+        options = self._options
+        is_link = stat.S_ISLNK(found.st_mode)
+        owner = options.owner or ((0, 0) if self._tree.zero_owner else (found.st_uid, found.st_gid))
+        os.chown(target, *owner, follow_symlinks=False)
+        if not is_link:
+            os.chmod(target, self._mode(found))
+        copy_xattrs(source, target)
+        self._times(target, found)
+
+    def _mode(self, found: os.stat_result) -> int:
+        options = self._options
+        if options.mode_text:
+            return apply_symbolic(options.mode_text, found.st_mode, is_dir=stat.S_ISDIR(found.st_mode))
+        return stat.S_IMODE(found.st_mode) if options.mode is None else options.mode
+
+    def _times(self, target: str, found: os.stat_result) -> None:
+        stamp = self._options.time_ns
+        times = (found.st_atime_ns, found.st_mtime_ns) if stamp is None else (stamp, stamp)
+        os.utime(target, ns=times, follow_symlinks=False)
+
+
+def copy_file(source: str, target: str, size: int) -> None:
+    """The bytes of a regular file to a new file; cloned or copied in the kernel when large."""
+    reader = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            if size <= _SMALL:
+                while data := os.read(reader, _SMALL + 1):
+                    os.write(writer, data)
+            else:
+                _copy_large(reader, writer)
+        finally:
+            os.close(writer)
+    finally:
+        os.close(reader)
+
+
+def _copy_large(reader: int, writer: int) -> None:
+    try:
+        while os.copy_file_range(reader, writer, 1 << 30):
+            pass
+    except OSError as error:
+        import errno
+
+        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        while data := os.read(reader, 1 << 20):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(writer, view) :]
+
+
+def copy_xattrs(source: str, target: str) -> None:
+    """Extended attributes, as far as the target's file system takes them (BuildKit ignores what it refuses)."""
+    try:
+        names = os.listxattr(source, follow_symlinks=False)
+    except OSError:
+        return
+    for name in names:
+        if not name.startswith("trusted.overlay."):
+            with contextlib.suppress(OSError):
+                os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
+
+
+def remove(path: str) -> None:
+    """Remove a file, a symlink (not its target) or a whole tree."""
+    if stat.S_ISDIR(os.lstat(path).st_mode):
+        import shutil
+
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+def _lstat_or_none(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _stat_or_none(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def copy_all(
+    tree: Tree,
+    sources: Sequence[str],
+    root: str,
+    target: str,
+    options: CopyOptions,
+    *,
+    check: Callable[[], None],
+) -> None:
+    """Copy several expanded sources to `target`.
+
+    Raises:
+        KnarrError: see `Copier.copy`.
+    """
+    copier = Copier(root, options, check=check)
+    for source in sources:
+        try:
+            copier.copy(tree, source, target)
+        except OSError as error:
+            place = str(error.filename or source)
+            for base in (tree.root, root):
+                place = place.removeprefix(base)
+            raise KnarrError(f"copy {source.lstrip('/') or '.'}: {place}: {error.strerror}") from error

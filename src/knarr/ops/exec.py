@@ -1,0 +1,241 @@
+"""The exec op: mount the inputs, run a process, commit what it changed.
+
+Semantics of mounts: build.md §1.6. The root is an active snapshot on the first
+input; a read-only bind shows an input's tree; a writable bind without an output
+is thrown away afterwards; caches, tmpfs and secrets are never part of a layer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from knarr.cache.record import RecordId
+from knarr.errors import Bug, KnarrError, StepFailed, Unsupported
+from knarr.llb.ops import NO_INPUT, NO_OUTPUT, ExecMount, ExecOp, MountType, NetMode, SecurityMode
+from knarr.ops.cachemount import cache_directory
+from knarr.ops.world import Active, World
+from knarr.paths import inside
+from knarr.progress import Log
+from knarr.runtime.process import BindMount, Exit, MountSpec, ProcessSpec, SecretFile, TmpfsMount, Ulimit
+from knarr.spec.platform import Platform
+
+_NETWORK: dict[NetMode, Literal["default", "host", "none"]] = {
+    NetMode.UNSET: "default",
+    NetMode.HOST: "host",
+    NetMode.NONE: "none",
+}
+_KEPT_LINES = 20  # of a failed step's output, shown again below the excerpt
+
+
+@dataclass(slots=True)
+class StepOptions:
+    """What the request adds to every exec: not part of the op, not part of its cache key."""
+
+    shm_size_bytes: int = 64 * 2**20
+
+
+@dataclass(slots=True)
+class _Prepared:
+    root: str = ""
+    readonly_root: bool = False
+    mounts: list[MountSpec] = field(default_factory=list)
+    outputs: dict[int, Active] = field(default_factory=dict)
+
+
+def run(
+    world: World,
+    op: ExecOp,
+    inputs: Sequence[RecordId | None],
+    names: Sequence[RecordId],
+    *,
+    vertex: str,
+    step: str,
+    platform: Platform | None,
+    options: StepOptions,
+) -> list[RecordId]:
+    """Run the process and commit each output under its name in `names`.
+
+    `vertex` and `step` are how progress and errors call it.
+
+    Raises:
+        StepFailed: the process ended with a status that is not allowed.
+        RuntimeFailed: it could not be started.
+        Unsupported: a mount or a mode that is not built.
+    """
+    if op.cdi_devices:
+        raise Unsupported("RUN --device is not supported", hint="CDI devices are not built yet")
+    with ExitStack() as stack:
+        prepared = _prepare(world, op, inputs, stack)
+        tail = _Tail(world, vertex)
+        spec = _spec(world, op, prepared, platform, options)
+        ended = world.runtime().run(spec, output=tail.write, scope=world.scope)
+        _require_success(op, ended, step, tail)
+        return [prepared.outputs[index].commit(names[index]) for index in sorted(prepared.outputs)]
+
+
+def _prepare(world: World, op: ExecOp, inputs: Sequence[RecordId | None], stack: ExitStack) -> _Prepared:
+    prepared = _Prepared()
+    for mount in sorted(op.mounts, key=lambda m: m.dest.count("/")):
+        record = None if mount.input == NO_INPUT else inputs[mount.input]
+        if mount.dest == "/":
+            _prepare_root(world, mount, record, prepared, stack)
+        elif mount.type is MountType.BIND:
+            _prepare_bind(world, mount, record, prepared, stack)
+        else:
+            prepared.mounts.extend(_special(world, mount, record, stack))
+    if not prepared.root:
+        raise Bug("an exec without a root mount")
+    return prepared
+
+
+def _prepare_root(
+    world: World, mount: ExecMount, record: RecordId | None, prepared: _Prepared, stack: ExitStack
+) -> None:
+    if mount.readonly and mount.output == NO_OUTPUT:
+        prepared.root = str(stack.enter_context(world.trees.mounted(record)))
+        prepared.readonly_root = True
+        return
+    active = stack.enter_context(world.trees.active(record))
+    prepared.root = active.root
+    if mount.output != NO_OUTPUT:
+        prepared.outputs[mount.output] = active
+
+
+def _prepare_bind(
+    world: World, mount: ExecMount, record: RecordId | None, prepared: _Prepared, stack: ExitStack
+) -> None:
+    if mount.readonly and mount.output == NO_OUTPUT:
+        base = str(stack.enter_context(world.trees.mounted(record)))
+    else:
+        active = stack.enter_context(world.trees.active(record))
+        base = active.root
+        if mount.output != NO_OUTPUT:
+            prepared.outputs[mount.output] = active
+    source = Path(inside(base, mount.selector or "/"))
+    if not source.exists():
+        raise KnarrError(
+            f"mount {mount.dest}: {mount.selector} is not in its source", hint="check source= and from= of the mount"
+        )
+    prepared.mounts.append(BindMount(source, mount.dest, readonly=mount.readonly))
+
+
+def _special(world: World, mount: ExecMount, record: RecordId | None, stack: ExitStack) -> Sequence[MountSpec]:
+    if mount.type is MountType.CACHE:
+        if mount.cache is None:
+            raise Bug("a cache mount without an id")
+        place = stack.enter_context(cache_directory(world, mount.cache, record, mount.selector or "/"))
+        return [BindMount(place, mount.dest, readonly=mount.readonly)]
+    if mount.type is MountType.TMPFS:
+        return [TmpfsMount(mount.dest, mount.tmpfs_size)]
+    if mount.type is MountType.SECRET:
+        return _secret_file(world, mount)
+    if mount.ssh is not None and mount.ssh.optional:
+        return []
+    raise Unsupported("RUN --mount=type=ssh is not supported yet", hint="use a secret with a key file instead")
+
+
+def _secret_file(world: World, mount: ExecMount) -> Sequence[MountSpec]:
+    option = mount.secret
+    if option is None:
+        raise Bug("a secret mount without an id")
+    secret = world.session.secret(option.id)
+    if secret is None:
+        if option.optional:
+            return []
+        raise _no_secret(option.id)
+    return [SecretFile(mount.dest, secret.value, mode=option.mode, uid=option.uid, gid=option.gid)]
+
+
+def _no_secret(id: str) -> KnarrError:
+    return KnarrError(f"secret {id}: not given", hint=f"pass --secret id={id},src=FILE or id={id},env=VARIABLE")
+
+
+def _spec(
+    world: World, op: ExecOp, prepared: _Prepared, platform: Platform | None, options: StepOptions
+) -> ProcessSpec:
+    meta = op.meta
+    return ProcessSpec(
+        rootfs=Path(prepared.root),
+        args=meta.args,
+        env=tuple(_environment(world, op)),
+        cwd=meta.cwd or "/",
+        user=meta.user,
+        platform=platform,
+        readonly_root=prepared.readonly_root,
+        mounts=tuple(prepared.mounts),
+        network=_NETWORK[op.network],
+        security="insecure" if op.security is SecurityMode.INSECURE else "sandbox",
+        hostname=meta.hostname or "buildkitsandbox",
+        extra_hosts=tuple((host.host, host.ip) for host in meta.extra_hosts),
+        shm_size_bytes=_shm_size(op) or options.shm_size_bytes,
+        ulimits=tuple(Ulimit(u.name, u.soft, u.hard) for u in meta.ulimits),
+        cgroup_parent=meta.cgroup_parent,
+    )
+
+
+def _shm_size(op: ExecOp) -> int:
+    return next((m.tmpfs_size for m in op.mounts if m.type is MountType.TMPFS and m.dest == "/dev/shm"), 0)
+
+
+def _environment(world: World, op: ExecOp) -> list[str]:
+    env = list(op.meta.env)
+    proxy = op.meta.proxy_env
+    if proxy is not None:
+        pairs = (
+            ("HTTP_PROXY", proxy.http_proxy),
+            ("HTTPS_PROXY", proxy.https_proxy),
+            ("FTP_PROXY", proxy.ftp_proxy),
+            ("NO_PROXY", proxy.no_proxy),
+            ("ALL_PROXY", proxy.all_proxy),
+        )
+        for name, value in pairs:
+            if value:
+                env += [f"{name}={value}", f"{name.lower()}={value}"]
+    for wanted in op.secret_env:
+        secret = world.session.secret(wanted.id)
+        if secret is not None:
+            env.append(f"{wanted.name}={secret.value.decode(errors='surrogateescape')}")
+        elif not wanted.optional:
+            raise _no_secret(wanted.id)
+    return env
+
+
+class _Tail:
+    """Passes output on as log events and keeps the last lines for the error."""
+
+    def __init__(self, world: World, vertex: str) -> None:
+        self._send: Callable[[Log], None] = world.sink.send
+        self._vertex = vertex
+        self._kept = b""
+
+    def write(self, stream: int, data: bytes) -> None:
+        self._send(Log(self._vertex, stream, data, time.time_ns()))
+        self._kept = (self._kept + data)[-8192:]
+
+    def lines(self) -> tuple[str, ...]:
+        return tuple(self._kept.decode(errors="replace").rstrip("\n").split("\n")[-_KEPT_LINES:]) if self._kept else ()
+
+
+def _require_success(op: ExecOp, ended: Exit, step: str, tail: _Tail) -> None:
+    allowed = op.meta.valid_exit_codes or (0,)
+    if ended.status in allowed:
+        return
+    message = f'process "{" ".join(op.meta.args)}" did not complete successfully: exit code: {ended.status}'
+    raise StepFailed(message, step=step, status=ended.status, output=tail.lines(), hint=_advice(ended))
+
+
+def _advice(ended: Exit) -> str:
+    if ended.out_of_memory:
+        return "the kernel killed it for lack of memory: give the build more, or the step less to do"
+    if ended.status == 137:
+        return "it was killed (SIGKILL)"
+    if ended.status == 127:
+        return "a command was not found: is it installed in this stage, and on PATH?"
+    if ended.status == 126:
+        return "a command could not be executed: is it executable, and built for this platform?"
+    return ""

@@ -1,0 +1,189 @@
+"""Base images: where a tag leads now, the config for a platform, and the layers as records.
+
+One `Images` serves one build: each reference is resolved once, whatever asks
+(the frontend for the config, the solver for the layers), so that all of the
+build sees one answer. Nothing but JSON is fetched here; layers stay far until
+something mounts them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from knarr.cache.record import Record, RecordId
+from knarr.cache.store import CacheStore
+from knarr.content.store import Store
+from knarr.errors import ContentError, KnarrError, NotFound
+from knarr.image.select import select
+from knarr.scope import Flights
+from knarr.spec.config import ImageConfig, decode_config
+from knarr.spec.descriptor import Descriptor
+from knarr.spec.digest import Digest
+from knarr.spec.manifest import MAX_MANIFEST_BYTES, Index, Manifest, decode
+from knarr.spec.platform import Platform
+from knarr.spec.reference import Reference
+
+if TYPE_CHECKING:
+    from knarr.content.target import Fetcher
+    from knarr.remote.repository import Registry
+
+ResolveMode = Literal["default", "pull", "local"]
+EMPTY = "layer:empty"  # the record of an image without layers
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A base image for one platform."""
+
+    reference: Reference
+    digest: Digest  # of what the tag names
+    manifest: Manifest
+    config: ImageConfig
+    raw_config: bytes
+    repository: str  # "host/repo" that has the layers; empty: only the own store has them
+
+
+class Images:
+    """Resolves references to images, from the registry or the own store."""
+
+    def __init__(
+        self, store: Store, cache: CacheStore, registry: Callable[[], Registry], *, mode: ResolveMode = "default"
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._registry = registry
+        self._mode = mode
+        self._flights = Flights()
+        self._tops: dict[str, tuple[Descriptor, str]] = {}
+        self._found: dict[tuple[str, Platform], Found] = {}
+
+    @property
+    def tags(self) -> dict[str, Digest]:
+        """Every tag that was resolved in this build, and where it led: what a fingerprint must check again."""
+        return {text: top.digest for text, (top, repository) in self._tops.items() if repository and "@" not in text}
+
+    def find(self, reference: Reference, platform: Platform) -> Found:
+        """The image for `platform`.
+
+        Raises:
+            NotFound: no such image, or none for the platform.
+            RegistryError: the registry said no or could not be reached.
+        """
+        key = (str(reference), platform)
+        found = self._found.get(key)
+        if found is None:
+            found = self._flights.once(key, lambda: self._find(reference, platform))
+            self._found[key] = found
+        return found
+
+    def _find(self, reference: Reference, platform: Platform) -> Found:
+        top, repository = self._top(reference)
+        source = self._source(reference, repository)
+        document = self._document(top, source)
+        if isinstance(document, Index):
+            chosen = select(document, platform, name=reference.familiar)
+            document = self._document(chosen, source)
+        if not isinstance(document, Manifest):
+            raise ContentError(f"{reference.familiar}: an index inside an index is not an image")
+        raw = self._small(document.config, source)
+        return Found(reference, top.digest, document, decode_config(raw), raw, repository)
+
+    def _top(self, reference: Reference) -> tuple[Descriptor, str]:
+        key = str(reference)
+        known = self._tops.get(key)
+        if known is None:
+            known = self._flights.once(("top", key), lambda: self._resolve(reference))
+            self._tops[key] = known
+        return known
+
+    def _resolve(self, reference: Reference) -> tuple[Descriptor, str]:
+        repository = f"{reference.registry}/{reference.repository}"
+        if reference.digest is not None:
+            size = self._store.find(reference.digest)
+            if size is not None:
+                raw = self._store.read(Descriptor("", reference.digest, size))
+                return decode(raw).descriptor, repository
+        local = self._local(reference)
+        if self._mode == "local" and local is not None:
+            return local, ""
+        try:
+            return self._registry().repository(reference).resolve(reference.locator), repository
+        except KnarrError as error:
+            if local is not None and self._mode != "pull":
+                return local, ""
+            raise error.with_context(hint="no image of this name is in knarr's own store either") from None
+
+    def _local(self, reference: Reference) -> Descriptor | None:
+        try:
+            return self._store.resolve(str(reference.tagged()))
+        except NotFound:
+            return None
+
+    def _source(self, reference: Reference, repository: str) -> Fetcher:
+        return self._registry().repository(reference) if repository else self._store
+
+    def _document(self, descriptor: Descriptor, source: Fetcher) -> Manifest | Index:
+        return decode(self._small(descriptor, source), descriptor.media_type)
+
+    def _small(self, descriptor: Descriptor, source: Fetcher) -> bytes:
+        """A manifest or config, kept in the store so that it is fetched once."""
+        if self._store.find(descriptor.digest) is None:
+            if descriptor.size > MAX_MANIFEST_BYTES:
+                raise ContentError(f"{descriptor.digest}: {descriptor.size} bytes are too many for a manifest")
+            with source.open(descriptor) as stream:
+                self._store.push(descriptor, stream)
+        return self._store.read(descriptor)
+
+    def records(self, found: Found) -> RecordId:
+        """The image's layers as a chain of records, saved in the cache; returns the topmost.
+
+        Raises:
+            ContentError: the manifest and the config disagree about the layers.
+        """
+        layers, diff_ids = found.manifest.layers, found.config.diff_ids
+        if len(layers) != len(diff_ids):
+            raise ContentError(
+                f"{found.reference.familiar}: the manifest has {len(layers)} layers, its config {len(diff_ids)}"
+            )
+        chain = ""
+        parent: RecordId | None = None
+        for layer, diff_id in zip(layers, diff_ids, strict=True):
+            chain = chain_id(chain, diff_id)
+            parent = self._record(f"layer:{chain}", parent, layer, diff_id, found)
+        if parent is None:
+            now = time.time_ns()
+            self._cache.save(Record(EMPTY, created_ns=now, used_ns=now, description="an image without layers"), [])
+            return EMPTY
+        return parent
+
+    def _record(
+        self, id: RecordId, parent: RecordId | None, layer: Descriptor, diff_id: Digest, found: Found
+    ) -> RecordId:
+        known = self._cache.get(id)
+        if known is not None and known.blob is not None:
+            if found.repository and found.repository not in known.remote:
+                self._cache.update(id, remote=(*known.remote, found.repository))
+            return id
+        now = time.time_ns()
+        remote = (found.repository,) if found.repository else ()
+        description = f"pulled from {found.reference.familiar}"
+        blob = layer.bare()
+        record = Record(
+            id, parent, blob=blob, diff_id=diff_id, remote=remote, description=description, created_ns=now, used_ns=now
+        )
+        self._cache.save(record, [])
+        return id
+
+
+def chain_id(parent: str, diff_id: Digest) -> str:
+    """The chainID of a layer on top of `parent` (empty text: none).
+
+    Spec: image-spec v1.1, config.md, "Layer ChainID".
+    """
+    if not parent:
+        return str(diff_id)
+    return "sha256:" + hashlib.sha256(f"{parent} {diff_id}".encode()).hexdigest()

@@ -1,0 +1,27 @@
+"""The source op `docker-image://…`: a tag or a digest becomes a chain of layer records."""
+
+from __future__ import annotations
+
+from knarr.cache.record import RecordId
+from knarr.errors import ContentError
+from knarr.llb.ops import SourceOp
+from knarr.ops.images import Images
+from knarr.spec.platform import Platform
+from knarr.spec.reference import Reference
+
+SCHEME = "docker-image://"
+
+
+def resolve(images: Images, op: SourceOp, platform: Platform) -> tuple[str, RecordId]:
+    """(key, record): the key is the chain of layers, so that two images with equal layers share the cache.
+
+    Raises:
+        NotFound, RegistryError: see `Images.find`.
+        ContentError: the image is not the one the graph pins.
+    """
+    found = images.find(Reference.parse(op.identifier.removeprefix(SCHEME)), platform)
+    pinned = op.attrs.get("image.checksum")
+    if pinned and pinned != found.digest:
+        raise ContentError(f"{found.reference.familiar} is {found.digest}, but the build pins {pinned}")
+    record = images.records(found)
+    return record, record

@@ -1,0 +1,247 @@
+"""Records as trees: what an op reads, what it changes, and what an exporter packs.
+
+A record is a link of a chain; this module gives the chain as a mounted tree
+(unpacking layers that nobody needed before), lets an op change a tree and commit
+it, and keeps the directories a caller lent, which are read in place and copied
+only when a RUN mounts them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from knarr.cache.flight import flight
+from knarr.cache.record import Record, RecordId
+from knarr.cache.store import CacheStore
+from knarr.errors import Bug
+from knarr.ops.blobs import Blobs
+from knarr.ops.copytree import CopyOptions, Tree, copy_all, expand
+from knarr.scope import Flights, Scope
+from knarr.snapshot.mounting import mounted
+from knarr.snapshot.snapshotter import Snapshotter
+
+
+class MountedActive:
+    """A writable snapshot mounted at `root` (see `world.Active`)."""
+
+    def __init__(self, trees: DiskTrees, key: str, parent: RecordId | None, mounts: ExitStack, root: str) -> None:
+        self.root = root
+        self.committed = False
+        self._trees, self._key, self._parent, self._mounts = trees, key, parent, mounts
+
+    def commit(self, name: RecordId) -> RecordId:
+        """Unmount, commit the snapshot under `name`, and note the record."""
+        self._mounts.close()
+        self._trees.commit(self._key, name, self._parent)
+        self.committed = True
+        return name
+
+
+class DiskTrees:
+    """Records as trees on this machine; implements `world.Trees`."""
+
+    def __init__(self, snapshotter: Snapshotter, cache: CacheStore, blobs: Blobs, root: Path, scope: Scope) -> None:
+        self._snapshotter = snapshotter
+        self._cache = cache
+        self._blobs = blobs
+        self._run = root / "run"
+        self._flight_dir = root / "flights"
+        self._scope = scope
+        self._flights = Flights()
+        self._lent: dict[RecordId, Tree] = {}
+        self._fresh: dict[RecordId, Record] = {}  # committed in this build, not yet saved by the drive
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def lend(self, record: RecordId, tree: Tree) -> None:
+        self._lent[record] = tree
+
+    def lent(self, record: RecordId | None) -> Tree | None:
+        """The caller's directory behind `record`, if it is one."""
+        return self._lent.get(record) if record is not None else None
+
+    def record(self, record: RecordId) -> Record:
+        """The record, also when it was made by this build and not saved yet."""
+        found = self._fresh.get(record) or self._cache.get(record)
+        if found is None:
+            raise Bug(f"no record {record}")
+        return found
+
+    def note(self, record: Record) -> None:
+        """Make a record known to this build (the drive saves it when its op is done)."""
+        self._fresh[record.id] = record
+
+    def chain(self, record: RecordId | None) -> list[Record]:
+        """The links of a tree, bottom up."""
+        links: list[Record] = []
+        while record is not None:
+            link = self.record(record)
+            links.append(link)
+            record = link.parent
+        links.reverse()
+        return links
+
+    def save_chain(self, outputs: Sequence[tuple[RecordId, Sequence[str]]], *, description: str) -> None:
+        """Save finished records with their keys, and with them the links below that this build made."""
+        keys = dict(outputs)
+        todo = [record for id in keys for record in self.chain(id) if record.id in self._fresh]
+        saved = {record.id: record for record in todo}
+        self._cache.save_many(
+            (replace(record, description=record.description or description), keys.get(record.id, ()))
+            for record in saved.values()
+        )
+        for id in saved:
+            del self._fresh[id]
+
+    # Writing
+
+    @contextmanager
+    def active(self, parent: RecordId | None) -> Iterator[MountedActive]:
+        parent = self.materialised(parent)
+        snapshot = self.snapshot(parent)
+        key = self._unique("active")
+        mounts = self._snapshotter.prepare(key, snapshot)
+        with ExitStack() as stack:
+            stack.callback(self._snapshotter.remove, key)
+            inner = stack.enter_context(ExitStack())
+            root = inner.enter_context(self._mount(mounts, key))
+            active = MountedActive(self, key, parent, inner, root)
+            yield active
+            if active.committed:
+                stack.pop_all()
+
+    def commit(self, key: str, name: RecordId, parent: RecordId | None) -> None:
+        """Commit the active snapshot `key` as record `name` on top of `parent`."""
+        self._snapshotter.commit(name, key)
+        now = time.time_ns()
+        self.note(Record(name, parent, snapshot=name, created_ns=now, used_ns=now, uses=1))
+
+    # Reading
+
+    @contextmanager
+    def readable(self, record: RecordId | None) -> Iterator[Tree]:
+        lent = self.lent(record)
+        if lent is not None:
+            yield lent
+            return
+        with self.mounted(record) as path:
+            yield Tree(os.fspath(path))
+
+    @contextmanager
+    def mounted(self, record: RecordId | None) -> Iterator[Path]:
+        snapshot = self.snapshot(self.materialised(record))
+        layers = self._snapshotter.layers(snapshot)
+        if len(layers) == 1:  # a whole tree by itself: nothing to mount
+            yield layers[0]
+            return
+        key = self._unique("view")
+        mounts = self._snapshotter.view(key, snapshot)
+        try:
+            with self._mount(mounts, key) as root:
+                yield Path(root)
+        finally:
+            self._snapshotter.remove(key)
+
+    def materialised(self, record: RecordId | None) -> RecordId | None:
+        lent = self.lent(record)
+        if lent is None or record is None:
+            return record
+        name = f"{record}:copy"
+        if name in self._fresh:
+            return name
+        return self._flights.once(("copy", record), lambda: self._copy_lent(lent, name))
+
+    def _copy_lent(self, lent: Tree, name: RecordId) -> RecordId:
+        if name in self._fresh:
+            return name
+        with self.active(None) as active:
+            options = CopyOptions(contents=True)
+            if not lent.only:
+                copy_all(lent, ["/"], active.root, "/", options, check=self._scope.check)
+            for pattern in lent.only:
+                for source in expand(lent, pattern, follow=False):
+                    copy_all(lent, [source], active.root, source, options, check=self._scope.check)
+            return active.commit(name)
+
+    def close(self) -> None:
+        """Drop the snapshots that only this build could use: copies of what was lent."""
+        for name in [name for name in self._fresh if name.endswith(":copy")]:
+            self._snapshotter.remove(name)
+
+    # Unpacking
+
+    def snapshot(self, record: RecordId | None) -> str | None:
+        """The committed snapshot that is the tree of `record`, unpacked now if it was not yet.
+
+        Raises:
+            ContentError: a layer is not what its descriptor says, or cannot be unpacked.
+            RegistryError: a layer that is not here cannot be fetched.
+        """
+        if record is None:
+            return None
+        link = self.record(record)
+        if link.snapshot is not None and self._snapshotter.stat(link.snapshot) is not None:
+            return link.snapshot
+        return self._flights.once(("unpack", record), lambda: self._unpack(record))
+
+    def _unpack(self, record: RecordId) -> str:
+        links = self.chain(record)
+        first = len(links)
+        while first and not self._has_snapshot(links[first - 1]):
+            first -= 1
+        self._blobs.prefetch([self._change(link) for link in links[first:]])
+        parent = links[first - 1].snapshot if first else None
+        for link in links[first:]:
+            with flight(self._flight_dir, f"unpack-{link.id}".replace(":", "-"), scope=self._scope):
+                parent = self._unpack_link(link, parent)
+        if parent is None:
+            raise Bug(f"nothing to unpack for {record}")
+        return parent
+
+    def _has_snapshot(self, link: Record) -> bool:
+        return link.snapshot is not None and self._snapshotter.stat(link.snapshot) is not None
+
+    def _change(self, link: Record) -> Record:
+        """The record that holds this link's change: itself, or the one it was rebased from."""
+        while link.same_as is not None:
+            link = self.record(link.same_as)
+        return link
+
+    def _unpack_link(self, link: Record, parent: str | None) -> str:
+        name = link.snapshot or link.id
+        if self._snapshotter.stat(name) is None:
+            key = self._unique("unpack")
+            mounts = self._snapshotter.prepare(key, parent)
+            try:
+                with self._mount(mounts, key) as root:
+                    self._blobs.apply(self._change(link), Path(root))
+                self._snapshotter.commit(name, key)
+            except BaseException:
+                self._snapshotter.remove(key)
+                raise
+        if link.snapshot is None:
+            if link.id in self._fresh:
+                self._fresh[link.id] = replace(link, snapshot=name)
+            self._cache.update(link.id, snapshot=name)
+        return name
+
+    @contextmanager
+    def _mount(self, mounts: object, key: str) -> Iterator[str]:
+        at = self._run / "mnt" / key
+        at.mkdir(parents=True)
+        try:
+            with mounted(mounts, at):  # type: ignore[arg-type]
+                yield os.fspath(at)
+        finally:
+            at.rmdir()
+
+    def _unique(self, what: str) -> str:
+        with self._lock:
+            self._count += 1
+            return f"{what}-{os.getpid()}-{time.time_ns():x}-{self._count}"

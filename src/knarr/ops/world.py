@@ -1,0 +1,74 @@
+"""What every op is handed: the parts of the engine, the caller's session, and this build's scope and sink."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from knarr.cache.record import RecordId
+from knarr.progress import Sink
+from knarr.scope import Scope
+from knarr.session.session import Session
+
+if TYPE_CHECKING:
+    from knarr.cache.store import CacheStore
+    from knarr.config import Settings
+    from knarr.content.store import Store
+    from knarr.ops.copytree import Tree
+    from knarr.remote.repository import Registry
+    from knarr.runtime.runner import Runtime
+    from knarr.snapshot.snapshotter import Snapshotter
+
+
+class Active(Protocol):
+    """A writable tree, mounted at `root` while its context lasts."""
+
+    root: str
+    committed: bool
+
+    def commit(self, name: RecordId) -> RecordId:
+        """Make it immutable under `name`, unmounting it. Nothing else may use `root` afterwards."""
+        ...
+
+
+class Trees(Protocol):
+    """Records as trees: see `ops.trees`."""
+
+    def active(self, parent: RecordId | None) -> AbstractContextManager[Active]:
+        """A writable tree on top of `parent`, dropped unless committed."""
+        ...
+
+    def readable(self, record: RecordId | None) -> AbstractContextManager[Tree]:
+        """The tree of a record, or the caller's directory for a local source, for reading."""
+        ...
+
+    def mounted(self, record: RecordId | None) -> AbstractContextManager[Path]:
+        """The tree of a record, mounted read-only."""
+        ...
+
+    def lend(self, record: RecordId, tree: Tree) -> None:
+        """Make the caller's directory known as the tree of `record` for this build."""
+        ...
+
+    def materialised(self, record: RecordId | None) -> RecordId | None:
+        """A record with the same tree that is a snapshot: itself, or a copy of what a caller lent."""
+        ...
+
+
+@dataclass(slots=True)
+class World:
+    """The parts of one build, as ops see them. `registry` and `runtime` are made on first use."""
+
+    settings: Settings
+    store: Store
+    cache: CacheStore
+    snapshotter: Snapshotter
+    trees: Trees
+    session: Session
+    scope: Scope
+    sink: Sink
+    registry: Callable[[], Registry]
+    runtime: Callable[[], Runtime]
