@@ -1,0 +1,125 @@
+"""The system calls of Linux that Python 3.11 does not offer: mounts and namespaces.
+
+Each is a thin call that raises `OSError` with the path it was about; what to
+mount, and what a failure means, is decided by the caller. ctypes is loaded at
+the first call (2 ms), so importing this module is free.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import Any
+
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_SYNCHRONOUS = 0x10
+MS_REMOUNT = 0x20
+MS_NOATIME = 0x400
+MS_NODIRATIME = 0x800
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+MS_SLAVE = 0x80000
+MS_RELATIME = 0x200000
+MS_STRICTATIME = 0x1000000
+
+MNT_DETACH = 0x2
+UMOUNT_NOFOLLOW = 0x8
+
+CLONE_FS = 0x200
+CLONE_NEWNS = 0x20000
+CLONE_NEWUSER = 0x10000000
+
+# The mount calls of Linux 5.2 have one number on every architecture but alpha.
+_SYS_MOVE_MOUNT = 429
+_SYS_FSOPEN = 430
+_SYS_FSCONFIG = 431
+_SYS_FSMOUNT = 432
+
+_FSCONFIG_SET_FLAG = 0
+_FSCONFIG_SET_STRING = 1
+_FSCONFIG_CMD_CREATE = 6
+_CLOEXEC = 1  # FSOPEN_CLOEXEC and FSMOUNT_CLOEXEC
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+_AT_FDCWD = -100
+
+
+def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
+    """mount(2). `data` is cut at one page (4096 bytes) by the kernel: `mount_fd` has no such limit."""
+    _check(
+        _libc().mount(_b(source), _b(target), _b(kind), _unsigned(flags), _b(data) if data else None),
+        target,
+    )
+
+
+def umount(target: str, flags: int = 0) -> None:
+    """umount2(2)."""
+    _check(_libc().umount2(_b(target), flags), target)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2), for the calling thread."""
+    _check(_libc().unshare(flags), "unshare")
+
+
+def fsopen(kind: str) -> int:
+    """A descriptor to configure a new file system of type `kind` with; the caller closes it."""
+    return _check(_libc().syscall(_SYS_FSOPEN, _b(kind), _CLOEXEC), kind)
+
+
+def fsconfig(fs: int, key: str, value: str | None = None) -> None:
+    """Set an option of the file system under `fs`: a text, or a flag when `value` is None."""
+    command = _FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_STRING
+    text = None if value is None else _b(value)
+    _check(_libc().syscall(_SYS_FSCONFIG, fs, command, _b(key), text, 0), key if value is None else value)
+
+
+def fsmount(fs: int, target: str, attributes: int = 0) -> None:
+    """Create the configured file system and attach it at `target`."""
+    libc = _libc()
+    _check(libc.syscall(_SYS_FSCONFIG, fs, _FSCONFIG_CMD_CREATE, None, None, 0), target)
+    tree = _check(libc.syscall(_SYS_FSMOUNT, fs, _CLOEXEC, attributes), target)
+    try:
+        _check(libc.syscall(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, _b(target), _MOVE_MOUNT_F_EMPTY_PATH), target)
+    finally:
+        os.close(tree)
+
+
+def syncfs(path: str) -> None:
+    """Write all dirty data of the file system that holds `path`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _check(_libc().syncfs(descriptor), path)
+    finally:
+        os.close(descriptor)
+
+
+@lru_cache(maxsize=1)
+def _libc() -> Any:  # a ctypes library: its functions have no types
+    import ctypes
+
+    library = ctypes.CDLL(None, use_errno=True)
+    library.syscall.restype = ctypes.c_long
+    return library
+
+
+def _unsigned(flags: int) -> Any:
+    import ctypes
+
+    return ctypes.c_ulong(flags)
+
+
+def _b(text: str) -> bytes:
+    return os.fsencode(text)
+
+
+def _check(result: int, about: str) -> int:
+    if result < 0:
+        import ctypes
+
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), about)
+    return result

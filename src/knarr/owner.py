@@ -1,0 +1,80 @@
+"""Who is alive: a process's claim on what it would leave behind if it were killed.
+
+An owner is a file under a directory, locked for as long as the process lives.
+The kernel drops the lock at any death, kill -9 included; a process number that
+is used again or means another process in another container cannot deceive it.
+
+    owner = Owner.claim(root / "owners")     # once per process and root
+    ... things are recorded under owner.token ...
+    for token in Owner.dead(root / "owners"):
+        remove_what_it_left(token)
+        Owner.forget(root / "owners", token)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+
+class Owner:
+    """This process's own claim. `token` is a short name, safe in paths and never used twice."""
+
+    def __init__(self, token: str, descriptor: int) -> None:
+        self.token = token
+        self._descriptor = descriptor
+        self._pid = os.getpid()
+
+    @property
+    def is_ours(self) -> bool:
+        """False in a forked child: the claim stays the parent's, the child needs its own."""
+        return self._pid == os.getpid()
+
+    @classmethod
+    def claim(cls, directory: Path) -> Owner:
+        """A new claim under `directory` (made if missing), held until the process ends or `release`."""
+        os.makedirs(directory, exist_ok=True)
+        token = os.urandom(6).hex()
+        # Locked before it is visible, so that nobody can take a newborn for dead.
+        unborn = os.path.join(directory, "." + token)
+        descriptor = os.open(unborn, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.rename(unborn, os.path.join(directory, token))
+        return cls(token, descriptor)
+
+    def release(self) -> None:
+        """Give the claim up: what is still recorded under the token counts as left behind."""
+        os.close(self._descriptor)
+
+    @staticmethod
+    def dead(directory: Path) -> list[str]:
+        """The tokens under `directory` whose process has ended."""
+        try:
+            tokens = os.listdir(directory)
+        except FileNotFoundError:
+            return []
+        visible = [token for token in tokens if not token.startswith(".")]
+        return [token for token in visible if not _is_locked(os.path.join(directory, token))]
+
+    @staticmethod
+    def forget(directory: Path, token: str) -> None:
+        """Remove the record of a dead owner, last of all, when nothing of it is left."""
+        try:
+            os.unlink(os.path.join(directory, token))
+        except FileNotFoundError:
+            return
+
+
+def _is_locked(path: str) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True  # another sweeper was faster: nothing left to do for this one
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,137 @@
+"""What the drivers have in common: a ledger, and one directory `root/<id>` per snapshot.
+
+A driver says how a new directory is laid out over its parent's, and with which
+mounts it becomes a tree. `root/<id>/fs` holds the files in every driver.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+from knarr import linux
+from knarr.snapshot import tree
+from knarr.snapshot.ledger import Entry, Ledger
+from knarr.snapshot.snapshotter import Info, Mount, Usage
+
+
+class Driver(ABC):
+    """A `Snapshotter` over a `Ledger`."""
+
+    name: str
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.abspath(root))
+        self._base = os.fspath(self.root)
+        self._ledger = Ledger(self.root)
+
+    @abstractmethod
+    def _lay_out(self, entry: Entry) -> None:
+        """Make the directories of a new snapshot. What is half made when this fails is removed."""
+
+    @abstractmethod
+    def _mounts(self, entry: Entry) -> tuple[Mount, ...]: ...
+
+    @abstractmethod
+    def upper(self, name: str) -> Path | None: ...
+
+    @abstractmethod
+    def layers(self, name: str | None) -> tuple[Path, ...]: ...
+
+    def prepare(self, name: str, parent: str | None) -> tuple[Mount, ...]:
+        return self._begin(name, parent, "active")
+
+    def view(self, name: str, parent: str | None) -> tuple[Mount, ...]:
+        return self._begin(name, parent, "view")
+
+    def _begin(self, name: str, parent: str | None, kind: str) -> tuple[Mount, ...]:
+        entry = self._ledger.begin(name, parent, kind)
+        try:
+            self._lay_out(entry)
+        except BaseException:
+            self.remove(name)
+            raise
+        return self._mounts(entry)
+
+    def mounts(self, name: str) -> tuple[Mount, ...]:
+        return self._mounts(self._ledger.need(name))
+
+    def commit(self, name: str, active: str) -> None:
+        entry = self._ledger.need(active)
+        dropped = self._ledger.commit(name, active)
+        if dropped is not None:
+            tree.remove(self._directory(dropped))
+        else:
+            self._settle(entry)
+
+    def _settle(self, entry: Entry) -> None:
+        """Drop what only an active snapshot needs. Nothing, unless the driver says otherwise."""
+        return
+
+    def remove(self, name: str) -> None:
+        id = self._ledger.remove(name)
+        if id is not None:
+            tree.remove(self._directory(id))
+
+    def stat(self, name: str) -> Info | None:
+        infos = self._ledger.infos(name)
+        return infos[0] if infos else None
+
+    def walk(self) -> tuple[Info, ...]:
+        return self._ledger.infos()
+
+    def usage(self, name: str) -> Usage:
+        entry = self._ledger.need(name)
+        known = self._ledger.measured(entry.id)
+        if known is not None:
+            return Usage(*known)
+        found = tree.usage(self._fs(entry.id))
+        if entry.kind == "committed":
+            self._ledger.remember_measure(entry.id, found.size_bytes, found.inodes)
+        return found
+
+    def sweep(self) -> int:
+        self._sync_settled()
+        gone = self._ledger.orphans(self._ids_on_disk())
+        if gone:
+            _unmount_users(self._base, gone)
+        for id in gone:
+            tree.remove(self._directory(id))
+        return len(gone)
+
+    def close(self) -> None:
+        """Let go of the database and of this process's claim: what is still active counts as left behind."""
+        self._ledger.close()
+
+    def _sync_settled(self) -> None:
+        if self._ledger.unsettled():
+            now = time.time_ns()
+            linux.syncfs(self._base)
+            self._ledger.note_sync(now)
+
+    def _ids_on_disk(self) -> list[int]:
+        return [int(name) for name in os.listdir(self._base) if name.isdigit()]
+
+    def _directory(self, id: int) -> str:
+        return f"{self._base}/{id}"
+
+    def _fs(self, id: int) -> str:
+        return f"{self._base}/{id}/fs"
+
+
+def _unmount_users(base: str, ids: Sequence[int]) -> None:
+    """Take off mounts that show dead snapshots: there are some when the dead process could not have its own."""
+    marks = tuple(f"{base}/{id}/" for id in ids)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        lines = [line for line in table if any(mark in line for mark in marks)]
+    for line in reversed(lines):
+        at = line.split(" ")[4]
+        for code, letter in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+            at = at.replace(code, letter)
+        try:
+            linux.umount(at, linux.UMOUNT_NOFOLLOW | linux.MNT_DETACH)
+        except OSError:
+            continue  # unmounted by another sweeper
