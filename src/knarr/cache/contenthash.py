@@ -1,0 +1,393 @@
+"""One checksum of selected paths of a tree: equal content gives equal checksums, on any machine, at any time.
+
+What counts of an entry is what BuildKit's content hash counts: type, mode, owner
+(not in a client's directory), device numbers, link target, bytes, and extended
+attributes other than `system.*` and `security.*` (but `security.capability` counts).
+Times do not. A *node* is what a parent says of an entry, of fixed size:
+
+    node = mode, uid, gid, device | body
+    body = sha256 of the bytes | of the link target | of the children: (length of name, name, node) by name
+           wrapped in blake2s together with the attributes, if there are any
+
+Lengths stand before all that varies, the type is in the mode, and the two hash
+functions keep bodies with attributes apart from those without, so that no two
+different trees are hashed as the same bytes. The root's own mode does not count.
+
+    hasher = TreeHasher(context, zero_owner=True, cache=StatCache.for_directory(caches, context))
+    hasher.checksum(Selection("src"))
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from hashlib import blake2s, sha256
+from pathlib import Path
+from typing import Protocol
+
+from knarr.cache.statcache import StatCache
+from knarr.errors import ContentError, NotFound
+from knarr.paths import clean, inside
+from knarr.solver.keys import Selection, has_wildcard
+from knarr.streams import CHUNK
+
+_NODE = struct.Struct(">IIIQ")
+_LENGTH = struct.Struct(">Q")
+_NO_FILE_DIGEST = bytes(32)  # the body of a device, a pipe, a socket
+
+
+class Hidden(Protocol):
+    """What a tree does not show: the part of `patterns.Matcher` that is asked here. Paths have no leading slash."""
+
+    def matches(self, path: str) -> bool: ...
+
+    def may_contain_match(self, path: str) -> bool: ...
+
+
+class TreeHasher:
+    """Checksums of paths of the directory `root`, which must not change meanwhile.
+
+    `hidden` paths are not there; a hidden directory is there if something below it is not hidden.
+    `name` is what messages call the tree. `check` is called now and then, and may raise to stop.
+    Directories are hashed once in the life of a hasher. Threads may share it; they take turns.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        hidden: Hidden | None = None,
+        zero_owner: bool = False,
+        cache: StatCache | None = None,
+        name: str = "tree",
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._root = os.fspath(root)
+        self._hidden = hidden
+        self._zero_owner = zero_owner
+        self._cache = cache
+        self._name = name
+        self._check = check
+        self._directories: dict[str, bytes | None] = {}  # nodes by path; None: all of it is hidden
+        self._lock = threading.Lock()
+
+    def checksum(self, selection: Selection) -> str:
+        """The checksum (hex) of what is selected. A wildcard that matches nothing has one as well.
+
+        Raises:
+            NotFound: nothing at the path, or something that is required was not among what was taken.
+            ContentError: something cannot be read.
+        """
+        seen: Seen = {} if selection.required else None
+        digest = self._digest(selection, seen)
+        for start in selection.required:
+            if not any(name.startswith(clean(start).lstrip("/")) for name in seen or ()):
+                raise self._missing(start)
+        return digest
+
+    def listing(self, selection: Selection) -> dict[str, str]:
+        """What each selected path is: `mode owner digest`, by its path in the tree. For people and for `explain`."""
+        seen: dict[str, bytes] = {}
+        self._digest(selection, seen)
+        return {name: _describe(node) for name, node in sorted(seen.items())}
+
+    def _digest(self, selection: Selection, seen: Seen) -> str:
+        try:
+            with self._lock:
+                return self._matches(selection, seen) if selection.wildcard else self._one(selection, seen)
+        except OSError as error:
+            place = self._shown(error.filename)
+            raise ContentError(f"{place}: cannot be read from the {self._name}: {error.strerror}") from error
+
+    # --- selections
+
+    def _one(self, selection: Selection, seen: Seen) -> str:
+        path = selection.path
+        relative = self._resolve(path, follow=selection.follow)
+        found = self._lstat(path, relative)
+        node = self._node(relative, found, selection, seen)
+        if node is None:
+            raise self._missing(path)
+        contents_only = path.endswith("/") and _has_patterns(selection) and stat.S_ISDIR(found.st_mode)
+        return sha256(node if relative and not contents_only else node[_NODE.size :]).hexdigest()
+
+    def _matches(self, selection: Selection, seen: Seen) -> str:
+        fixed, pattern = _split_wildcard(clean(selection.path).lstrip("/"))
+        base = self._resolve(fixed, follow=True)
+        parts: list[bytes] = []
+        for name in sorted(self._expand(base, pattern)):
+            match = f"{base}/{name}" if base else name
+            if selection.follow:
+                match = self._resolve(match, follow=True)
+            node = self._node(match, self._lstat(name, match), selection, seen)
+            if node is not None:
+                parts += (_prefixed(name), node)
+        return sha256(b"".join(parts)).hexdigest()
+
+    def _expand(self, base: str, pattern: Sequence[str]) -> list[str]:
+        """The paths below `base` that match, part by part; symlinks on the way are not followed."""
+        from knarr.patterns import match
+
+        found = [""]
+        for depth, part in enumerate(pattern):
+            last = depth == len(pattern) - 1
+            deeper = []
+            for directory in found:
+                here = "/".join(filter(None, (self._root, base, directory)))
+                try:
+                    with os.scandir(here) as entries:
+                        names = [e.name for e in entries if last or e.is_dir(follow_symlinks=False)]
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                deeper += [f"{directory}/{name}" if directory else name for name in names if match(part, name)]
+            found = deeper
+        return found
+
+    def _resolve(self, path: str, *, follow: bool) -> str:
+        """The path below the root, without a leading slash, with symlinks followed inside it."""
+        return inside(self._root, path, follow_last=follow)[len(self._root) :].lstrip("/")
+
+    def _lstat(self, path: str, relative: str) -> os.stat_result:
+        try:
+            return os.lstat(f"{self._root}/{relative}")
+        except (FileNotFoundError, NotADirectoryError):
+            raise self._missing(path) from None
+
+    # --- nodes
+
+    def _node(self, path: str, found: os.stat_result, selection: Selection, seen: Seen) -> bytes | None:
+        """The node of `path`, or None if nothing of it is shown. Patterns are for what is below a directory."""
+        hidden = self._hidden
+        is_hidden = hidden is not None and path != "" and hidden.matches(path)
+        if not stat.S_ISDIR(found.st_mode):
+            if is_hidden:
+                return None
+            node = self._leaf(f"{self._root}/{path}", found)
+            if seen is not None:
+                seen[path] = node
+            return node
+        if hidden is None and not _has_patterns(selection):
+            return self._directory(path, None, seen)
+        shown = _Shown(path, hidden, selection)
+        if is_hidden and not shown.enters(path):
+            return None
+        return self._directory(path, shown, seen)
+
+    def _directory(self, top: str, shown: _Shown | None, seen: Seen) -> bytes | None:
+        """The node of a directory. Without recursion: a path may be 2,000 directories deep."""
+        nodes = self._directories if shown is None or shown.is_whole_tree else {}
+        if seen is not None:
+            nodes = {}  # all must be met once more
+        if top in nodes:
+            return nodes[top]
+        open_ = [self._scan(top, shown, seen)]
+        while open_:
+            path, children, todo = open_[-1]
+            if todo:
+                inner = todo.pop()
+                if inner not in nodes:
+                    open_.append(self._scan(inner, shown, seen))
+                continue
+            open_.pop()
+            node = self._gather(path, children, nodes, optional=shown is not None and path in shown.sparse)
+            nodes[path] = node
+            if seen is not None and node is not None and path:
+                seen[path] = node
+        return nodes[top]
+
+    def _scan(self, path: str, shown: _Shown | None, seen: Seen) -> tuple[str, Children, list[str]]:
+        """The path, its children with their nodes, and the paths of those that are directories: they have none yet."""
+        self._check()
+        children: Children = []
+        todo: list[str] = []
+        prefix = path + "/" if path else ""
+        with os.scandir(f"{self._root}/{path}") as entries:
+            for entry in entries:
+                name = entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if shown is None or shown.enters(prefix + name):
+                        children.append((name, None))
+                        todo.append(prefix + name)
+                elif shown is None or shown.shows(prefix + name):
+                    node = self._leaf(entry.path, entry.stat(follow_symlinks=False))
+                    children.append((name, node))
+                    if seen is not None:
+                        seen[prefix + name] = node
+        return path, children, todo
+
+    def _gather(
+        self,
+        path: str,
+        children: Children,
+        nodes: dict[str, bytes | None],
+        *,
+        optional: bool,
+    ) -> bytes | None:
+        prefix = path + "/" if path else ""
+        children.sort()
+        parts: list[bytes] = []
+        for name, known in children:
+            node = nodes[prefix + name] if known is None else known
+            if node is not None:
+                raw = os.fsencode(name)
+                parts += (_LENGTH.pack(len(raw)), raw, node)
+        if optional and not parts:
+            return None
+        here = f"{self._root}/{path}"
+        return self._head(os.lstat(here)) + _with_attributes(here, sha256(b"".join(parts)).digest())
+
+    def _leaf(self, path: str, found: os.stat_result) -> bytes:
+        """The node of anything but a directory."""
+        cache = self._cache
+        body = cache.lookup(found) if cache is not None else None
+        if body is None:
+            body = self._body(path, found)
+            if cache is not None:
+                cache.remember(found, body)
+        return self._head(found) + body
+
+    def _head(self, found: os.stat_result) -> bytes:
+        mode = found.st_mode
+        device = found.st_rdev if stat.S_ISBLK(mode) or stat.S_ISCHR(mode) else 0
+        if self._zero_owner:
+            return _NODE.pack(mode, 0, 0, device)
+        return _NODE.pack(mode, found.st_uid, found.st_gid, device)
+
+    def _body(self, path: str, found: os.stat_result) -> bytes:
+        if stat.S_ISREG(found.st_mode):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                return _with_attributes(descriptor, self._content(descriptor, found.st_size))
+            finally:
+                os.close(descriptor)
+        if stat.S_ISLNK(found.st_mode):
+            return _with_attributes(path, sha256(os.fsencode(os.readlink(path))).digest())
+        return _with_attributes(path, _NO_FILE_DIGEST)
+
+    def _content(self, descriptor: int, size: int) -> bytes:
+        if size < CHUNK:
+            data = os.read(descriptor, size + 1)
+            if len(data) == size:
+                return sha256(data).digest()
+            digest = sha256(data)  # it grew or shrank meanwhile: read on to its end, wherever that is
+        else:
+            digest = sha256()
+        while data := os.read(descriptor, CHUNK):
+            self._check()
+            digest.update(data)
+        return digest.digest()
+
+    # --- messages
+
+    def _shown(self, path: str | None) -> str:
+        return (path or "").removeprefix(self._root).lstrip("/") or "/"
+
+    def _missing(self, path: str) -> NotFound:
+        """The error for a path that is not there, with a name nearby if there is one."""
+        from difflib import get_close_matches  # only when all is lost anyway
+
+        directory, _, name = clean(path).lstrip("/").rpartition("/")
+        try:
+            names = os.listdir(inside(self._root, directory))
+        except OSError:
+            names = []
+        visible = [n for n in names if self._hidden is None or not self._hidden.matches(f"{directory}/{n}".lstrip("/"))]
+        near = get_close_matches(name, visible, n=3)
+        hint = f"the {self._name} has {', '.join(f'{directory}/{n}'.lstrip('/') for n in near)}" if near else ""
+        if not near and name in names:
+            hint = "an ignore file leaves it out"
+        return NotFound(f"{clean(path).lstrip('/') or '/'}: not in the {self._name}", hint=hint)
+
+
+Children = list[tuple[str, bytes | None]]  # names and nodes; a directory's node is not known yet
+Seen = dict[str, bytes] | None  # nodes by path, for who wants to know
+
+
+class _Shown:
+    """Which entries below the directory `top` count: what is not hidden, and what the patterns leave of it."""
+
+    def __init__(self, top: str, hidden: Hidden | None, selection: Selection) -> None:
+        self._hidden = hidden
+        self._skip = len(top) + 1 if top else 0
+        self.is_whole_tree = not _has_patterns(selection)
+        self.sparse: set[str] = set()  # directories that only count if something below them does
+        self._include = _matcher(selection.include) if selection.include else None
+        self._exclude = _matcher(selection.exclude) if selection.exclude else None
+
+    def shows(self, path: str) -> bool:
+        if self._hidden is not None and self._hidden.matches(path):
+            return False
+        inner = path[self._skip :]
+        if self._include is not None and not self._include.matches(inner):
+            return False
+        return self._exclude is None or not self._exclude.matches(inner)
+
+    def enters(self, path: str) -> bool:
+        """Whether to look into a directory."""
+        if self.shows(path):
+            return True
+        if self._hidden is not None and self._hidden.matches(path) and not self._hidden.may_contain_match(path):
+            return False
+        inner = path[self._skip :]
+        exclude = self._exclude
+        if exclude is not None and exclude.matches(inner) and not exclude.may_contain_match(inner):
+            return False
+        self.sparse.add(path)
+        return True
+
+
+def _has_patterns(selection: Selection) -> bool:
+    return bool(selection.include or selection.exclude)
+
+
+def _matcher(patterns: tuple[str, ...]) -> Hidden:
+    from knarr.patterns import Matcher
+
+    return Matcher(patterns)
+
+
+def _split_wildcard(path: str) -> tuple[str, list[str]]:
+    """The part of `path` before its first wildcard, and the parts from there on."""
+    parts = path.split("/")
+    first = next((index for index, part in enumerate(parts) if has_wildcard(part)), len(parts) - 1)
+    return "/".join(parts[:first]), parts[first:]
+
+
+def _with_attributes(target: str | int, body: bytes) -> bytes:
+    """`body` together with the extended attributes of a path (not followed) or a descriptor."""
+    try:
+        names = os.listxattr(target) if isinstance(target, int) else os.listxattr(target, follow_symlinks=False)
+    except OSError:  # the file system has none
+        return body
+    counted = [name for name in names if _counts(name)]
+    if not counted:
+        return body
+    digest = blake2s(body)
+    for name in sorted(counted):
+        if isinstance(target, int):
+            value = os.getxattr(target, name)
+        else:
+            value = os.getxattr(target, name, follow_symlinks=False)
+        digest.update(_prefixed(name))
+        digest.update(_LENGTH.pack(len(value)) + value)
+    return digest.digest()
+
+
+def _counts(attribute: str) -> bool:
+    if attribute == "security.capability":
+        return True
+    return not attribute.startswith(("security.", "system.", "trusted.overlay.", "user.overlay."))
+
+
+def _prefixed(name: str) -> bytes:
+    raw = os.fsencode(name)
+    return _LENGTH.pack(len(raw)) + raw
+
+
+def _describe(node: bytes) -> str:
+    mode, uid, gid, device = _NODE.unpack_from(node)
+    place = f" {os.major(device)}:{os.minor(device)}" if device else ""
+    return f"{mode:06o} {uid}:{gid}{place} {node[_NODE.size :].hex()}"
