@@ -14,7 +14,7 @@ functions keep bodies with attributes apart from those without, so that no two
 different trees are hashed as the same bytes. The root's own mode does not count.
 
     hasher = TreeHasher(context, zero_owner=True, cache=StatCache.for_directory(caches, context))
-    hasher.checksum(Selection("src"))
+    hasher.checksum("src")
 """
 
 from __future__ import annotations
@@ -74,7 +74,20 @@ class TreeHasher:
         self._directories: dict[str, bytes | None] = {}  # nodes by path; None: all of it is hidden
         self._lock = threading.Lock()
 
-    def checksum(self, selection: Selection) -> str:
+    def checksum(
+        self,
+        path: str,
+        *,
+        follow: bool = False,
+        wildcard: bool = False,
+        include: tuple[str, ...] = (),
+        exclude: tuple[str, ...] = (),
+        required: tuple[str, ...] = (),
+    ) -> str:
+        """The checksum of one selection; see `checksum_of`."""
+        return self.checksum_of(Selection(path, follow, wildcard, include, exclude, required))
+
+    def checksum_of(self, selection: Selection) -> str:
         """The checksum (hex) of what is selected. A wildcard that matches nothing has one as well.
 
         Raises:
