@@ -165,6 +165,9 @@ class _Term:
     negated: bool
 
     def holds(self, facts: Mapping[str, str], age_ns: int) -> bool:
+        return self._says(facts, age_ns) != self.negated
+
+    def _says(self, facts: Mapping[str, str], age_ns: int) -> bool:
         if self.field == "until":
             return age_ns >= duration_ns(self.value)
         fact = facts[self.field]
@@ -172,9 +175,7 @@ class _Term:
             return re.search(self.value, fact) is not None
         if self.operator == "!=":
             return fact != self.value
-        if self.operator:
-            return fact == self.value
-        return (fact not in ("", "false")) != self.negated
+        return fact == self.value if self.operator else fact not in ("", "false")
 
 
 _FIELDS = frozenset(
