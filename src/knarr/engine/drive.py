@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -22,11 +23,13 @@ from knarr.llb.ops import Edge, ExecOp, FileOp, MergeOp, SourceOp, Vertex
 from knarr.ops import source_image, source_local
 from knarr.progress import VertexDone, VertexStarted
 from knarr.solver import messages as m
+from knarr.solver.keys import Selection
 from knarr.solver.machine import Machine
 from knarr.spec.platform import host_platform
 
 if TYPE_CHECKING:
     from knarr.cache.contenthash import TreeHasher
+    from knarr.cache.statcache import StatCache
     from knarr.ops.exec import StepOptions
     from knarr.ops.images import Images
     from knarr.ops.trees import DiskTrees
@@ -51,6 +54,7 @@ class Drive:
         self._begun: set[object] = set()
         self._ended: set[object] = set()
         self._hashers: dict[RecordId, TreeHasher] = {}
+        self._memories: list[StatCache] = []
         self._lock = threading.Lock()
         self._cores = threading.BoundedSemaphore(max(2, 2 * (os.cpu_count() or 1)))
 
@@ -157,40 +161,42 @@ class Drive:
 
     def _hash(self, instruction: m.HashContent) -> m.Event:
         selection = instruction.selection
-        lent = self._trees.lent(instruction.record)
-        if lent is not None:
-            hasher = self._hasher_of_lent(instruction.record)
-            return m.Hashed(instruction, self._checksum(hasher, selection))
+        if self._trees.lent(instruction.record) is not None:
+            return m.Hashed(instruction, _checksum(self._hasher(instruction.record), selection))
         from knarr.cache.contenthash import TreeHasher
 
         with self._trees.readable(instruction.record) as tree:
-            hasher = TreeHasher(tree.root, check=self._world.scope.check)
-            return m.Hashed(instruction, self._checksum(hasher, selection))
+            hasher = TreeHasher(tree.root, name="image", check=self._world.scope.check)
+            return m.Hashed(instruction, _checksum(hasher, selection))
 
-    def _hasher_of_lent(self, record: RecordId) -> TreeHasher:
+    def _hasher(self, record: RecordId) -> TreeHasher:
+        """The hasher of a lent directory, which remembers the digests of files that keep their stat data."""
         from knarr.cache.contenthash import TreeHasher
         from knarr.cache.statcache import StatCache
 
         with self._lock:
             hasher = self._hashers.get(record)
-            if hasher is None:
-                tree = self._trees.lent(record)
-                if tree is None:
-                    raise Bug(f"{record} was not lent")
-                memory = StatCache.of_context(self._world.settings.root / "contexts", tree.root)
+            tree = self._trees.lent(record)
+            if hasher is None and tree is not None:
+                memory = StatCache.for_directory(self._world.settings.root / "contexts", Path(tree.root))
+                self._memories.append(memory)
                 hasher = TreeHasher(
                     tree.root,
                     cache=memory,
                     zero_owner=tree.zero_owner,
                     hidden=tree.hidden,
+                    name="build context",
                     check=self._world.scope.check,
                 )
                 self._hashers[record] = hasher
+            if hasher is None:
+                raise Bug(f"{record} was not lent")
             return hasher
 
-    @staticmethod
-    def _checksum(hasher: TreeHasher, selection: object) -> str:
-        return hasher.checksum(selection)  # type: ignore[arg-type]
+    def save_memories(self) -> None:
+        """Keep what was learned about the files of lent directories for the next build."""
+        for memory in self._memories:
+            memory.save()
 
     # Results
 
@@ -308,6 +314,17 @@ class Drive:
         return error
 
 
+def _checksum(hasher: TreeHasher, selection: Selection) -> str:
+    return hasher.checksum(
+        selection.path,
+        follow=selection.follow,
+        wildcard=selection.wildcard,
+        include=selection.include,
+        exclude=selection.exclude,
+        required=selection.required,
+    )
+
+
 def _names(outputs: Sequence[m.Output]) -> list[RecordId]:
     """The ids by output index; indexes nobody reads get a name nobody will find."""
     names = [f"unread-{i}" for i in range(max(output.index for output in outputs) + 1)]
@@ -340,4 +357,3 @@ def step_name(vertex: Vertex) -> str:
     if isinstance(op, ExecOp):
         return " ".join(op.meta.args)
     return type(op).__name__.removesuffix("Op").lower()
-

@@ -1,7 +1,7 @@
 """The engine: one build from a request to a result, in the calling process.
 
-    engine = Engine(Settings.from_environment(os.environ))
-    result = engine.solve(request, session, sink)
+engine = Engine(Settings.from_environment(os.environ))
+result = engine.solve(request, session, sink)
 """
 
 from __future__ import annotations
@@ -162,7 +162,10 @@ def _run(job: Job, request: FrontendRequest, frontend: FrontendResult) -> list[R
     graphs = [decode(result.definition) for result in frontend.results]
     options = StepOptions(shm_size_bytes=request.shm_size_bytes or 64 * 2**20)
     job.drive = Drive(job.world, job.trees, job.images, merge(graphs), options, nonce=job.nonce)
-    found: Mapping[Edge, RecordId] = job.drive.run()
+    try:
+        found: Mapping[Edge, RecordId] = job.drive.run()
+    finally:
+        job.drive.save_memories()
     return [None if graph.root is None else found[graph.root] for graph in graphs]
 
 

@@ -203,8 +203,10 @@ class Blobs:
         """Pack several at once; yields them in order, each as soon as it and those before are ready."""
         outcomes: list[tuple[Record, Outcome[Packed] | Packed]] = []
         for record in records:
-            if record.blob is not None and record.diff_id is not None and (
-                compression is None or _fits(record, compression)
+            if (
+                record.blob is not None
+                and record.diff_id is not None
+                and (compression is None or _fits(record, compression))
             ):
                 outcomes.append((record, Packed(record.blob, record.diff_id)))
             else:

@@ -315,7 +315,8 @@ class Copier:
         os.chown(target, *owner, follow_symlinks=False)
         if not is_link:
             os.chmod(target, self._mode(found))
-        copy_xattrs(source, target)
+        # A client's context has no capabilities or labels, as little as owners (what BuildKit's client sends).
+        copy_xattrs(source, target, prefix="user." if self._tree.zero_owner else "")
         self._times(target, found)
 
     def _mode(self, found: os.stat_result) -> int:
@@ -362,14 +363,14 @@ def _copy_large(reader: int, writer: int) -> None:
                 view = view[os.write(writer, view) :]
 
 
-def copy_xattrs(source: str, target: str) -> None:
-    """Extended attributes, as far as the target's file system takes them (BuildKit ignores what it refuses)."""
+def copy_xattrs(source: str, target: str, *, prefix: str = "") -> None:
+    """Extended attributes whose names begin with `prefix`, as far as the target's file system takes them (BuildKit ignores what it refuses)."""
     try:
         names = os.listxattr(source, follow_symlinks=False)
     except OSError:
         return
     for name in names:
-        if not name.startswith("trusted.overlay."):
+        if name.startswith(prefix) and not name.startswith("trusted.overlay."):
             with contextlib.suppress(OSError):
                 os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
 

@@ -29,9 +29,7 @@ def run(world: World, op: FileOp, inputs: Sequence[RecordId | None], names: Sequ
 
 
 class _Run:
-    def __init__(
-        self, world: World, op: FileOp, inputs: Sequence[RecordId | None], names: Sequence[RecordId]
-    ) -> None:
+    def __init__(self, world: World, op: FileOp, inputs: Sequence[RecordId | None], names: Sequence[RecordId]) -> None:
         self._world = world
         self._op = op
         self._inputs = inputs
