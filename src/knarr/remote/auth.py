@@ -1,0 +1,255 @@
+"""Who we are to a registry: Basic, or Bearer tokens per repository and action.
+
+A registry is first asked without a word; its challenge tells the way, which is
+then remembered for the host. Tokens are kept with the rights they were asked
+for, one that can do more serves for less, and threads that need the same token
+wait for one request. Tokens stay per repository: one token for hundreds of them
+outgrows a header. Spec: distribution, docs/spec/auth (token, oauth).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from knarr.errors import RegistryError
+from knarr.remote import url
+from knarr.remote.challenge import Challenge, parse
+from knarr.remote.hosts import Endpoint
+from knarr.scope import Flights
+from knarr.session.session import Credentials
+
+Scopes = frozenset[str]
+"""Rights, each `type:name:action`: `repository:team/app:pull`."""
+
+_SHORTEST_S = 60  # distribution: "for compatibility … the token's life is never below 60 s"
+_EARLY_S = 10  # given up before its end: it must last from here to the registry's clock
+CLIENT_ID = "knarr"
+
+
+def pull(repository: str) -> Scopes:
+    return frozenset((f"repository:{repository}:pull",))
+
+
+def push(repository: str) -> Scopes:
+    return frozenset((f"repository:{repository}:pull", f"repository:{repository}:push"))
+
+
+def delete(repository: str) -> Scopes:
+    return frozenset((f"repository:{repository}:delete", *pull(repository)))
+
+
+class Asked(NamedTuple):
+    """A token request, as `transport` carries it out: GET with a query, or POST with a form."""
+
+    method: str
+    target: url.Url
+    form: bytes | None
+    login: str  # an Authorization value, or nothing
+
+
+class Replied(NamedTuple):
+    """The answer to it."""
+
+    status: int
+    document: Mapping[str, object]
+    detail: str  # what an error body says
+
+
+class _Token(NamedTuple):
+    value: str
+    scopes: Scopes
+    ends_at: float
+
+
+class _Way(NamedTuple):
+    """How a host wants to be told who we are."""
+
+    scheme: str
+    realm: str = ""
+    service: str = ""
+
+
+class Authorizer:
+    """Logins and tokens of one registry client; may be used from any thread."""
+
+    def __init__(
+        self,
+        credentials: Callable[[str], Credentials],
+        ask: Callable[[Endpoint, Asked], Replied],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._credentials = credentials
+        self._ask = ask
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._flights = Flights()
+        self._ways: dict[url.Origin, _Way] = {}
+        self._tokens: dict[tuple[_Way, Credentials], list[_Token]] = {}
+        self._logins: dict[tuple[str, str], Credentials] = {}
+
+    def header(self, endpoint: Endpoint, repository: str, scopes: Scopes) -> str:
+        """The Authorization value for a request, or nothing as long as the host has not asked."""
+        login = self.login(endpoint, repository)
+        if login.registry_token:
+            return f"Bearer {login.registry_token}"
+        way = self._ways.get(endpoint.origin)
+        if way is None:
+            return ""
+        if way.scheme == "basic":
+            return _basic(login)
+        return f"Bearer {self._token(endpoint, way, login, scopes)}"
+
+    def refused(self, endpoint: Endpoint, repository: str, scopes: Scopes, challenges: Iterable[str], used: str) -> str:
+        """After a 401 to a request that carried `used`: the value to try once more with, or nothing.
+
+        Raises:
+            RegistryError: the token server said no, or asks for our login in the clear.
+        """
+        login = self.login(endpoint, repository)
+        if login.registry_token:
+            return ""
+        found = parse(challenges)
+        bearer = next((c for c in found if c.scheme == "bearer" and c.params.get("realm")), None)
+        if bearer is not None:
+            way = _Way("bearer", bearer.params["realm"], bearer.params.get("service", ""))
+            self._ways[endpoint.origin] = way
+            self._forget(way, login, used.removeprefix("Bearer "))
+            wanted = scopes | _scopes(bearer)
+            return f"Bearer {self._token(endpoint, way, login, wanted)}"
+        if any(c.scheme == "basic" for c in found):
+            self._ways[endpoint.origin] = _Way("basic")
+            value = _basic(login)
+            return value if value != used else ""
+        return ""
+
+    def login(self, endpoint: Endpoint, repository: str) -> Credentials:
+        """The login for an endpoint's host, asked for once; empty when there is none."""
+        host = endpoint.origin.netloc
+        if host == "registry-1.docker.io":
+            host = "docker.io"
+        key = (host, repository)
+        known = self._logins.get(key)
+        if known is None:
+            # Podman keeps logins by repository as well; whoever does not answers with an empty one.
+            known = self._credentials(f"{host}/{repository}") if repository else Credentials()
+            if known.empty:
+                known = self._credentials(host)
+            self._logins[key] = known
+        return known
+
+    def _token(self, endpoint: Endpoint, way: _Way, login: Credentials, scopes: Scopes) -> str:
+        key = (way, login)
+        found = self._find(key, scopes)
+        if found is None:
+            found = self._flights.once((key, scopes), lambda: self._fetch(endpoint, way, login, scopes))
+        return found
+
+    def _find(self, key: tuple[_Way, Credentials], scopes: Scopes) -> str | None:
+        now = self._clock()
+        with self._lock:
+            alive = [token for token in self._tokens.get(key, ()) if token.ends_at > now]
+            self._tokens[key] = alive
+        return next((token.value for token in alive if token.scopes >= scopes), None)
+
+    def _forget(self, way: _Way, login: Credentials, value: str) -> None:
+        with self._lock:
+            key = (way, login)
+            self._tokens[key] = [token for token in self._tokens.get(key, ()) if token.value != value]
+
+    def _fetch(self, endpoint: Endpoint, way: _Way, login: Credentials, scopes: Scopes) -> str:
+        known = self._find((way, login), scopes)  # whoever flew before us may have brought it
+        if known is not None:
+            return known
+        reply = None
+        for asked in _requests(endpoint, way, login, scopes):
+            reply = self._ask(endpoint, asked)
+            if reply.status == 200:
+                break
+        if reply is None or reply.status != 200:
+            raise _token_refused(endpoint, way, login, reply)
+        value = reply.document.get("token") or reply.document.get("access_token")
+        if not isinstance(value, str) or not value:
+            raise RegistryError(f"the token server of {endpoint.origin.netloc} sent no token")
+        life = reply.document.get("expires_in")
+        seconds = max(life if isinstance(life, int) else 0, _SHORTEST_S)
+        with self._lock:
+            token = _Token(value, scopes, self._clock() + seconds - _EARLY_S)
+            self._tokens.setdefault((way, login), []).append(token)
+        return value
+
+
+def _requests(endpoint: Endpoint, way: _Way, login: Credentials, scopes: Scopes) -> Iterable[Asked]:
+    """Requests for a token in the order to try: OAuth with an identity token, GET, OAuth with the password."""
+    from urllib.parse import quote, urlencode
+
+    realm = url.parse(way.realm)
+    if not login.empty and realm.origin.scheme == "http" and endpoint.origin.scheme == "https":
+        raise RegistryError(
+            f"{endpoint.origin.netloc} wants the login sent to {realm.redacted}, without TLS",
+            hint="have the registry's token realm changed to https",
+        )
+    grouped = _grouped(scopes)
+    common = [("service", way.service), ("client_id", CLIENT_ID)]
+    if login.identity_token:
+        form = [("grant_type", "refresh_token"), ("refresh_token", login.identity_token)]
+        yield _post(realm, [*form, *common, ("scope", " ".join(grouped))])
+    if not login.identity_token or login.password:
+        query = urlencode([*common[: 1 if way.service else 0], *(("scope", s) for s in grouped)], quote_via=quote)
+        yield Asked("GET", url.Url(realm.origin, url.with_query(realm.target, query)), None, _basic(login))
+    if login.password:
+        form = [("grant_type", "password"), ("username", login.username), ("password", login.password)]
+        yield _post(realm, [*form, *common, ("scope", " ".join(grouped))])
+
+
+def _post(realm: url.Url, form: list[tuple[str, str]]) -> Asked:
+    from urllib.parse import urlencode
+
+    return Asked("POST", realm, urlencode(form).encode(), "")
+
+
+def _token_refused(endpoint: Endpoint, way: _Way, login: Credentials, reply: Replied | None) -> RegistryError:
+    host = endpoint.origin.netloc
+    status = reply.status if reply else 0
+    said = f": {reply.detail}" if reply and reply.detail else ""
+    if status in (401, 403):
+        whom = f"the login of {login.username or 'the stored identity token'!r}" if not login.empty else "access"
+        return RegistryError(
+            f"{host} refused {whom} at its token server {url.parse(way.realm).redacted} ({status}){said}",
+            status=status,
+            codes=("UNAUTHORIZED",),
+            hint=f"log in with: knarr login {host}",
+        )
+    return RegistryError(
+        f"the token server of {host}, {url.parse(way.realm).redacted}, answered {status}{said}", status=status
+    )
+
+
+def _basic(login: Credentials) -> str:
+    if not (login.username or login.password):
+        return ""
+    from base64 import b64encode
+
+    return "Basic " + b64encode(f"{login.username}:{login.password}".encode()).decode()
+
+
+def _scopes(bearer: Challenge) -> Scopes:
+    """The rights a challenge names: `repository:a/b:pull,push registry:catalog:*`."""
+    found: set[str] = set()
+    for text in bearer.params.get("scope", "").split():
+        name, colon, actions = text.rpartition(":")
+        if colon:
+            found.update(f"{name}:{action}" for action in actions.split(",") if action)
+    return frozenset(found)
+
+
+def _grouped(scopes: Scopes) -> list[str]:
+    """Rights as scope texts: actions of one resource joined."""
+    actions: dict[str, list[str]] = {}
+    for right in sorted(scopes):
+        name, _, action = right.rpartition(":")
+        actions.setdefault(name, []).append(action)
+    return [f"{name}:{','.join(found)}" for name, found in actions.items()]

@@ -1,0 +1,153 @@
+"""From a registry's name to the endpoints to ask, in order, each with its trust.
+
+What users have written for other tools is read where it lies, at each use:
+
+1. `hosts.toml` of containerd: its mirrors, then its `server`. The first
+   directory that has one for this registry decides.
+2. Else the mirrors of `buildkitd.toml`, then the registry itself.
+3. For every endpoint: certificates from docker's pattern (`*.crt`, `x.cert` +
+   `x.key`) in the directory of that host below *all* of the configured
+   directories, and from `buildkitd.toml`. A CA placed for one tool serves all.
+
+The directory of `host:5000` is `host_5000_` or `host:5000`; `_default` stands in
+when no directory has either. Spec: containerd 2, docs/hosts.md; docker,
+"certificates"; buildkitd.toml.md.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from knarr.remote import url
+from knarr.remote.settings import RegistrySettings
+from knarr.remote.trust import Trust
+from knarr.remote.url import Origin
+
+if TYPE_CHECKING:
+    from knarr.remote.buildkitd import Table
+
+PULL, RESOLVE, PUSH, REFERRERS = "pull", "resolve", "push", "referrers"
+ALL = frozenset((PULL, RESOLVE, PUSH, REFERRERS))
+HUB = {"docker.io": "registry-1.docker.io"}
+
+
+class Endpoint(NamedTuple):
+    """One place that answers for a registry."""
+
+    origin: Origin
+    prefix: str  # "/v2", or a mirror's path with "/v2" behind it
+    capabilities: frozenset[str] = ALL
+    trust: Trust = Trust()
+    headers: tuple[tuple[str, str], ...] = ()
+    namespace: str = ""  # of a mirror: the registry it stands in for, sent as `ns`
+    dial_timeout_s: float = 0.0  # 0: the settings' own
+    plain_fallback: bool = False  # an insecure host without TLS is asked in plain HTTP
+
+
+class Hosts:
+    """Endpoints by registry name; remembered until one of the files behind them changes."""
+
+    def __init__(self, settings: RegistrySettings) -> None:
+        self._settings = settings
+        self._known: dict[str, tuple[tuple[int, ...], tuple[Endpoint, ...]]] = {}
+
+    def endpoints(self, registry: str) -> tuple[Endpoint, ...]:
+        """The endpoints of `registry` (`host[:port]`), best first; the last one is the registry itself.
+
+        Raises:
+            UsageError: a configuration file that cannot be read or understood.
+        """
+        stamp = self._stamp(registry)
+        known = self._known.get(registry)
+        if known is None or known[0] != stamp:
+            known = self._known[registry] = (stamp, self._find(registry))
+        return known[1]
+
+    def trust(self, netloc: str) -> Trust:
+        """What is configured for `netloc` (`host[:port]`) by certificate files, `buildkitd.toml` and the settings."""
+        from knarr.remote import certsd
+
+        looked = tuple(f"{root}/{netloc}" for root in self._settings.hosts_dirs)
+        found = Trust(self._settings.extra_ca, (), netloc not in self._settings.insecure, looked)
+        for directory in self._directories(netloc):
+            found |= certsd.read(directory)
+        for table in self._buildkitd(netloc):
+            found |= table.trust
+        return found
+
+    def _find(self, registry: str) -> tuple[Endpoint, ...]:
+        own = self._plain(registry, ALL)
+        for directory in self._directories(registry):
+            path = f"{directory}/hosts.toml"
+            if os.path.exists(path):
+                from knarr.remote import hoststoml
+
+                return tuple(self._complete(e, registry) for e in hoststoml.read(path, own.origin))
+        mirrors: list[Endpoint] = []
+        for table in self._buildkitd(registry):
+            mirrors += [self._plain(mirror, frozenset((PULL, RESOLVE))) for mirror in table.mirrors]
+        return tuple(self._complete(e, registry) for e in (*mirrors, own))
+
+    def _plain(self, place: str, capabilities: frozenset[str]) -> Endpoint:
+        """The endpoint for `host[:port][/path]`, https unless something says otherwise."""
+        netloc, _, path = place.partition("/")
+        http = netloc in self._settings.plain_http or any(table.http for table in self._buildkitd(netloc))
+        host, port = url.split_host(HUB.get(netloc, netloc))
+        if not http and url.is_loopback(host) and port not in (0, 443):
+            # As containerd: a registry on this machine speaks TLS only where it was set up.
+            http = not self.trust(netloc).configured
+        scheme = "http" if http else "https"
+        origin = Origin(scheme, host, port or url.DEFAULT_PORT[scheme])
+        insecure = netloc in self._settings.insecure and not http
+        return Endpoint(origin, f"/{path.strip('/')}/v2" if path else "/v2", capabilities, plain_fallback=insecure)
+
+    def _complete(self, endpoint: Endpoint, registry: str) -> Endpoint:
+        """With the trust of its host, and as a mirror when it is not the registry itself."""
+        netloc = endpoint.origin.netloc
+        names = {registry, netloc} if netloc == HUB.get(registry, registry) else {netloc}
+        trust = endpoint.trust
+        for name in sorted(names):
+            trust |= self.trust(name)
+        mirror = HUB.get(registry, registry) not in (netloc, f"{endpoint.origin.host}:{endpoint.origin.port}")
+        return endpoint._replace(trust=trust, namespace=registry if mirror else "")
+
+    def _directories(self, netloc: str) -> list[str]:
+        """The existing directories for `netloc`, in the order of the settings."""
+        roots = self._settings.hosts_dirs
+        for names in (_names(netloc), ("_default",)):
+            found = [f"{root}/{name}" for root in roots for name in names if os.path.isdir(f"{root}/{name}")]
+            if found:
+                return found
+        return []
+
+    def _buildkitd(self, netloc: str) -> list[Table]:
+        paths = [path for path in self._settings.buildkitd_toml if os.path.exists(path)]
+        if not paths:
+            return []
+        from knarr.remote import buildkitd
+
+        return [table for path in paths if (table := buildkitd.read(path).get(netloc)) is not None]
+
+    def _stamp(self, registry: str) -> tuple[int, ...]:
+        """Changes whenever a file that `_find` would read is added, removed or rewritten."""
+        paths = list(self._settings.buildkitd_toml)
+        for root in self._settings.hosts_dirs:
+            paths.append(root)
+            for name in (*_names(registry), "_default"):
+                paths += (f"{root}/{name}", f"{root}/{name}/hosts.toml")
+        return tuple(_mtime(path) for path in paths)
+
+
+def _names(netloc: str) -> tuple[str, ...]:
+    host, colon, port = netloc.rpartition(":")
+    if colon and port.isdigit():
+        return (f"{host}_{port}_", netloc)
+    return (netloc,)
+
+
+def _mtime(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
