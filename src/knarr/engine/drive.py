@@ -23,13 +23,15 @@ from knarr.llb.ops import Edge, ExecOp, FileOp, MergeOp, SourceOp, Vertex
 from knarr.ops import source_image, source_local
 from knarr.progress import VertexDone, VertexStarted
 from knarr.solver import messages as m
-from knarr.solver.keys import Selection
+from knarr.solver.explain import Input
+from knarr.solver.keys import cache_map
 from knarr.solver.machine import Machine
 from knarr.spec.platform import host_platform
 
 if TYPE_CHECKING:
     from knarr.cache.contenthash import TreeHasher
     from knarr.cache.statcache import StatCache
+    from knarr.engine.history import Diary
     from knarr.ops.exec import StepOptions
     from knarr.ops.images import Images
     from knarr.ops.trees import DiskTrees
@@ -41,7 +43,15 @@ class Drive:
     """One run of the machine."""
 
     def __init__(
-        self, world: World, trees: DiskTrees, images: Images, graph: SolverGraph, options: StepOptions, *, nonce: str
+        self,
+        world: World,
+        trees: DiskTrees,
+        images: Images,
+        graph: SolverGraph,
+        options: StepOptions,
+        diary: Diary,
+        *,
+        nonce: str,
     ) -> None:
         self._world = world
         self._trees = trees
@@ -49,6 +59,7 @@ class Drive:
         self._graph = graph
         self._options = options
         self._nonce = nonce
+        self._diary = diary
         self._machine = Machine(graph, nonce=nonce)
         self._events: SimpleQueue[m.Event] = SimpleQueue()
         self._begun: set[object] = set()
@@ -88,7 +99,9 @@ class Drive:
             if isinstance(instruction, m.Link):
                 self._world.cache.link(instruction.key, instruction.record)
             elif isinstance(instruction, m.Cached):
-                self._end(self._graph.vertices[instruction.vertex], cached=True)
+                vertex = self._graph.vertices[instruction.vertex]
+                self._end(vertex, cached=True)
+                self._diary.cached(step_name(vertex))
             elif isinstance(instruction, m.Cancel):
                 self._world.scope.cancel()
             elif not isinstance(instruction, m.Query):
@@ -162,12 +175,12 @@ class Drive:
     def _hash(self, instruction: m.HashContent) -> m.Event:
         selection = instruction.selection
         if self._trees.lent(instruction.record) is not None:
-            return m.Hashed(instruction, _checksum(self._hasher(instruction.record), selection))
+            return m.Hashed(instruction, self._hasher(instruction.record).checksum(selection))
         from knarr.cache.contenthash import TreeHasher
 
         with self._trees.readable(instruction.record) as tree:
             hasher = TreeHasher(tree.root, name="image", check=self._world.scope.check)
-            return m.Hashed(instruction, _checksum(hasher, selection))
+            return m.Hashed(instruction, hasher.checksum(selection))
 
     def _hasher(self, record: RecordId) -> TreeHasher:
         """The hasher of a lent directory, which remembers the digests of files that keep their stat data."""
@@ -237,6 +250,7 @@ class Drive:
                 self._run_op(vertex, instruction)
             self._save(vertex, instruction)
         self._end(vertex)
+        self._diary.executed(step_name(vertex), vertex, self._inputs_for_people(vertex, instruction))
         return m.Done(instruction)
 
     def _found_after_all(self, instruction: m.Execute) -> bool:
@@ -276,6 +290,22 @@ class Drive:
             [(output.id, output.keys) for output in instruction.outputs], description=step_name(vertex)
         )
 
+    def _inputs_for_people(self, vertex: Vertex, instruction: m.Execute) -> list[Input]:
+        """What the step read, by the names people know: lent directories file by file, the rest by identity."""
+        selections = cache_map(vertex).deps
+        inputs = []
+        for edge, record, dep in zip(vertex.inputs, instruction.inputs, selections, strict=True):
+            name = step_name(self._graph.vertices[edge.digest])
+            hasher = self._hashers.get(record)
+            if hasher is None:
+                inputs.append(Input(name, "" if dep.content else record))
+                continue
+            files: dict[str, str] = {}
+            for selection in dep.content:
+                files |= hasher.listing(selection)
+            inputs.append(Input("context", files=files))
+        return inputs
+
     # Telling
 
     def _start(self, vertex: Vertex) -> None:
@@ -312,17 +342,6 @@ class Drive:
             if vertex.platform is not None and isinstance(error, StepFailed):
                 error.with_context(platform=str(vertex.platform))
         return error
-
-
-def _checksum(hasher: TreeHasher, selection: Selection) -> str:
-    return hasher.checksum(
-        selection.path,
-        follow=selection.follow,
-        wildcard=selection.wildcard,
-        include=selection.include,
-        exclude=selection.exclude,
-        required=selection.required,
-    )
 
 
 def _names(outputs: Sequence[m.Output]) -> list[RecordId]:

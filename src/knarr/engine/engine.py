@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from knarr.builder import SolveRequest, SolveResult
 from knarr.cache.record import RecordId
 from knarr.config import Settings
 from knarr.engine.bridge import EngineBridge
 from knarr.engine.drive import Drive
+from knarr.engine.history import Diary
 from knarr.engine.parts import Parts
 from knarr.errors import Excerpt, KnarrError
 from knarr.frontend.request import FrontendRequest, FrontendResult
@@ -30,6 +31,9 @@ from knarr.progress import Sink, VertexDone, VertexStarted, Warned
 from knarr.scope import Scope
 from knarr.session.session import Session
 from knarr.spec.digest import Digest
+
+if TYPE_CHECKING:
+    from knarr.remote.settings import RegistrySettings
 
 
 @dataclass(slots=True)
@@ -47,10 +51,14 @@ class Job:
 
 
 class Engine:
-    """The `Builder` that builds here. One engine may solve several requests, also at once."""
+    """The `Builder` that builds here. One engine may solve several requests, also at once.
 
-    def __init__(self, settings: Settings) -> None:
+    `registry_settings` is asked when a registry is first needed (proxies, trust of this user).
+    """
+
+    def __init__(self, settings: Settings, *, registry_settings: Callable[[], RegistrySettings] | None = None) -> None:
         self._settings = settings
+        self._registry_settings = registry_settings
         self.last_job: Job | None = None  # for the fingerprint and for tests
 
     def solve(self, request: SolveRequest, session: Session, sink: Sink) -> SolveResult:
@@ -71,7 +79,7 @@ class Engine:
                 job.parts.close()
 
     def _begin(self, request: SolveRequest, session: Session, sink: Sink, scope: Scope) -> Job:
-        parts = Parts(self._settings, session.credentials)
+        parts = Parts(self._settings, session.credentials, self._registry_settings)
         parts.prepare()
         jobs = max(1, os.cpu_count() or 1)
         root = self._settings.root
@@ -106,7 +114,7 @@ class Engine:
         with _Timed(timings, "compile"):
             frontend = _compile(job, request.frontend)
         with _Timed(timings, "solve"):
-            records = _run(job, request.frontend, frontend)
+            records = _run(job, request, frontend)
         with _Timed(timings, "export"):
             metadata = _export(job, request, frontend, records)
         return _result(metadata, timings)
@@ -154,18 +162,20 @@ def _compile(job: Job, request: FrontendRequest) -> FrontendResult:
     return result
 
 
-def _run(job: Job, request: FrontendRequest, frontend: FrontendResult) -> list[RecordId | None]:
+def _run(job: Job, request: SolveRequest, frontend: FrontendResult) -> list[RecordId | None]:
     """Solve all platforms as one graph; the record of each platform's result, None for scratch."""
     from knarr.llb.definition import decode
     from knarr.solver.graph import merge
 
     graphs = [decode(result.definition) for result in frontend.results]
-    options = StepOptions(shm_size_bytes=request.shm_size_bytes or 64 * 2**20)
-    job.drive = Drive(job.world, job.trees, job.images, merge(graphs), options, nonce=job.nonce)
+    options = StepOptions(shm_size_bytes=request.frontend.shm_size_bytes or 64 * 2**20)
+    diary = Diary(job.world.settings.root, job.world.cache)
+    job.drive = Drive(job.world, job.trees, job.images, merge(graphs), options, diary, nonce=job.nonce)
     try:
         found: Mapping[Edge, RecordId] = job.drive.run()
     finally:
         job.drive.save_memories()
+        diary.write(request.name)
     return [None if graph.root is None else found[graph.root] for graph in graphs]
 
 

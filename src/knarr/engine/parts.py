@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from knarr.cache.store import CacheStore
     from knarr.content.store import Store
     from knarr.remote.repository import Registry
+    from knarr.remote.settings import RegistrySettings
     from knarr.runtime.runner import Runtime
     from knarr.snapshot.snapshotter import Snapshotter
 
@@ -24,8 +25,14 @@ T = TypeVar("T")
 class Parts:
     """One engine's parts on one state directory. Safe from several threads."""
 
-    def __init__(self, settings: Settings, credentials: Callable[[str], Credentials]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        credentials: Callable[[str], Credentials],
+        registry_settings: Callable[[], RegistrySettings] | None = None,
+    ) -> None:
         self.settings = settings
+        self._registry_settings = registry_settings
         self._credentials = credentials
         self._lock = threading.RLock()
         self._made: dict[str, object] = {}
@@ -80,10 +87,16 @@ class Parts:
 
     def registry(self) -> Registry:
         def make() -> Registry:
+            from dataclasses import replace
+
             from knarr.remote.repository import Registry
             from knarr.remote.settings import RegistrySettings
 
-            return Registry(RegistrySettings(hosts_dirs=self.settings.hosts_dirs), self._credentials)
+            chosen = self._registry_settings() if self._registry_settings else RegistrySettings()
+            extra = tuple(map(str, self.settings.hosts_dirs))
+            if chosen.hosts_dirs[: len(extra)] != extra:
+                chosen = replace(chosen, hosts_dirs=(*extra, *chosen.hosts_dirs))
+            return Registry(chosen, self._credentials)
 
         return self._once("registry", make)
 

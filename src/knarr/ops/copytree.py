@@ -191,7 +191,7 @@ class Copier:
             raise ContentError(f"cannot copy to {place}: it is not a directory in the image") from None
 
     def _directory(self, source: str, relative: str, target: str, found: os.stat_result, *, top: bool) -> None:
-        """Copy a directory whose contents may be filtered; a filtered-out one is only made when something below is kept."""
+        """Copy a directory that is itself wanted, with those of its contents that are."""
         self._check()
         created = self._make_directory(source, target, found, overwrite=not top)
         self._contents(source, relative, target, fresh=created)
@@ -262,9 +262,8 @@ class Copier:
             inner = self._in_tree(path)
             if hidden.matches(inner) and not hidden.may_contain_match(inner):
                 return False
-        if self._exclude is not None and self._exclude.matches(path) and not self._exclude.may_contain_match(path):
-            return False
-        return True
+        exclude = self._exclude
+        return exclude is None or not exclude.matches(path) or exclude.may_contain_match(path)
 
     def _in_tree(self, path: str) -> str:
         base = self._base.strip("/")
@@ -364,7 +363,7 @@ def _copy_large(reader: int, writer: int) -> None:
 
 
 def copy_xattrs(source: str, target: str, *, prefix: str = "") -> None:
-    """Extended attributes whose names begin with `prefix`, as far as the target's file system takes them (BuildKit ignores what it refuses)."""
+    """Extended attributes whose names begin with `prefix`; what the target's file system refuses is passed over."""
     try:
         names = os.listxattr(source, follow_symlinks=False)
     except OSError:

@@ -85,7 +85,10 @@ class Images:
         source = self._source(reference, repository)
         document = self._document(top, source)
         if isinstance(document, Index):
-            chosen = select(document, platform, name=reference.familiar)
+            try:
+                chosen = select(document, platform)
+            except NotFound as error:
+                raise error.with_context(image=reference.familiar) from None
             document = self._document(chosen, source)
         if not isinstance(document, Manifest):
             raise ContentError(f"{reference.familiar}: an index inside an index is not an image")

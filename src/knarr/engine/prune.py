@@ -1,0 +1,130 @@
+"""What a state directory holds, and what may go: cache records with their snapshots and blobs, cache mounts, content.
+
+`usage` lists, `prune` removes. Records go first (none before what needs it), then
+their snapshots, then blobs that neither a record nor an image name holds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from knarr.cache.prune import Policy, select, size_of
+from knarr.cache.record import Record
+from knarr.content.gc import GRACE_S, collect
+from knarr.engine.parts import Parts
+from knarr.spec.digest import Digest
+
+CACHE_MOUNT = "exec.cachemount"
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What went: records and cache mounts, and the bytes that came free."""
+
+    records: tuple[Record, ...]
+    freed_bytes: int
+
+
+def usage(parts: Parts) -> tuple[Record, ...]:
+    """Every record and cache mount, sizes measured in blocks really taken."""
+    measured = []
+    for record in parts.cache.all():
+        if record.snapshot is not None and not record.size_bytes:
+            record = _measured(parts, record)
+        measured.append(record)
+    return (*measured, *_cache_mounts(parts.settings.root))
+
+
+def _measured(parts: Parts, record: Record) -> Record:
+    name = record.snapshot
+    if name is None or parts.snapshotter.stat(name) is None:
+        return record
+    size = parts.snapshotter.usage(name).size_bytes
+    parts.cache.update(record.id, size_bytes=size)
+    return replace(record, size_bytes=size)
+
+
+def _cache_mounts(root: Path) -> Iterator[Record]:
+    for place in _mount_places(root):
+        try:
+            info = json.loads((place / "info.json").read_text())
+            used = place.stat().st_mtime_ns
+        except (OSError, ValueError):
+            continue
+        yield Record(
+            f"cachemount:{place.name}",
+            kind=CACHE_MOUNT,
+            description=f"cache mount {info['id']}",
+            size_bytes=_disk_bytes(place),
+            created_ns=info["created_ns"],
+            used_ns=used,
+        )
+
+
+def _mount_places(root: Path) -> list[Path]:
+    base = root / "cachemounts"
+    return sorted(p for p in base.iterdir() if p.is_dir()) if base.is_dir() else []
+
+
+def _disk_bytes(place: Path) -> int:
+    total = 0
+    for directory, _, names in os.walk(place):
+        for name in names:
+            found = os.lstat(os.path.join(directory, name))
+            total += found.st_blocks * 512 // max(1, found.st_nlink)
+    return total
+
+
+def prune(parts: Parts, policy: Policy, *, dry_run: bool = False, grace_s: float = GRACE_S) -> Pruned:
+    """Remove what `policy` lets go.
+
+    Raises:
+        UsageError: a filter of the policy cannot be read.
+    """
+    gone = select(usage(parts), policy, now_ns=time.time_ns())
+    if dry_run:
+        return Pruned(gone, sum(map(size_of, gone)))
+    mounts = [record for record in gone if record.kind == CACHE_MOUNT]
+    links = [record for record in gone if record.kind != CACHE_MOUNT]
+    freed = sum(record.size_bytes for record in links)
+    parts.cache.remove(*(record.id for record in links))
+    for record in links:
+        if record.snapshot is not None:
+            parts.snapshotter.remove(record.snapshot)
+    kept = [record for record in mounts if not _remove_mount(parts.settings.root, record)]
+    freed += sum(record.size_bytes for record in mounts if record not in kept)
+    swept = collect(parts.store, roots=lambda: held_by_records(parts.cache.all()), grace_s=grace_s)
+    removed = tuple(record for record in gone if record not in kept)
+    return Pruned(removed, freed + swept.size_bytes + swept.ingest_bytes)
+
+
+def held_by_records(records: Iterable[Record]) -> Iterator[Digest]:
+    """The blobs that records need: their own, and the other forms of it that were exported."""
+    for record in records:
+        if record.blob is not None:
+            yield record.blob.digest
+        for key, text in record.history.items():
+            if key.startswith("blob:"):
+                yield Digest.parse(json.loads(text)["digest"])
+
+
+def _remove_mount(root: Path, record: Record) -> bool:
+    """Remove a cache mount unless a step is using it; tells whether it went."""
+    place = root / "cachemounts" / record.id.removeprefix("cachemount:")
+    lock = os.open(f"{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        shutil.rmtree(place, ignore_errors=True)
+        return not place.exists()
+    finally:
+        os.close(lock)
