@@ -1,0 +1,118 @@
+"""Garbage collection: what nobody names, leases or holds in a cache record goes.
+
+Mark: image names, leases and the caller's roots, and through every manifest
+among them its successors. Sweep: the other blobs, once they have not been used
+for a while. The verdict on each blob is made again at the moment of deletion,
+under the database's write lock: nobody can name or lease it in between.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+from knarr.content.store import Store
+from knarr.errors import ContentError
+from knarr.spec.descriptor import Descriptor
+from knarr.spec.digest import Digest
+
+GRACE_S = 3600.0  # longer than a build pauses between making a blob and naming it
+_BATCH = 256  # blobs deleted under one hold of the write lock: some ten milliseconds
+_MAX_MANIFEST_BYTES = 4 << 20  # what is larger cannot be a manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """What a collection removed, or would remove."""
+
+    blobs: tuple[Digest, ...]
+    size_bytes: int  # of the blobs
+    ingest_bytes: int = 0  # of half-written blobs whose writer is dead
+    leases: int = 0
+
+
+def collect(
+    store: Store,
+    *,
+    roots: Callable[[], Iterable[Digest]] = tuple,
+    grace_s: float = GRACE_S,
+    dry_run: bool = False,
+    check: Callable[[], None] | None = None,
+) -> Freed:
+    """Remove every blob that nothing holds and that was not used for `grace_s` seconds.
+
+    `roots` gives the digests that others hold (cache records). `check` runs per
+    blob (cancellation); what was removed until then stays removed.
+    """
+    leases = ingest = 0
+    if not dry_run:
+        leases = store.leases.sweep()
+        ingest = store.sweep_ingest()
+    kept = marked(store, (*_named(store), *store.leases.held(), *roots()))
+    before = time.time() - grace_s
+    candidates = [
+        (digest, known.st_size) for digest, known in store.walk() if digest not in kept and known.st_mtime <= before
+    ]
+    gone = candidates if dry_run else _sweep(store, candidates, before, check)
+    return Freed(tuple(digest for digest, _ in gone), sum(size for _, size in gone), ingest, leases)
+
+
+def marked(store: Store, roots: Iterable[Digest]) -> set[Digest]:
+    """`roots` and all that can be reached from those of them that are manifests here."""
+    found: set[Digest] = set()
+    todo = list(roots)
+    while todo:
+        digest = todo.pop()
+        if digest not in found:
+            found.add(digest)
+            todo.extend(item.digest for item in _successors(store, digest))
+    return found
+
+
+def _named(store: Store) -> list[Digest]:
+    return [name.descriptor.digest for name in store.names.list()]
+
+
+def _successors(store: Store, digest: Digest) -> tuple[Descriptor, ...]:
+    """What a manifest needs; nothing for a blob that is none or is not here."""
+    from knarr.spec.manifest import decode
+
+    try:
+        with open(store.path(digest), "rb") as file:
+            if file.read(1) != b"{" or os.fstat(file.fileno()).st_size > _MAX_MANIFEST_BYTES:
+                return ()  # layers, by far the most blobs, end here
+            raw = b"{" + file.read()
+    except OSError:
+        return ()
+    if b'"schemaVersion"' not in raw:
+        return ()
+    try:
+        return decode(raw).successors
+    except ContentError:
+        return ()
+
+
+def _sweep(
+    store: Store, candidates: list[tuple[Digest, int]], before: float, check: Callable[[], None] | None
+) -> list[tuple[Digest, int]]:
+    gone: list[tuple[Digest, int]] = []
+    todo = iter(candidates)
+    while batch := list(islice(todo, _BATCH)):
+        with store.database.write():
+            fresh = marked(store, (*_named(store), *store.leases.held()))
+            for digest, size in batch:
+                if check is not None:
+                    check()
+                if digest not in fresh and _unused(store, digest, before) and store.delete(digest):
+                    gone.append((digest, size))
+    return gone
+
+
+def _unused(store: Store, digest: Digest, before: float) -> bool:
+    try:
+        return os.stat(store.path(digest)).st_mtime <= before
+    except FileNotFoundError:
+        return False
