@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from knarr.errors import RegistryError
 from knarr.remote import url
-from knarr.remote.challenge import Challenge, parse
 from knarr.remote.hosts import Endpoint
 from knarr.scope import Flights
 from knarr.session.session import Credentials
@@ -93,12 +92,12 @@ class Authorizer:
 
     def header(self, endpoint: Endpoint, repository: str, scopes: Scopes) -> str:
         """The Authorization value for a request, or nothing as long as the host has not asked."""
-        login = self.login(endpoint, repository)
-        if login.registry_token:
-            return f"Bearer {login.registry_token}"
         way = self._ways.get(endpoint.origin)
         if way is None:
             return ""
+        login = self.login(endpoint, repository)
+        if login.registry_token:
+            return f"Bearer {login.registry_token}"
         if way.scheme == "basic":
             return _basic(login)
         return f"Bearer {self._token(endpoint, way, login, scopes)}"
@@ -111,20 +110,28 @@ class Authorizer:
         """
         login = self.login(endpoint, repository)
         if login.registry_token:
-            return ""
+            self._ways.setdefault(endpoint.origin, _Way("bearer"))
+            value = f"Bearer {login.registry_token}"
+            return value if value != used else ""
+        from knarr.remote.challenge import parse
+
         found = parse(challenges)
         bearer = next((c for c in found if c.scheme == "bearer" and c.params.get("realm")), None)
         if bearer is not None:
             way = _Way("bearer", bearer.params["realm"], bearer.params.get("service", ""))
             self._ways[endpoint.origin] = way
             self._forget(way, login, used.removeprefix("Bearer "))
-            wanted = scopes | _scopes(bearer)
+            wanted = scopes | _scopes(bearer.params.get("scope", ""))
             return f"Bearer {self._token(endpoint, way, login, wanted)}"
         if any(c.scheme == "basic" for c in found):
             self._ways[endpoint.origin] = _Way("basic")
             value = _basic(login)
             return value if value != used else ""
         return ""
+
+    def was_asked(self, endpoint: Endpoint) -> bool:
+        """Whether the host has wanted to know who we are."""
+        return endpoint.origin in self._ways
 
     def login(self, endpoint: Endpoint, repository: str) -> Credentials:
         """The login for an endpoint's host, asked for once; empty when there is none."""
@@ -236,10 +243,10 @@ def _basic(login: Credentials) -> str:
     return "Basic " + b64encode(f"{login.username}:{login.password}".encode()).decode()
 
 
-def _scopes(bearer: Challenge) -> Scopes:
+def _scopes(texts: str) -> Scopes:
     """The rights a challenge names: `repository:a/b:pull,push registry:catalog:*`."""
     found: set[str] = set()
-    for text in bearer.params.get("scope", "").split():
+    for text in texts.split():
         name, colon, actions = text.rpartition(":")
         if colon:
             found.update(f"{name}:{action}" for action in actions.split(",") if action)

@@ -75,15 +75,14 @@ class Registry:
         access = Access(self.transport, reference.registry, reference.repository, self._resting)
         return Repository(access, self.subjects)
 
-    def ping(self, host: str) -> None:
-        """Ask `host` (a registry's name) whether it takes us, with our login if it wants one.
+    def ping(self, host: str) -> bool:
+        """Ask `host` (a registry's name) whether it takes us; whether it wanted our login.
 
         Raises:
             RegistryError: it does not, or it is no registry.
         """
-        Access(self.transport, host, "", self._resting).first(
-            PULL, lambda endpoint, attempts: _ping(self.transport, endpoint, host, attempts)
-        )
+        access = Access(self.transport, host, "", self._resting)
+        return access.first(PULL, lambda endpoint, attempts: _ping(self.transport, endpoint, host, attempts))
 
     @property
     def quotas(self) -> dict[str, Quota]:
@@ -326,9 +325,8 @@ def _accept(descriptor: Descriptor) -> tuple[tuple[str, str], ...]:
     return resolve.ACCEPT if _is_document(descriptor) else ()
 
 
-def _ping(transport: Transport, endpoint: Endpoint, host: str, attempts: int) -> None:
+def _ping(transport: Transport, endpoint: Endpoint, host: str, attempts: int) -> bool:
     from knarr.remote.transport import Request
 
-    # Registries put the version header on every answer below /v2/; web servers that say 200 to anything do not.
-    with transport.send(endpoint, Request("GET", "/", f"login at {host}", attempts=attempts)):
-        return
+    transport.send(endpoint, Request("GET", "/", f"login at {host}", attempts=attempts)).close()
+    return transport.auth.was_asked(transport.effective(endpoint))

@@ -120,8 +120,8 @@ def _make(trust: Trust, *, whole_bundle: bool) -> ssl.SSLContext:
 
 
 def _trust_system(made: ssl.SSLContext, *, whole_bundle: bool) -> None:
-    if whole_bundle or "SSL_CERT_FILE" in os.environ or "SSL_CERT_DIR" in os.environ:
-        made.set_default_verify_paths()  # OpenSSL's own rule, which reads these two variables
+    if whole_bundle:
+        made.set_default_verify_paths()  # OpenSSL's own, and SSL_CERT_FILE and SSL_CERT_DIR: added, as in Go
         for path in _BUNDLES:
             if os.path.exists(path):
                 made.load_verify_locations(cafile=path)

@@ -7,7 +7,6 @@ and callers see an answer they asked for or one error.
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -104,8 +103,7 @@ class Transport:
                 problem, asked_s = self._problem(endpoint, request, answer)
             if not problem.temporary or attempt >= attempts or asked_s > budget.longest_wait_s:
                 raise problem
-            # Spread, so that many threads refused together do not come back together.
-            self.scope.sleep(max(asked_s, budget.wait(attempt) * random.uniform(0.75, 1.0)))
+            self.scope.sleep(max(asked_s, budget.wait(attempt)))
 
     def read(self, answer: Answer, limit: int) -> bytes:
         """The whole body of an answer with at most `limit` bytes, and the connection given back.

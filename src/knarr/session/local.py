@@ -1,0 +1,83 @@
+"""The session of a build in this process: this user's own directories, secrets and logins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from knarr.errors import UsageError
+from knarr.session.dockerconfig import DockerConfig
+from knarr.session.session import Credentials, Secret
+
+MAX_SECRET_BYTES = 500 << 10  # BuildKit's MaxSecretSize: what is accepted here must pass there as well
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSource:
+    """Where one `--secret` comes from: `src=FILE`, else `env=VARIABLE`."""
+
+    file: Path | None = None
+    variable: str = ""
+
+
+class LocalSession:
+    """Implements `session.Session`. A secret is read when a step asks for it, not before."""
+
+    def __init__(
+        self,
+        directories: Mapping[str, Path],
+        secrets: Mapping[str, SecretSource],
+        docker_config: DockerConfig,
+        *,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environ` is where `env=` secrets are looked up."""
+        self._directories = dict(directories)
+        self._secrets = dict(secrets)
+        self._docker_config = docker_config
+        self._environ = dict(environ or {})
+
+    def directory(self, name: str) -> Path:
+        """The local directory lent under `name`.
+
+        Raises:
+            UsageError: no such name was lent.
+        """
+        try:
+            return self._directories[name]
+        except KeyError:
+            known = ", ".join(sorted(self._directories)) or "none"
+            raise UsageError(f"no local directory is lent as {name!r}", hint=f"lent are: {known}") from None
+
+    def secret(self, id: str) -> Secret | None:
+        """The secret, or None when there is none by this id.
+
+        Raises:
+            UsageError: its file cannot be read, its variable is not set, or it is over the limit.
+        """
+        source = self._secrets.get(id)
+        if source is None:
+            return None
+        value = _read(id, source.file) if source.file is not None else self._variable(id, source.variable)
+        if len(value) > MAX_SECRET_BYTES:
+            raise UsageError(f"secret {id!r} is larger than {MAX_SECRET_BYTES >> 10} KiB")
+        return Secret(value)
+
+    def credentials(self, host: str) -> Credentials:
+        """The login for a registry host, or for `host/repository`."""
+        return self._docker_config.credentials(host)
+
+    def _variable(self, id: str, name: str) -> bytes:
+        try:
+            return self._environ[name].encode(errors="surrogateescape")
+        except KeyError:
+            raise UsageError(f"secret {id!r}: the environment variable {name} is not set") from None
+
+
+def _read(id: str, file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(MAX_SECRET_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"secret {id!r}: {file}: {error.strerror}") from error
