@@ -15,6 +15,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from knarr.llb.ops import (
     BuildOp,
@@ -215,7 +216,8 @@ def _of_action(action: FileAction) -> str:
         filters = [f"include={p}" for p in what.include_patterns] + [f"exclude={p}" for p in what.exclude_patterns]
         words = ["copy", what.src, what.dest, *_of_owner(what.owner), *([f"mode={mode}"] if mode else []), *filters]
     elif isinstance(what, MkFile):
-        words = ["mkfile", what.path, f"mode={what.mode:04o}", *_of_owner(what.owner), f"{len(what.data)} bytes"]
+        digest = sha256(what.data).hexdigest()[:16]
+        words = ["mkfile", what.path, f"mode={what.mode:04o}", *_of_owner(what.owner), f"content={digest}"]
     elif isinstance(what, MkDir):
         words = ["mkdir", what.path, f"mode={what.mode:04o}", *_of_owner(what.owner)]
     elif isinstance(what, Rm):

@@ -379,17 +379,28 @@ class Machine:
         if life.making:
             return
         life.making = True
+        if not self._is_following(life):
+            self._after_results(life.vertex.inputs, life, Move.EXECUTE)
+
+    def _is_following(self, life: Life) -> bool:
+        """Let another vertex make what is missing, if one is at it.
+
+        Only a vertex that executes, or has, is followed. One that still waits for its inputs may
+        wait for this one: a file copied twice is two vertices, one below the other, with one record.
+        """
         missing = self._unmade(life)
         maker = self._makers.get(life.ids[missing[0]])
-        if maker is not None and all(self._makers.get(life.ids[index]) is maker for index in missing):
-            # The same key gives the same output: an output's index is part of it.
-            self._after_results((Edge(maker.vertex.digest, index) for index in missing), life, Move.FOLLOW)
-            return
-        for index in life.outputs:
-            self._makers.setdefault(life.ids[index], life)
-        self._after_results(life.vertex.inputs, life, Move.EXECUTE)
+        if maker is None or not all(self._makers.get(life.ids[index]) is maker for index in missing):
+            return False
+        # The same key means the same output: an output's index is part of it.
+        self._after_results((Edge(maker.vertex.digest, index) for index in missing), life, Move.FOLLOW)
+        return True
 
     def _execute(self, life: Life) -> None:
+        if self._is_following(life):
+            return
+        for index in life.outputs:
+            self._makers[life.ids[index]] = life
         outputs = tuple(Output(index, life.ids[index], self._keys(life, index)) for index in life.outputs)
         self._emit(Execute(life.vertex.digest, outputs, tuple(map(self._record, life.vertex.inputs))))
 

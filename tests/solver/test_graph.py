@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from knarr.errors import KnarrError
+from knarr.llb.ops import Edge, Graph
+from knarr.solver.graph import merge
+from knarr.spec.digest import Digest
+
+
+def test_platforms_share_equal_vertices(kit: Any) -> None:
+    context, base = kit.local("context"), kit.image("base")
+    one, two = kit.copy(context, base, "/a", "/a"), kit.copy(context, base, "/b", "/b")
+
+    merged = merge([kit.graph([context, base, one]), kit.graph([context, base, two])])
+
+    assert len(merged.vertices) == 4
+    assert merged.goals == (Edge(one.digest), Edge(two.digest))
+    assert merged.consumers[context.digest] == (one.digest, two.digest)
+
+
+def test_inputs_come_before_their_consumers(kit: Any) -> None:
+    base = kit.image("base")
+    made = kit.run("make", base)
+    last = kit.copy(made, base, "/out", "/out")
+
+    order = list(merge([kit.graph([last, made, base], last)]).vertices)
+
+    assert order.index(base.digest) < order.index(made.digest) < order.index(last.digest)
+
+
+def test_what_no_goal_reads_is_left_out(kit: Any) -> None:
+    base = kit.image("base")
+    unused, wanted = kit.run("unused", base), kit.run("wanted", base)
+
+    merged = merge([kit.graph([base, unused, wanted])])
+
+    assert unused.digest not in merged.vertices
+    assert merged.outputs == {base.digest: (0,), wanted.digest: (0,)}
+
+
+def test_ignoring_the_cache_wins_when_graphs_disagree(kit: Any) -> None:
+    base = kit.image("base")
+    plain, anew = kit.run("make", base), kit.run("make", base, ignore_cache=True)
+    assert plain.digest == anew.digest
+
+    merged = merge([kit.graph([base, plain]), kit.graph([base, anew])])
+
+    assert merged.vertices[plain.digest].metadata.ignore_cache
+
+
+def test_ten_thousand_steps_in_a_row_are_ordered(kit: Any) -> None:
+    steps = [kit.image("base")]
+    for number in range(10_000):
+        steps.append(kit.run(f"step {number}", steps[-1]))
+
+    assert list(merge([kit.graph(steps)]).vertices) == [step.digest for step in steps]
+
+
+def test_a_scratch_root_is_no_goal() -> None:
+    assert merge([Graph({}, None)]).goals == ()
+
+
+def test_an_edge_to_nowhere_is_refused(kit: Any) -> None:
+    step = kit.run("make", kit.image("base"))
+    with pytest.raises(KnarrError, match="not in it"):
+        merge([kit.graph([step])])
+
+
+def test_a_circle_is_refused(kit: Any) -> None:
+    name = Digest.of(b"circle")
+    looped = kit.run("make", Edge(name))
+    graph = Graph({name: looped}, Edge(name))
+    with pytest.raises(KnarrError, match="circle"):
+        merge([graph])
