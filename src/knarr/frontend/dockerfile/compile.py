@@ -1,0 +1,156 @@
+"""A Dockerfile and its options to LLB, one graph per platform, and the image config around each.
+
+    result = compile(FrontendRequest(dockerfile=b"FROM busybox\\nRUN date\\n"), bridge)
+    result.results[0].definition    # a marshalled pb.Definition
+
+The graph is BuildKit's, vertex by vertex and digest by digest; only the names of
+the caller's session are missing from local sources, since they say nothing about
+what is built. Nothing is asked but the bridge; images are looked up on threads
+that end before `compile` does.
+
+Spec: Dockerfile reference 1.26; BuildKit's frontend/dockerfile/dockerfile2llb.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from knarr.errors import KnarrError
+from knarr.frontend.bridge import Bridge
+from knarr.frontend.dockerfile import filesteps, settings
+from knarr.frontend.dockerfile import instructions as df
+from knarr.frontend.dockerfile.bases import BaseImages
+from knarr.frontend.dockerfile.imageconfig import DEFAULT_PATH
+from knarr.frontend.dockerfile.parser import parse
+from knarr.frontend.dockerfile.plan import Plan
+from knarr.frontend.dockerfile.platformbuild import PlatformBuild, is_multi_platform, platform_build
+from knarr.frontend.dockerfile.runstep import compile_run
+from knarr.frontend.dockerfile.stagebuild import Line, StageBuild
+from knarr.frontend.request import FrontendRequest, FrontendResult, PlatformResult, Warning
+from knarr.llb import definition, ops
+from knarr.llb.state import graph
+from knarr.scope import Scope
+from knarr.spec.platform import Platform
+
+_LOOKUPS = 8  # images asked for at a time; each waits for a registry
+_RULES_URL = "https://docs.docker.com/go/dockerfile/rule/"
+
+
+def compile(request: FrontendRequest, bridge: Bridge) -> FrontendResult:
+    """Compile the target for every platform asked for, or for the build platform.
+
+    Raises:
+        DockerfileError: what is wrong and where, with the lines.
+        UsageError: an option that cannot be met: no such target, no such epoch.
+        NotFound, RegistryError: a base image, with the line that names it.
+        Unsupported: something that exists in the field but not here.
+    """
+    dockerfile = parse(request.dockerfile, filename=request.filename)
+    with Scope(limit=_LOOKUPS) as scope:
+        images = BaseImages(bridge, scope)
+        targets = request.platforms or (None,)
+        plans = [Plan(platform_build(request, dockerfile, target), dockerfile) for target in targets]
+        for plan in plans:
+            plan.ask_ahead(images)
+        results = tuple(_compile_platform(plan, dockerfile, images) for plan in plans)
+    return FrontendResult(results, tuple(_warnings(dockerfile.findings)), multi_platform=is_multi_platform(request))
+
+
+def _compile_platform(plan: Plan, dockerfile: df.Dockerfile, images: BaseImages) -> PlatformResult:
+    build, target = plan.build, plan.target
+    for stage in plan.resolve(images):
+        if not stage.done:
+            _compile_stage(build, stage)
+    target.paths.add("/")
+    source = ops.SourceText(build.request.filename, build.request.dockerfile)
+    vertices = graph(target.state, platform=build.target, sources=(source,))
+    platform = _result_platform(build, target.image.platform)
+    return PlatformResult(
+        platform,
+        definition.encode(vertices),
+        target.image.finish(platform, build.request.labels),
+        target.base_config,
+    )
+
+
+def _compile_stage(build: PlatformBuild, stage: StageBuild) -> None:
+    stage.begin()
+    stage.done = True
+    if stage.base is not None:
+        stage.args = [*stage.base.args, *stage.args]
+    image = stage.image
+    if not image.has_env("PATH") and image.platform.os != "windows":
+        image.env.append(f"PATH={DEFAULT_PATH}")
+    for pair in image.env:
+        key, _, value = pair.partition("=")
+        stage.state = stage.state.with_env(key, value)
+    _enter_image(build, stage)
+    for line in stage.lines:
+        try:
+            _COMPILERS[type(line.instruction)](build, stage, line, line.instruction)
+        except KnarrError as error:
+            raise build.located(error, line.span) from None
+
+
+def _enter_image(build: PlatformBuild, stage: StageBuild) -> None:
+    """What the image says about how commands run, before the first instruction."""
+    hostname = build.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") or build.request.hostname
+    if hostname:
+        stage.state = replace(stage.state, hostname=hostname)
+    if stage.image.working_dir:
+        filesteps.enter(stage, stage.image.working_dir)
+    if stage.image.user:
+        stage.state = replace(stage.state, user=stage.image.user)
+    stage.state = replace(stage.state, network=build.network)
+
+
+def _result_platform(build: PlatformBuild, image: Platform) -> Platform:
+    """What the image is for: as asked, with what the base knows better where only os and architecture were asked."""
+    asked = build.target
+    if build.implicit:
+        return image
+    same = (asked.os, asked.architecture) == (image.os, image.architecture)
+    return replace(
+        asked,
+        variant=image.variant if same and not asked.variant else asked.variant,
+        os_version=image.os_version if same and not asked.os_version else asked.os_version,
+        os_features=asked.os_features or image.os_features,
+    )
+
+
+def _warnings(findings: Iterable[df.Finding]) -> Iterator[Warning]:
+    for finding in findings:
+        page = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", finding.rule).lower()
+        yield Warning(finding.rule, "", f"{_RULES_URL}{page}/", finding.message, finding.span)
+
+
+Compiler = Callable[[PlatformBuild, StageBuild, Line, Any], None]
+
+
+def _settled(change: Callable[[PlatformBuild, StageBuild, Any], None]) -> Compiler:
+    """A compiler out of a function that needs to know nothing of where the line stands."""
+    return lambda build, stage, line, instruction: change(build, stage, instruction)
+
+
+_COMPILERS: dict[type[df.Instruction], Compiler] = {
+    df.Run: compile_run,
+    df.Copy: filesteps.compile_copy,
+    df.Add: filesteps.compile_add,
+    df.Workdir: filesteps.compile_workdir,
+    df.Env: _settled(settings.compile_env),
+    df.Arg: _settled(settings.compile_arg),
+    df.Label: _settled(settings.compile_label),
+    df.Cmd: _settled(settings.compile_cmd),
+    df.Entrypoint: _settled(settings.compile_entrypoint),
+    df.Shell: _settled(settings.compile_shell),
+    df.Healthcheck: _settled(settings.compile_healthcheck),
+    df.Expose: _settled(settings.compile_expose),
+    df.Volume: _settled(settings.compile_volume),
+    df.User: _settled(settings.compile_user),
+    df.StopSignal: _settled(settings.compile_stop_signal),
+    df.OnBuild: _settled(settings.compile_on_build),
+    df.Maintainer: _settled(settings.compile_maintainer),
+}

@@ -1,0 +1,77 @@
+"""Build contexts as sources: the main one, named `local:` ones, git repositories; and how they are named.
+
+A local source says which paths are needed, so that the caller sends no more than
+that; they are known only when every stage has been compiled, hence the calls.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+
+from knarr.errors import ContentError, UsageError
+from knarr.frontend.dockerfile.giturl import parse_git_url
+from knarr.frontend.dockerfile.imagepath import join
+from knarr.llb.state import Note, State, source
+from knarr.spec.reference import Reference
+
+
+def main_context(name: str, paths: Collection[str], excludes: Collection[str]) -> State:
+    """The context of the build: files in `paths` as they are at the end, but not those the ignore file names."""
+
+    def attrs() -> dict[str, str]:
+        return {**_listed("local.excludepatterns", excludes), **_shared(name), **_followed(paths)}
+
+    return source(f"local://{name}", attrs, note=Note({"llb.customname": "[internal] load build context"}))
+
+
+def named_context(local: str, shown: str, paths: Collection[str], excludes: Collection[str]) -> State:
+    """The directory `local`, lent under the name `shown`."""
+
+    def attrs() -> dict[str, str]:
+        return {**_shared(f"context:{shown}-"), **_listed("local.excludepatterns", excludes), **_followed(paths)}
+
+    note = Note({"llb.customname": f"[context {shown}] load from client"})
+    return source(f"local://{local}", attrs, note=note)
+
+
+def remote_context(where: str) -> State | None:
+    """A git repository as a context, None when `where` is not one."""
+    url = parse_git_url(where)
+    if url is None:
+        return None
+    return source(url.identifier, url.attrs, note=Note({"llb.customname": f"[internal] load git source {where}"}))
+
+
+def normal_name(name: str) -> str:
+    """A name as named contexts are looked up: short, without `:latest`. Text that is no image name stays."""
+    try:
+        return Reference.parse(name).familiar.removesuffix(":latest")
+    except (UsageError, ContentError):
+        return name
+
+
+def normal_contexts(contexts: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Named contexts by normalised name; `NAME::PLATFORM` keeps its platform."""
+    normal = {}
+    for name, where in contexts:
+        plain, platform_mark, platform = name.partition("::")
+        normal[normal_name(plain) + platform_mark + platform] = where
+    return normal
+
+
+def _shared(hint: str) -> dict[str, str]:
+    return {"local.sharedkeyhint": hint}
+
+
+def _followed(paths: Collection[str]) -> dict[str, str]:
+    """Nothing for the whole tree, which is also what an unused context says."""
+    return {} if "/" in paths else _listed("local.followpaths", sorted(join(".", path) for path in paths))
+
+
+def _listed(attr: str, values: Iterable[str]) -> dict[str, str]:
+    """JSON as Go writes it: no blanks, and what is special in HTML as escapes."""
+    text = json.dumps(list(values), separators=(",", ":"), ensure_ascii=False)
+    for char in "<>&\u2028\u2029":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return {attr: text} if text != "[]" else {}

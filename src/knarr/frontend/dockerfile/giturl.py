@@ -1,0 +1,160 @@
+"""Git URLs as contexts and as sources of ADD: which words mean a repository, and what of it.
+
+Two ways to say which part: `https://host/repo.git#ref:subdir` and
+`https://host/repo.git?branch=main&subdir=docs`. An http(s) URL is a repository
+only when its path ends in `.git`; `git@host:path`, `ssh://` and `git://` always are.
+
+Spec: Dockerfile reference 1.26, "ADD"; BuildKit's frontend/dockerfile/dfgitutil.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from knarr.errors import DockerfileError
+from knarr.frontend.dockerfile.imagepath import join
+
+_SCHEME = re.compile(r"([a-zA-Z0-9]+)://")
+_SCP = re.compile(r"([a-zA-Z0-9\-_]+)@([a-zA-Z0-9\-.]+):(.*?)(?:\?(.*?))?(?:#(.*))?", re.DOTALL)
+_TRUE = ("1", "t", "T", "TRUE", "true", "True")
+_FALSE = ("0", "f", "F", "FALSE", "false", "False")
+_SWITCHES = ("submodules", "keep-git-dir", "fetch-by-commit")
+
+
+@dataclass(frozen=True, slots=True)
+class GitURL:
+    """A repository and what to take of it. None: not said."""
+
+    remote: str  # what git is given
+    scheme: str
+    host: str
+    path: str
+    ref: str = ""
+    subdir: str = ""
+    checksum: str = ""
+    keep_git_dir: bool | None = None
+    submodules: bool | None = None
+    mtime: str = ""
+    fetch_by_commit: bool = False
+
+    @property
+    def identifier(self) -> str:
+        """Of the source op; the same for https and ssh, so they share a cache."""
+        text = self.host + join("/", self.path)
+        if self.ref or self.subdir:
+            text += f"#{self.ref}" + (f":{self.subdir}" if self.subdir else "")
+        return "git://" + text
+
+    @property
+    def attrs(self) -> dict[str, str]:
+        """Of the source op. Secrets by these names are used when the caller lends them."""
+        attrs = {
+            "git.fullurl": self.remote,
+            "git.authtokensecret": "GIT_AUTH_TOKEN",
+            "git.authheadersecret": "GIT_AUTH_HEADER",
+        }
+        if self.keep_git_dir:
+            attrs["git.keepgitdir"] = "true"
+        if self.scheme == "ssh":
+            attrs["git.mountsshsock"] = "default"
+        if self.checksum:
+            attrs["git.checksum"] = self.checksum
+        if self.submodules is False:
+            attrs["git.skipsubmodules"] = "true"
+        if self.mtime:
+            attrs["git.mtime"] = self.mtime
+        if self.fetch_by_commit:
+            attrs["git.fetchbycommit"] = "true"
+        return attrs
+
+
+def parse_git_url(text: str) -> GitURL | None:
+    """The repository `text` names, or None when it is something else.
+
+    Raises:
+        DockerfileError: a repository with a query that cannot be meant. No span yet.
+    """
+    match = _SCHEME.match(text)
+    if match is not None:
+        return _from_url(text, match[1].lower())
+    scp = None if text.startswith(("./", "../")) else _SCP.fullmatch(text)
+    if scp is None:
+        return None
+    user, host, path, query, fragment = scp.groups()
+    return _with_query(_pointed(GitURL(f"{user}@{host}:{path}", "ssh", host, path), fragment or ""), query or "")
+
+
+def _from_url(text: str, scheme: str) -> GitURL | None:
+    if scheme not in ("http", "https", "ssh", "git"):
+        return None
+    from urllib.parse import unquote, urlsplit
+
+    parts = urlsplit(text)
+    path = unquote(parts.path)
+    if scheme in ("http", "https") and not path.endswith(".git"):
+        return None
+    host = parts.netloc.rpartition("@")[2]
+    remote = f"{scheme}://{parts.netloc}{parts.path}"
+    return _with_query(_pointed(GitURL(remote, scheme, host, path), unquote(parts.fragment)), parts.query)
+
+
+def _pointed(url: GitURL, fragment: str) -> GitURL:
+    ref, _, subdir = fragment.partition(":")
+    return _changed(url, {"ref": ref, "subdir": join("/", subdir)[1:]}) if fragment else url
+
+
+def _with_query(url: GitURL, query: str) -> GitURL:
+    if not query:
+        return url
+    changes: dict[str, object] = {}
+    refs = [url.ref] if url.ref else []
+    for key, value in _pairs(query):
+        if key in _SWITCHES:
+            changes[key.replace("-", "_")] = _switch(key, value)
+        elif key == "subdir":
+            _agree(key, url.subdir, value)
+            changes["subdir"] = value
+        elif key in ("checksum", "commit"):
+            changes["checksum"] = value
+        elif key == "mtime":
+            if value not in ("checkout", "commit"):
+                raise DockerfileError(f'invalid mtime value: "{value}"', hint="checkout or commit")
+            changes["mtime"] = value
+        elif key in ("ref", "tag", "branch"):
+            prefix = {"ref": "", "tag": "refs/tags/", "branch": "refs/heads/"}[key]
+            refs.append(value if value.startswith(prefix) else prefix + value)
+        else:
+            raise DockerfileError(f'unexpected query "{key}" in a git URL')
+    for other in refs[1:]:
+        _agree("ref", refs[0], other)
+    return _changed(url, {**changes, "ref": refs[0] if refs else ""})
+
+
+def _pairs(query: str) -> Iterator[tuple[str, str]]:
+    from urllib.parse import parse_qs
+
+    for key, values in parse_qs(query, keep_blank_values=True).items():
+        if len(values) > 1:
+            raise DockerfileError(f'query "{key}" has multiple values')
+        if not values[0] and key not in _SWITCHES:
+            raise DockerfileError(f'query "{key}" has no value')
+        yield key, values[0]
+
+
+def _switch(key: str, value: str) -> bool:
+    if value in _TRUE or not value:
+        return True
+    if value in _FALSE:
+        return False
+    raise DockerfileError(f'invalid {key} value: "{value}"', hint="true or false")
+
+
+def _agree(key: str, one: str, other: str) -> None:
+    if one and one != other:
+        raise DockerfileError(f'{key} conflicts: "{one}" vs "{other}"')
+
+
+def _changed(url: GitURL, changes: dict[str, object]) -> GitURL:
+    return replace(url, **changes)  # type: ignore[arg-type]  # keys and types as in the table above

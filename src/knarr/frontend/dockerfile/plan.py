@@ -1,0 +1,246 @@
+"""Which stages there are, what each needs, and which are needed: decided before anything is compiled.
+
+`Plan` holds the stages in the order of the file, and behind them the images that
+a COPY `--from` or a mount names, each as a stage of its own without instructions.
+A stage is found by name without regard to case; of two with one name a FROM sees
+the earlier, a COPY the later. Triggers (ONBUILD) of bases come in when the bases
+are known, may name further images, and so are taken round by round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from knarr.errors import DockerfileError, KnarrError, Span, UsageError
+from knarr.frontend.dockerfile.bases import BaseImages, context_for, question_of, resolve_base
+from knarr.frontend.dockerfile.instructions import Add, Copy, Dockerfile, Instruction, OnBuild, Run, Stage, Workdir
+from knarr.frontend.dockerfile.parser import parse_trigger
+from knarr.frontend.dockerfile.platformbuild import PlatformBuild
+from knarr.frontend.dockerfile.stagebuild import SCRATCH, Line, StageBuild
+from knarr.frontend.dockerfile.suggest import did_you_mean
+from knarr.spec.platform import Platform
+
+_STEPS = (Add, Copy, Run, Workdir)
+
+
+class Plan:
+    """The stages of one Dockerfile for one platform, and the one that was asked for."""
+
+    def __init__(self, build: PlatformBuild, dockerfile: Dockerfile) -> None:
+        """
+        Raises:
+            DockerfileError: a base or a platform that is no such thing, a stage that needs itself.
+            UsageError: the target is not a stage.
+        """
+        self.build = build
+        self.stages: list[StageBuild] = []
+        self._by_name: dict[str, StageBuild] = {}
+        for stage in dockerfile.stages:
+            self._add(self._opened(stage))
+        self.target = self._find_target(build.request.target)
+        for opened, stage in zip(list(self.stages), dockerfile.stages, strict=True):
+            self._attach(opened, [self._line(opened, i, i.span) for i in stage.instructions])
+        _check_circles(build, self.stages)
+        if len(self.stages) == 1:
+            self.stages[0].title = ""
+
+    def reachable(self) -> list[StageBuild]:
+        """What the target needs, itself included, in the order of the file."""
+        found = {self.target}
+        open_ = [self.target]
+        while open_:
+            stage = open_.pop()
+            for other in (*stage.needs, stage.base):
+                if other is not None and other not in found:
+                    found.add(other)
+                    open_.append(other)
+        return [stage for stage in self.stages if stage in found]
+
+    def ask_ahead(self, images: BaseImages) -> None:
+        """Begin to look up the images known so far to be needed."""
+        open_ = [stage for stage in self.reachable() if stage.base is None and not stage.resolved]
+        images.ask_ahead(q for stage in open_ if (q := question_of(self.build, stage)) is not None)
+
+    def resolve(self, images: BaseImages) -> list[StageBuild]:
+        """Give every needed stage its base, and the triggers of bases to the stages built on them.
+
+        Raises:
+            KnarrError: as `bases.resolve_base`, or a trigger that cannot be read.
+        """
+        while True:
+            self.ask_ahead(images)
+            reachable = self.reachable()
+            names = [stage.name for stage in self.stages if stage.name]
+            for stage in reachable:
+                if stage.base is None and not stage.resolved:
+                    stage.resolved = True
+                    resolve_base(self.build, stage, images, stage_names=names)
+            needs_more = [self._take_triggers(stage) for stage in reachable]
+            if not any(needs_more):
+                return reachable
+
+    def _opened(self, stage: Stage) -> StageBuild:
+        build, span = self.build, stage.span
+        try:
+            base = build.expander.word(stage.base, build.global_args)
+            if not base.text:
+                hint = did_you_mean(min(base.unset, default=""), build.global_args) if base.unset else ""
+                raise DockerfileError(
+                    f"base name ({stage.base}) should not be blank",
+                    hint=hint or "declare it with ARG before the first FROM, with a default or by --build-arg",
+                )
+            platform = _stage_platform(build, stage)
+        except DockerfileError as error:
+            raise build.located(error, span) from None
+        opened = StageBuild(
+            base.text,
+            span,
+            stage.name,
+            stage.name or f"stage-{stage.index}",
+            stage.from_.original,
+            platform,
+            context=context_for(build, stage.name, platform) if stage.name else None,
+        )
+        opened.ignore_cache = _is_uncached(build, stage.name)
+        return opened
+
+    def _add(self, stage: StageBuild) -> None:
+        self.stages.append(stage)
+        if stage.context is None:
+            stage.base = self._by_name.get(stage.base_name)
+        if stage.name:
+            self._by_name[stage.name] = stage
+
+    def _find_target(self, name: str) -> StageBuild:
+        if not self.stages:
+            raise DockerfileError(
+                "dockerfile contains no stages to build", span=Span(self.build.request.filename, 1, 1)
+            )
+        if not name:
+            return self.stages[-1]
+        found = self._by_name.get(name.lower())
+        if found is None:
+            names = [stage.name for stage in self.stages if stage.name]
+            known = f"the stages are {', '.join(names)}" if names else "no stage has a name: write FROM … AS NAME"
+            raise UsageError(
+                f'target stage "{name}" could not be found', hint=did_you_mean(name, names, ignore_case=True) or known
+            )
+        return found
+
+    def _attach(self, stage: StageBuild, lines: list[Line]) -> None:
+        """Let a stage have its instructions, and know what they need."""
+        if stage.context is not None:
+            return  # replaced as a whole
+        counted = sum(isinstance(line.instruction, _STEPS) for line in lines)
+        stage.steps = counted + (stage.base is None and stage.base_name != SCRATCH)
+        stage.lines = lines
+
+    def _line(self, stage: StageBuild, instruction: Instruction, span: Span, *, on_build: bool = False) -> Line:
+        try:
+            sources = tuple(self._sources(instruction, span))
+        except KnarrError as error:
+            raise self.build.located(error, span) from None
+        for source in sources:
+            stage.needs[source] = span
+        return Line(instruction, span, sources, on_build)
+
+    def _sources(self, instruction: Instruction, span: Span) -> Iterator[StageBuild]:
+        if isinstance(instruction, Copy) and instruction.from_:
+            yield self._copied_from(instruction.from_, span)
+        elif isinstance(instruction, Run):
+            for mount in instruction.mounts:
+                # A mount without `from` has an empty place of its own: BuildKit
+                # counts those as stages, and step names show whether there are several.
+                yield self._by_name.get((mount.from_ or SCRATCH).lower()) or self._image(mount.from_ or SCRATCH, None)
+
+    def _copied_from(self, from_: str, span: Span) -> StageBuild:
+        if self.build.expander.word(from_, {}).text != from_:
+            raise DockerfileError(
+                "variable expansion is not supported for --from",
+                hint=f"define a new stage: FROM {from_} AS some-name, with ARG before the first FROM",
+            )
+        try:
+            index = int(from_)
+        except ValueError:
+            return self._by_name.get(from_.lower()) or self._image(from_, span)
+        if not 0 <= index < len(self.stages):
+            raise DockerfileError(f"invalid stage index {index}", hint="stages count from 0")
+        return self.stages[index]
+
+    def _image(self, name: str, span: Span | None) -> StageBuild:
+        image = StageBuild(name, span, registered=False)
+        self._add(image)
+        return image
+
+    def _take_triggers(self, stage: StageBuild) -> bool:
+        """Put the triggers of the base in front of the stage's lines. True if they need stages or images."""
+        stage.begin()
+        triggers, stage.image.on_build = stage.image.on_build, []
+        if stage.base is not None and not stage.triggers_read:
+            stage.triggers_read = True
+            own = (line.instruction for line in stage.base.lines)
+            triggers = [i.expression for i in own if isinstance(i, OnBuild)]
+        if not triggers or stage.span is None or stage.context is not None:
+            return False
+        lines = [self._trigger(stage, text, stage.span) for text in triggers]
+        stage.lines = lines + stage.lines
+        stage.steps += len(lines)
+        return any(line.sources for line in lines)
+
+    def _trigger(self, stage: StageBuild, text: str, span: Span) -> Line:
+        try:
+            instruction = replace(parse_trigger(text), span=span)
+        except DockerfileError as error:
+            # Its own place is in a text the user does not see; FROM is where it comes in.
+            raise DockerfileError(
+                f"ONBUILD trigger of {stage.base_name}: {error.message}",
+                hint=error.hint,
+                span=span,
+                excerpt=self.build.excerpt,
+            ) from None
+        return self._line(stage, instruction, span, on_build=True)
+
+
+def _stage_platform(build: PlatformBuild, stage: Stage) -> Platform | None:
+    if not stage.platform:
+        return None
+    word = build.expander.word(stage.platform, build.global_args)
+    guess = did_you_mean(min(word.unset), build.global_args) if word.unset else ""
+    if not word.text:
+        raise DockerfileError(
+            f"empty platform value from expression {stage.platform}",
+            hint=guess or "the platform arguments are BUILDPLATFORM and TARGETPLATFORM",
+        )
+    try:
+        return Platform.parse(word.text)
+    except UsageError as error:
+        message = f"failed to parse platform {stage.platform}: {error.message}"
+        raise DockerfileError(message, hint=guess or error.hint) from None
+
+
+def _is_uncached(build: PlatformBuild, name: str) -> bool:
+    request = build.request
+    return request.no_cache or name.lower() in (wanted.lower() for wanted in request.no_cache_filter)
+
+
+def _check_circles(build: PlatformBuild, stages: Sequence[StageBuild]) -> None:
+    """No stage may copy or mount from itself, by whatever way round. Iterative: chains can be long."""
+    done: set[StageBuild] = set()
+    for start in stages:
+        path = {} if start in done else {start: iter(start.needs)}  # a dict keeps the order in which it grew
+        while path:
+            stage = next(reversed(path))
+            needed = next(path[stage], None)
+            if needed is None:
+                del path[stage]
+                done.add(stage)
+            elif needed in path:
+                raise DockerfileError(
+                    f"circular dependency detected on stage: {start.title or start.base_name}",
+                    hint="a stage can copy from stages before it only",
+                    span=stage.needs[needed],
+                    excerpt=build.excerpt,
+                )
+            elif needed not in done:
+                path[needed] = iter(needed.needs)

@@ -1,0 +1,132 @@
+"""What all stages of one platform share while a Dockerfile is compiled: options, arguments, contexts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from knarr.errors import Excerpt, KnarrError, Span, UsageError
+from knarr.frontend.dockerfile.contexts import main_context, normal_contexts, remote_context
+from knarr.frontend.dockerfile.expand import Expander
+from knarr.frontend.dockerfile.instructions import Dockerfile
+from knarr.frontend.dockerfile.platformargs import global_args, platform_args, proxy_env
+from knarr.frontend.request import FrontendRequest
+from knarr.llb.ops import NetMode, ProxyEnv
+from knarr.llb.state import State
+from knarr.spec.platform import Platform, host_platform
+
+_NETWORKS = {"default": NetMode.UNSET, "sandbox": NetMode.UNSET, "none": NetMode.NONE, "host": NetMode.HOST}
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformBuild:
+    """What all stages share while the Dockerfile is compiled for one platform."""
+
+    request: FrontendRequest
+    target: Platform
+    build_platform: Platform
+    implicit: bool  # the user named no platform: bases may decide
+    multi_platform: bool  # step names carry the platform
+    build_args: Mapping[str, str]
+    global_args: Mapping[str, str]
+    contexts: Mapping[str, str]  # named contexts, by normalised name
+    context: State  # the main build context
+    context_paths: set[str]  # what of it is needed, known at the end
+    expander: Expander
+    proxy_env: ProxyEnv | None
+    network: NetMode
+    created: str | None  # RFC 3339, for history lines; from SOURCE_DATE_EPOCH
+    created_ns: int  # the same since 1970, -1 for none
+    excerpt: Excerpt
+
+    def expand(self, word: str, env: Mapping[str, str]) -> str:
+        """`word` with its variables put in and its quotes gone.
+
+        Raises:
+            DockerfileError: it cannot be expanded. No span yet.
+        """
+        return self.expander.word(word, env).text
+
+    def located(self, error: KnarrError, span: Span | None) -> KnarrError:
+        """`error` with the place it is about, unless it knows a place already."""
+        return error.with_context(span=span, excerpt=self.excerpt) if span else error
+
+
+def platform_build(request: FrontendRequest, dockerfile: Dockerfile, target: Platform | None) -> PlatformBuild:
+    """The settings for `target`, or for the build platform when the user named none.
+
+    Raises:
+        DockerfileError: a global ARG that does not expand.
+        UsageError: a SOURCE_DATE_EPOCH that is no number.
+    """
+    worker = request.build_platform or host_platform()
+    build_args = dict(request.build_args)
+    if request.source_date_epoch is not None:
+        build_args.setdefault("SOURCE_DATE_EPOCH", str(request.source_date_epoch))
+    expander = Expander(dockerfile.escape)
+    stage = request.target or (dockerfile.stages[-1].name if dockerfile.stages else "")
+    predefined = platform_args(worker, target or worker, stage=stage, build_args=build_args)
+    globals_ = global_args(dockerfile, predefined, build_args, expander)
+    epoch = _epoch(build_args.get("SOURCE_DATE_EPOCH", globals_.get("SOURCE_DATE_EPOCH", "")))
+    contexts = normal_contexts(request.contexts.items())
+    paths: set[str] = set()
+    return PlatformBuild(
+        request,
+        target or worker,
+        worker,
+        implicit=target is None,
+        multi_platform=is_multi_platform(request),
+        build_args=build_args,
+        global_args=globals_,
+        contexts=contexts,
+        context=_main_context(request, contexts, paths),
+        context_paths=paths,
+        expander=expander,
+        proxy_env=proxy_env(build_args),
+        network=_NETWORKS[request.network],
+        created=None if epoch is None else _rfc3339(epoch),
+        created_ns=-1 if epoch is None else epoch * 10**9,
+        excerpt=dockerfile.excerpt,
+    )
+
+
+def is_multi_platform(request: FrontendRequest) -> bool:
+    """Whether the answer is an index: several platforms, or one that was asked to look like it."""
+    asked = request.build_args.get("BUILDKIT_MULTI_PLATFORM", "")
+    return len(request.platforms) > 1 or asked in ("1", "t", "T", "true", "TRUE", "True")
+
+
+def _epoch(value: str) -> int | None:
+    if not value:
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        raise UsageError(
+            f"invalid SOURCE_DATE_EPOCH: {value}", hint="a number of seconds since 1970; other forms are not known here"
+        ) from None
+
+
+def _rfc3339(epoch: int) -> str:
+    from datetime import datetime, timedelta  # only for reproducible builds
+
+    try:
+        return (datetime(1970, 1, 1) + timedelta(seconds=epoch)).isoformat() + "Z"
+    except OverflowError:
+        raise UsageError(f"invalid SOURCE_DATE_EPOCH: {epoch} is after the year 9999") from None
+
+
+def _main_context(request: FrontendRequest, contexts: dict[str, str], paths: set[str]) -> State:
+    remote = contexts.get("context", "")
+    state = remote_context(remote) if remote else None
+    if state is not None:
+        return state
+    return main_context("context", paths, _excludes(request))
+
+
+def _excludes(request: FrontendRequest) -> tuple[str, ...]:
+    if request.context_excludes or not request.dockerignore:
+        return request.context_excludes
+    from knarr.patterns import read_ignore
+
+    return tuple(read_ignore(request.dockerignore))
