@@ -46,6 +46,9 @@ _CLOEXEC = 1  # FSOPEN_CLOEXEC and FSMOUNT_CLOEXEC
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _AT_FDCWD = -100
 
+_PER_LINUX32 = 8
+_PERSONALITY_ASK = 0xFFFFFFFF
+
 
 def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
     """mount(2). `data` is cut at one page (4096 bytes) by the kernel: `mount_fd` has no such limit."""
@@ -63,6 +66,22 @@ def umount(target: str, flags: int = 0) -> None:
 def unshare(flags: int) -> None:
     """unshare(2), for the calling thread."""
     _check(_libc().unshare(flags), "unshare")
+
+
+_isolated = False
+
+
+def isolate_mounts() -> None:
+    """Give this thread, and the threads and processes it starts, a mount namespace that gets but never gives mounts."""
+    global _isolated
+    unshare(CLONE_NEWNS)
+    mount("none", "/", "", MS_REC | MS_SLAVE)
+    _isolated = True
+
+
+def mounts_isolated() -> bool:
+    """Whether `isolate_mounts` was called in this process."""
+    return _isolated
 
 
 def fsopen(kind: str) -> int:
@@ -86,6 +105,18 @@ def fsmount(fs: int, target: str, attributes: int = 0) -> None:
         _check(libc.syscall(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, _b(target), _MOVE_MOUNT_F_EMPTY_PATH), target)
     finally:
         os.close(tree)
+
+
+def machine_of_compat() -> str:
+    """What uname(2) calls this machine to a 32-bit program; empty when the processor runs none."""
+    libc = _libc()
+    before = libc.personality(_unsigned(_PERSONALITY_ASK))
+    if libc.personality(_unsigned(_PER_LINUX32)) < 0:
+        return ""
+    try:
+        return os.uname().machine
+    finally:
+        libc.personality(_unsigned(before))
 
 
 def syncfs(path: str) -> None:

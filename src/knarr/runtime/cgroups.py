@@ -1,0 +1,91 @@
+"""The control group of a running step: what is in it, and how it is emptied.
+
+The runtime makes and removes the group; this module only looks, kills and
+cleans up what a killed runtime left. Three layouts exist: unified (v2), legacy
+(v1, one tree per controller), and hybrid (v1 with an empty v2 tree beside it).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from functools import lru_cache
+
+ROOT = "/sys/fs/cgroup"
+HYBRID = ROOT + "/unified"
+
+
+def is_unified() -> bool:
+    """Whether version 2 is all there is."""
+    return os.path.exists(ROOT + "/cgroup.controllers")
+
+
+def is_hybrid() -> bool:
+    """Whether version 2 stands beside version 1: the layout that crun before 1.9 refuses."""
+    return os.path.exists(HYBRID + "/cgroup.procs")
+
+
+def is_writable() -> bool:
+    """Whether groups can be made: false in most containers that were not made for it."""
+    return any(os.access(tree, os.W_OK) for tree in _trees())
+
+
+def pids(group: str) -> set[int]:
+    """The processes in `group` (a path below the root) and below it."""
+    found: set[int] = set()
+    for tree in _trees():
+        for directory, _, _ in os.walk(tree + group):
+            try:
+                with open(directory + "/cgroup.procs", encoding="ascii") as table:
+                    found.update(map(int, table))
+            except OSError:
+                continue
+    found.discard(0)  # a process outside our PID namespace
+    return found
+
+
+def kill(group: str) -> int:
+    """Send SIGKILL to every process in `group`; returns how many there were."""
+    try:
+        with open(f"{ROOT}{group}/cgroup.kill", "w", encoding="ascii") as switch:  # v2, Linux 5.14
+            switch.write("1")
+    except OSError:
+        pass
+    victims = pids(group)
+    for pid in victims:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    return len(victims)
+
+
+def remove(group: str) -> None:
+    """Remove the empty `group` and what lies below it in every tree; a busy one is left."""
+    for tree in (*_trees(), HYBRID):
+        for directory, _, _ in os.walk(tree + group, topdown=False):
+            try:
+                os.rmdir(directory)
+            except OSError:
+                continue
+
+
+def killed_for_memory() -> int:
+    """How often the kernel killed for lack of memory since it started, in any group."""
+    try:
+        with open("/proc/vmstat", encoding="ascii") as table:
+            return next((int(line.split()[1]) for line in table if line.startswith("oom_kill ")), 0)
+    except OSError:
+        return 0
+
+
+@lru_cache(maxsize=1)
+def _trees() -> tuple[str, ...]:
+    """Where groups lie: the one v2 tree, or each v1 hierarchy."""
+    if is_unified():
+        return (ROOT,)
+    try:
+        names = sorted(os.listdir(ROOT))
+    except OSError:
+        return ()
+    return tuple(f"{ROOT}/{n}" for n in names if n != "unified" and os.path.isfile(f"{ROOT}/{n}/cgroup.procs"))

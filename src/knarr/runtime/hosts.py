@@ -1,0 +1,50 @@
+"""The files /etc/hosts and /etc/resolv.conf that a step sees instead of the image's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from knarr.errors import UsageError
+
+_RESOLV = Path("/etc/resolv.conf")
+_BEHIND_STUB = Path("/run/systemd/resolve/resolv.conf")
+_STUB = "127.0.0.53"  # systemd-resolved listens there, on the host's loopback only
+
+
+def hosts_file(hostname: str, extra: Sequence[tuple[str, str]]) -> str:
+    """The text of /etc/hosts with `extra` (name, address) pairs behind the two usual lines.
+
+    Raises:
+        UsageError: a name or an address would make another line of it.
+    """
+    lines = [f"127.0.0.1\tlocalhost {hostname}".rstrip(), "::1\tlocalhost ip6-localhost ip6-loopback"]
+    for name, address in extra:
+        if not name or not address or any(c.isspace() for c in name + address):
+            raise UsageError(f"extra host {name!r} at {address!r} is not a name and an address")
+        lines.append(f"{address}\t{name}")
+    return "\n".join(lines) + "\n"
+
+
+def resolv_conf(*, own_network: bool, source: Path = _RESOLV, behind_stub: Path = _BEHIND_STUB) -> str:
+    """The text of /etc/resolv.conf: the host's.
+
+    In a network of its own (`own_network`) a step does not reach the stub of
+    systemd-resolved; then the servers behind the stub are named instead.
+    """
+    text = _text(source)
+    if own_network and _servers(text) == [_STUB]:
+        return _text(behind_stub) or text
+    return text
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""
+
+
+def _servers(text: str) -> list[str]:
+    lines = (line.split() for line in text.splitlines())
+    return [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]

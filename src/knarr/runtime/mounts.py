@@ -1,0 +1,127 @@
+"""What a step sees mounted: the system's file systems, the etc files, and the mounts it asked for.
+
+The result is data for the bundle; nothing is mounted here.
+
+In a user namespace (a step of a foreign platform, see `emulate`) the kernel
+refuses a new sysfs over the host's network and any new cgroup mount. Then the
+host's /sys is bound, with everything masked that is mounted inside it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from knarr.paths import clean
+from knarr.runtime.process import BindMount, ProcessSpec, TmpfsMount
+from knarr.runtime.stubs import Point
+
+OciMount = dict[str, Any]
+
+_QUIET = ("nosuid", "noexec", "nodev")
+MASKED = (
+    *("/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats"),
+    *("/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi"),
+    *("/sys/firmware", "/sys/devices/virtual/powercap"),
+)
+READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+def system_mounts(spec: ProcessSpec, *, bind_sys: bool, cgroups: bool) -> list[OciMount]:
+    """/proc, /dev and below, /sys. `bind_sys`: show the host's /sys; `cgroups`: mount the cgroup tree."""
+    access = "rw" if spec.security == "insecure" else "ro"
+    mounts = [
+        _mount("/proc", "proc", "proc", *_QUIET),
+        _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
+        _mount(
+            "/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"
+        ),
+        _mount("/dev/shm", "tmpfs", "shm", *_QUIET, "mode=1777", f"size={spec.shm_size_bytes}"),
+        _mount("/dev/mqueue", "mqueue", "mqueue", *_QUIET),
+    ]
+    if bind_sys:
+        mounts.append(_mount("/sys", "bind", "/sys", "rbind", *_QUIET, access))
+        return mounts
+    mounts.append(_mount("/sys", "sysfs", "sysfs", *_QUIET, access))
+    if cgroups:
+        mounts.append(_mount("/sys/fs/cgroup", "cgroup", "cgroup", *_QUIET, access))
+    return mounts
+
+
+def etc_mounts(hosts: Path, resolv: Path) -> list[OciMount]:
+    """The two files from outside, read-only."""
+    return [
+        _mount("/etc/resolv.conf", "bind", os.fspath(resolv), "rbind", *_QUIET, "ro"),
+        _mount("/etc/hosts", "bind", os.fspath(hosts), "rbind", *_QUIET, "ro"),
+    ]
+
+
+def asked_for(spec: ProcessSpec, secrets: Iterable[tuple[Path, str]]) -> list[OciMount]:
+    """The mounts of the step, shallow ones first; `secrets` are (file, target)."""
+    mounts = [
+        _bind(m.source, m.target, readonly=m.readonly) if isinstance(m, BindMount) else _tmpfs(m)
+        for m in spec.mounts
+        if isinstance(m, BindMount | TmpfsMount)
+    ]
+    mounts += [_bind(file, target, readonly=True) for file, target in secrets]
+    mounts.sort(key=lambda mount: mount["destination"].count("/"))
+    return mounts
+
+
+def _bind(source: Path, target: str, *, readonly: bool) -> OciMount:
+    """A directory or a file of the host."""
+    return _mount(clean(target), "bind", os.fspath(source), "rbind", "ro" if readonly else "rw")
+
+
+def _tmpfs(mount: TmpfsMount) -> OciMount:
+    """An empty memory file system."""
+    size = (f"size={mount.size_bytes}",) if mount.size_bytes else ()
+    return _mount(clean(mount.target), "tmpfs", "tmpfs", "nosuid", f"mode={mount.mode:o}", *size)
+
+
+def merge(system: Iterable[OciMount], asked: Iterable[OciMount]) -> list[OciMount]:
+    """All mounts in the order to make them; one that was asked for takes the place of the system's."""
+    places = {mount["destination"]: mount for mount in system}
+    places.update((mount["destination"], mount) for mount in asked)
+    return list(places.values())
+
+
+def points(rootfs: str, mounts: Sequence[OciMount]) -> list[Point]:
+    """The places that must exist for `mounts`, each in the tree in which it will be looked up.
+
+    A place below a writable bind lies in that bind's source. A place below a
+    file system that starts empty, or below a read-only bind, is the runtime's
+    affair: what it makes vanishes, or its error is the right one.
+    """
+    found = []
+    for index, mount in enumerate(mounts):
+        target = mount["destination"]
+        below = _innermost(target, mounts[:index])
+        is_directory = mount["type"] != "bind" or os.path.isdir(mount["source"])
+        if below is None:
+            found.append(Point(rootfs, target, is_directory))
+        elif below["type"] == "bind" and "rw" in below["options"] and below["source"] != "/sys":
+            found.append(Point(below["source"], target[len(below["destination"]) :], is_directory))
+    return found
+
+
+def _innermost(target: str, mounts: Sequence[OciMount]) -> OciMount | None:
+    above = [mount for mount in mounts if target.startswith(mount["destination"] + "/")]
+    return max(above, key=lambda mount: len(mount["destination"]), default=None)
+
+
+def mounted_below_sys() -> list[str]:
+    """What is mounted inside this machine's /sys, outermost only."""
+    found: list[str] = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        places = sorted({line.split(" ", 5)[4] for line in table})
+    for place in places:
+        if place.startswith("/sys/") and not (found and place.startswith(found[-1] + "/")):
+            found.append(place)
+    return found
+
+
+def _mount(destination: str, kind: str, source: str, *options: str) -> OciMount:
+    return {"destination": destination, "type": kind, "source": source, "options": list(options)}

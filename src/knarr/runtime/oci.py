@@ -1,0 +1,130 @@
+"""The OCI runtime program, crun or runc: which one works here, and its command lines.
+
+crun starts a container in half of runc's time, so it is preferred. Versions
+before 1.9 refuse the hybrid cgroup layout; they work when the version 2 tree is
+out of their sight, which is arranged if this process has mounts of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from knarr import linux
+from knarr.errors import RuntimeFailed, Unsupported
+from knarr.runtime import cgroups
+
+_EXTRA_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on a plain user's PATH
+_INSTALL = "install crun or runc (Debian: apt-get install crun)"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """An OCI runtime with the directory it keeps its state in."""
+
+    path: str
+    state: Path
+    options: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return "crun" if "crun" in os.path.basename(self.path) else "runc"
+
+    def run(self, id: str, bundle: str) -> list[str]:
+        """The command that runs the container of `bundle` to its end."""
+        log = ("--log", f"{bundle}/log", "--log-format", "json")
+        return [*self._start(), *log, "run", "--bundle", bundle, "--pid-file", f"{bundle}/pid", id]
+
+    def delete(self, id: str) -> list[str]:
+        """The command that kills and forgets a container."""
+        return [*self._start(), "delete", "--force", id]
+
+    def knows(self, id: str) -> bool:
+        """Whether the program has state of the container."""
+        return (self.state / id).exists()
+
+    def _start(self) -> tuple[str, ...]:
+        return (self.path, "--root", os.fspath(self.state), *self.options)
+
+
+def choose(state: Path, wanted: str = "") -> Program:
+    """The runtime to use: `wanted` (crun, runc or a path), or what works here, crun first.
+
+    Raises:
+        Unsupported: it is not installed, or cannot work on this machine.
+    """
+    names = (wanted,) if wanted else ("crun", "runc")
+    reasons = []
+    for name in names:
+        path = find(name)
+        if path is None:
+            reasons.append(f"{name} is not installed" if "/" not in name else f"{name} is not a program")
+            continue
+        found = program(path, state)
+        reason = _obstacle(found)
+        if not reason:
+            return found
+        reasons.append(reason)
+    raise Unsupported(f"no OCI runtime to run steps with: {'; '.join(reasons)}", hint=_INSTALL)
+
+
+def failure(bundle: str) -> str:
+    """The runtime's own words about why it failed; empty when it has not."""
+    try:
+        text = Path(bundle, "log").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    words = []
+    for line in text.splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and entry.get("level") in ("error", "fatal"):
+            words.append(str(entry.get("msg", "")).strip())
+    return "; ".join(dict.fromkeys(filter(None, words)))
+
+
+def could_not_start(program: Program, words: str, args: Sequence[str]) -> RuntimeFailed:
+    """The error for a container that did not start."""
+    lower = words.lower()
+    first = args[0] if args else ""
+    hint = ""
+    if "exec format error" in lower:
+        hint = f"{first} is built for another platform, or is a script without #! line"
+    elif "executable file" in lower or ("no such file" in lower and first and first in words):
+        hint = f"the image has no {first} (on PATH); a RUN in shell form needs /bin/sh, which scratch has not"
+    elif "permission denied" in lower and first and first in words:
+        hint = f"{first} is not executable for the user of this step"
+    return RuntimeFailed(f"{program.name}: {words}", hint=hint)
+
+
+def find(name: str) -> str | None:
+    if "/" in name:
+        return name if os.access(name, os.X_OK) and os.path.isfile(name) else None
+    places = [*os.environ.get("PATH", os.defpath).split(":"), *_EXTRA_PATH]
+    found = (f"{place}/{name}" for place in places if place)
+    return next((path for path in found if os.access(path, os.X_OK) and os.path.isfile(path)), None)
+
+
+def program(path: str, state: Path) -> Program:
+    """The program at `path`, told how to live with this machine's cgroups."""
+    name = "crun" if "crun" in os.path.basename(path) else "runc"
+    options = ("--cgroup-manager=disabled",) if name == "crun" and not cgroups.is_writable() else ()
+    return Program(path, state / name, options)
+
+
+def _obstacle(program: Program) -> str:
+    """Why the program cannot work here; what can be mended is mended."""
+    if program.name != "crun" or not cgroups.is_hybrid():
+        return ""
+    if not linux.mounts_isolated():
+        return "crun does not work with hybrid cgroups unless knarr has mounts of its own"
+    try:
+        linux.umount(cgroups.HYBRID, linux.MNT_DETACH)
+    except OSError as error:
+        return f"crun does not work with hybrid cgroups, and {cgroups.HYBRID} cannot be hidden: {error.strerror}"
+    return ""

@@ -1,0 +1,180 @@
+"""Runs a step: a `ProcessSpec` becomes a bundle, an OCI runtime runs it, and nothing of it stays.
+
+    runtime = Runtime(Path("/var/lib/knarr/run"))
+    runtime.sweep()  # what a killed process left
+    with Scope() as scope:
+        ended = runtime.run(ProcessSpec(tree, ("/bin/true",)), output=print, scope=scope)
+
+Below the state directory: `owners/` tells which processes live, `bundles/<owner>/<n>/`
+has what one container needs, `crun/` and `runc/` are those programs' own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+from knarr.errors import RuntimeFailed
+from knarr.owner import Owner
+from knarr.paths import clean, inside, is_below
+from knarr.runtime import bundle, cgroups, child, mounts, oci, workspace
+from knarr.runtime.emulate import Emulation, Emulator
+from knarr.runtime.process import Exit, Output, ProcessSpec
+from knarr.runtime.stubs import Stubs
+from knarr.runtime.users import User, resolve_user
+from knarr.scope import Scope
+
+_KILLED = 137  # 128 + SIGKILL: what the OOM killer sends
+
+
+class Runtime:
+    """The OCI runtime of this machine. Safe from several threads; several processes may share `state_dir`."""
+
+    def __init__(self, state_dir: Path, wanted: str = "", *, emulator: Emulator | None = None) -> None:
+        """`wanted` is crun, runc, a path, or empty for what works here; `emulator` says how foreign platforms run."""
+        self._state = Path(os.path.abspath(state_dir))
+        self._wanted = wanted
+        self._emulator = emulator or Emulator(self._state / "emulation")
+        self._lock = threading.Lock()
+        self._program: oci.Program | None = None
+        self._owner: Owner | None = None
+        self._numbers = count(1)
+
+    def run(self, spec: ProcessSpec, *, output: Output, scope: Scope) -> Exit:
+        """Run one container to its end; blocks.
+
+        Raises:
+            RuntimeFailed: the container could not be started.
+            NotFound: the user is not in the image.
+            Unsupported: there is no OCI runtime, or no emulator for the platform.
+            Cancelled: the scope was cancelled; all processes of the container have ended.
+        """
+        program, owner = self._ready()
+        emulation = self._emulator.emulation(spec.platform)
+        user = resolve_user(spec.rootfs, spec.user)
+        id = f"{owner.token}-{next(self._numbers)}"
+        with workspace.workspace(self._bundles / owner.token, id) as place, _working_directory(spec, user):
+            around = self._surroundings(program, spec, place, emulation, id)
+            with _mount_points(spec, around):
+                _write(place, bundle.configuration(spec, user, around))
+                return self._execute(program, spec, place, around.cgroup, id, output=output, scope=scope)
+
+    def sweep(self) -> int:
+        """End and remove what processes that were killed left behind; returns how many containers that were."""
+        from knarr.runtime.sweep import sweep
+
+        return sweep(self._state)
+
+    def close(self) -> None:
+        """Let go of the emulation's namespaces and of this process's claim."""
+        self._emulator.close()
+        with self._lock:
+            owner, self._owner = self._owner, None
+        if owner is not None and owner.is_ours:
+            owner.release()
+
+    @property
+    def _bundles(self) -> Path:
+        return self._state / "bundles"
+
+    def _ready(self) -> tuple[oci.Program, Owner]:
+        with self._lock:
+            if self._program is None:
+                os.makedirs(self._state, mode=0o711, exist_ok=True)
+                self._program = oci.choose(self._state, self._wanted)
+            if self._owner is None or not self._owner.is_ours:
+                self._owner = Owner.claim(self._state / "owners")
+            return self._program, self._owner
+
+    def _surroundings(
+        self, program: oci.Program, spec: ProcessSpec, place: workspace.Workspace, emulation: Emulation | None, id: str
+    ) -> bundle.Surroundings:
+        has_cgroup = "--cgroup-manager=disabled" not in program.options
+        bind_sys = emulation is not None and bool(emulation.user_namespace) and spec.network != "none"
+        cgroup_mount = has_cgroup and not (emulation and emulation.user_namespace)
+        system = mounts.system_mounts(spec, bind_sys=bind_sys, cgroups=cgroup_mount)
+        system += mounts.etc_mounts(*place.write_etc(spec))
+        asked = mounts.asked_for(spec, place.write_secrets(spec))
+        return bundle.Surroundings(
+            mounts=mounts.merge(system, asked),
+            cgroup=f"{clean(spec.cgroup_parent).rstrip('/')}/knarr/{id}" if has_cgroup else "",
+            user_namespace=emulation.user_namespace if emulation else "",
+            uid_map=emulation.uid_map if emulation else (),
+            gid_map=emulation.gid_map if emulation else (),
+            masked=mounts.mounted_below_sys() if bind_sys else (),
+        )
+
+    def _execute(
+        self,
+        program: oci.Program,
+        spec: ProcessSpec,
+        place: workspace.Workspace,
+        cgroup: str,
+        id: str,
+        *,
+        output: Output,
+        scope: Scope,
+    ) -> Exit:
+        def kill() -> None:
+            if cgroup:
+                cgroups.kill(cgroup)
+            else:
+                place.kill_by_number()
+
+        kills = cgroups.killed_for_memory()
+        ended = False
+        try:
+            status = child.run(program.run(id, place.path), output=output, scope=scope, kill=kill)
+            ended = True
+        finally:
+            if not ended or program.knows(id):
+                from knarr.runtime.sweep import discard
+
+                discard(program, id, cgroup)
+        if status:
+            words = oci.failure(place.path)
+            if words:
+                raise oci.could_not_start(program, words, spec.args)
+        return Exit(status, status == _KILLED and cgroups.killed_for_memory() > kills)
+
+
+@contextmanager
+def _mount_points(spec: ProcessSpec, around: bundle.Surroundings) -> Iterator[None]:
+    try:
+        stubs = Stubs.make(mounts.points(os.fspath(spec.rootfs), around.mounts))
+    except OSError as error:
+        raise RuntimeFailed(
+            f"a place to mount at cannot be made: {error.filename or ''}: {error.strerror}",
+            hint="check the targets of the step's mounts",
+        ) from error
+    try:
+        yield
+    finally:
+        stubs.remove()
+
+
+@contextmanager
+def _working_directory(spec: ProcessSpec, user: User) -> Iterator[None]:
+    """Make the working directory when the image lacks it, owned by the user: it stays, as with BuildKit."""
+    cwd = clean(spec.cwd)
+    covered = any(is_below(cwd, clean(mount.target)) for mount in spec.mounts)
+    if cwd != "/" and not covered and not spec.readonly_root:
+        root = os.fspath(spec.rootfs)
+        path, missing = inside(root, cwd), []
+        while path != root and not os.path.lexists(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        for made in reversed(missing):
+            os.mkdir(made, 0o755)
+            os.chown(made, user.uid, user.gid)
+    yield
+
+
+def _write(place: workspace.Workspace, configuration: object) -> None:
+    with open(f"{place.path}/config.json", "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(json.dumps(configuration, ensure_ascii=False))

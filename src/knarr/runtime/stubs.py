@@ -1,0 +1,113 @@
+"""Mount points that the image does not have: made before a step, taken away after it.
+
+A mount needs a file or a directory to sit on. What is made for that must not
+become part of the layer, at any level, nor show in the time of a directory:
+each parent's time is put back before the step runs, so that after the step a
+changed time is the step's own doing and stays.
+
+The step may meanwhile have put a symlink anywhere on the way, and another step
+may share a cache directory: everything is done relative to a directory that
+was opened part by part, following nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from knarr.paths import inside
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where something will be mounted: `target` inside the tree at `root`, as a directory or a file."""
+
+    root: str
+    target: str
+    is_directory: bool
+
+
+class Stubs:
+    """What was made for some mount points. `remove` takes it away again."""
+
+    def __init__(self) -> None:
+        self._made: list[tuple[str, str]] = []  # (root, real path)
+
+    @classmethod
+    def make(cls, points: Iterable[Point]) -> Stubs:
+        """Make what is missing for `points`, in their order.
+
+        Raises:
+            OSError: the tree is read-only, or the way leads through a file; nothing made stays.
+        """
+        stubs = cls()
+        try:
+            for point in points:
+                stubs._make_one(point)
+        except BaseException:
+            stubs.remove()
+            raise
+        return stubs
+
+    def _make_one(self, point: Point) -> None:
+        missing: list[str] = []
+        path = inside(point.root, point.target)
+        while path != point.root and not os.path.lexists(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        for stub in reversed(missing):
+            with _Parent(point.root, stub) as parent:
+                if stub is missing[0] and not point.is_directory:
+                    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+                    os.close(os.open(parent.name, flags, 0o644, dir_fd=parent.descriptor))
+                else:
+                    os.mkdir(parent.name, 0o755, dir_fd=parent.descriptor)
+            self._made.append((point.root, stub))
+
+    def remove(self) -> None:
+        """Remove what is still as it was made: an empty directory, an empty file. Never raises."""
+        while self._made:
+            try:
+                with _Parent(*self._made.pop()) as parent:
+                    _remove_empty(parent.name, parent.descriptor)
+            except OSError:
+                continue  # the step filled, moved or removed it: then it is the step's
+
+
+def _remove_empty(name: str, directory: int) -> None:
+    info = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    if stat.S_ISDIR(info.st_mode):
+        os.rmdir(name, dir_fd=directory)
+    elif stat.S_ISREG(info.st_mode) and not info.st_size:
+        os.unlink(name, dir_fd=directory)
+
+
+class _Parent:
+    """The open directory that holds `path`; its times are put back when the block ends."""
+
+    def __init__(self, root: str, path: str) -> None:
+        *way, self.name = path[len(root) :].strip("/").split("/")
+        self.descriptor = os.open(root, _DIRECTORY & ~os.O_NOFOLLOW)
+        try:
+            for part in way:
+                below = os.open(part, _DIRECTORY, dir_fd=self.descriptor)
+                os.close(self.descriptor)
+                self.descriptor = below
+            info = os.fstat(self.descriptor)
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+        self._times = (info.st_atime_ns, info.st_mtime_ns)
+
+    def __enter__(self) -> _Parent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            os.utime(self.descriptor, ns=self._times)
+        finally:
+            os.close(self.descriptor)
