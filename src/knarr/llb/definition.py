@@ -26,6 +26,8 @@ from knarr.pb import ops_pb2 as pb
 from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform
 
+Parsed = tuple[Digest, bytes, Message]
+
 
 def vertex(
     op: ops.Op,
@@ -74,12 +76,13 @@ def decode(data: bytes) -> Graph:
     if not parsed:
         return Graph({}, None)
     root = _root(parsed[-1][1])
-    found = {Digest.of(raw): (raw, op) for raw, op in parsed[:-1]}
+    found: dict[str, Parsed] = {digest: (digest, raw, op) for raw, op in parsed[:-1] if (digest := Digest.of(raw))}
     sources, spans = _read_sources(message.Source)
     vertices: dict[Digest, Vertex] = {}
-    for digest in _inputs_first(root.digest, found):
-        raw, op = found[digest]
-        vertices[digest] = _read_vertex(digest, raw, op, message.metadata, spans.get(digest, ()))
+    known: dict[str, Digest] = {}
+    for digest, raw, op in _inputs_first(root.digest, found):
+        known[digest] = digest
+        vertices[digest] = _read_vertex(digest, raw, op, known, message.metadata, spans.get(digest, ()))
     _check_edge(root, vertices, "the result")
     for v in vertices.values():
         _check_vertex(v, vertices)
@@ -87,13 +90,12 @@ def decode(data: bytes) -> Graph:
 
 
 def _root(pointer: Message) -> Edge:
-    inputs = read_inputs(pointer)
-    if len(inputs) != 1 or pointer.WhichOneof("op") is not None:
+    if len(pointer.inputs) != 1 or pointer.WhichOneof("op") is not None:
         raise ContentError("an LLB definition must end with a bare pointer to its result")
-    return inputs[0]
+    return Edge(Digest.parse(pointer.inputs[0].digest), pointer.inputs[0].index)
 
 
-def _inputs_first(root: Digest, found: Mapping[Digest, tuple[bytes, Message]]) -> Iterator[Digest]:
+def _inputs_first(root: Digest, found: Mapping[str, Parsed]) -> Iterator[Parsed]:
     """What `root` reaches, inputs before those who read them. Iterative: graphs can be thousands deep."""
     done: set[str] = set()
     open_: set[str] = set()
@@ -103,7 +105,7 @@ def _inputs_first(root: Digest, found: Mapping[Digest, tuple[bytes, Message]]) -
         if inputs_done:
             open_.discard(digest)
             done.add(digest)
-            yield Digest(digest)
+            yield found[digest]
             continue
         if digest in done:
             continue
@@ -113,28 +115,23 @@ def _inputs_first(root: Digest, found: Mapping[Digest, tuple[bytes, Message]]) -
             raise ContentError(f"the LLB definition lacks vertex {digest}")
         open_.add(digest)
         stack.append((digest, True))
-        stack.extend(
-            (edge.digest, False) for edge in reversed(found[Digest(digest)][1].inputs) if edge.digest not in done
-        )
+        stack.extend((edge.digest, False) for edge in reversed(found[digest][2].inputs) if edge.digest not in done)
 
 
 def _read_vertex(
-    digest: Digest, raw: bytes, message: Message, metadata: Mapping[str, Message], spans: tuple[Span, ...]
+    digest: Digest,
+    raw: bytes,
+    message: Message,
+    known: Mapping[str, Digest],
+    metadata: Mapping[str, Message],
+    spans: tuple[Span, ...],
 ) -> Vertex:
     op = read_op(message)
     if op is None:
         raise ContentError(f"LLB vertex {digest} has no op, or one of a kind that is not known here")
     given = _read_metadata(metadata[digest]) if digest in metadata else Metadata()
-    return Vertex(
-        digest,
-        op,
-        read_inputs(message),
-        read_platform(message),
-        given,
-        spans,
-        tuple(message.constraints.filter),
-        raw,
-    )
+    inputs, platform = read_inputs(message, known), read_platform(message)
+    return Vertex(digest, op, inputs, platform, given, spans, tuple(message.constraints.filter), raw)
 
 
 def _check_vertex(v: Vertex, vertices: Mapping[Digest, Vertex]) -> None:

@@ -6,7 +6,7 @@ only at the end which of its paths are needed. Vertices that marshal to the same
 bytes become one, with their descriptions and places joined.
 
     base = source("docker-image://docker.io/library/busybox:latest", platform=amd64)
-    built = base.with_env("A", "1").run(Process(("/bin/true",)))
+    built = base.with_env(("A", "1")).run(Process(("/bin/true",)))
     definition.encode(graph(built, platform=amd64))
 
 Order is part of a digest: inputs, mounts and environment come out in the order
@@ -42,7 +42,7 @@ class Mount:
     """A tree mounted into a run. `source` None is an empty one."""
 
     target: str
-    source: Output | None = None
+    source: Node | None = None
     selector: str = ""
     readonly: bool = False
     discard: bool = False  # writable, and what is written is thrown away
@@ -96,45 +96,34 @@ class FileStep:
     """One action of a file op; `source` is what a copy copies from."""
 
     action: ops.Copy | ops.MkFile | ops.MkDir | ops.Rm | ops.Symlink
-    source: Output | None = None
+    source: Node | None = None
 
 
 class Node(Protocol):
-    """A vertex in the making."""
+    """A vertex in the making, and its first output, which is the only one a graph of ours reads."""
 
     @property
     def note(self) -> Note: ...
 
     @property
-    def reads(self) -> tuple[Output, ...]:
-        """Outputs it reads, in the order in which they are to be made."""
+    def reads(self) -> tuple[Node, ...]:
+        """What it reads, in the order in which that is to be made."""
         ...
 
-    def parts(self, edge: Callable[[Output], Edge], default: Platform) -> Parts:
-        """The op and what belongs to it, once everything it reads has a digest."""
+    def parts(self, edge: Callable[[Node], Edge], default: Platform) -> Parts:
+        """What is marshalled, once everything it reads has a digest."""
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Output:
-    """An output of a vertex in the making."""
-
-    node: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    op: ops.Op
-    inputs: tuple[Edge, ...]
-    platform: Platform | None
-    caps: Iterable[str]
+# An op, its inputs, where it runs (None: anywhere), and the capabilities it asks for.
+Parts = tuple[ops.Op, tuple[Edge, ...], Platform | None, Iterable[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     """A file tree to come (`output` None: an empty one) and the environment of what runs in it."""
 
-    output: Output | None = None
+    output: Node | None = None
     env: Mapping[str, str] = field(default_factory=dict)  # in the order last set
     cwd: str = "/"
     user: str = ""
@@ -142,16 +131,17 @@ class State:
     network: NetMode = NetMode.UNSET
     platform: Platform | None = None
 
-    def with_env(self, key: str, value: str) -> State:
-        """With a variable set. One that was set before moves to the end."""
+    def with_env(self, *pairs: tuple[str, str]) -> State:
+        """With variables set. One that was set before moves to the end."""
         env = dict(self.env)
-        env.pop(key, None)
-        env[key] = value
+        for key, value in pairs:
+            env.pop(key, None)
+            env[key] = value
         return replace(self, env=env)
 
     def run(self, process: Process, note: Note = Note()) -> State:
         """The tree after `process` ran in it."""
-        return replace(self, output=Output(_Exec(self, process, note)))
+        return replace(self, output=_Exec(self, process, note))
 
     def file(self, steps: Iterable[FileStep], note: Note = Note()) -> State:
         """The tree after file actions, done in order without a container.
@@ -159,7 +149,7 @@ class State:
         Owners given by name are looked up in this tree: their `input` is
         `owner_input`.
         """
-        return replace(self, output=Output(_File(self.output, tuple(steps), note)))
+        return replace(self, output=_File(self.output, tuple(steps), note))
 
     @property
     def owner_input(self) -> int:
@@ -175,7 +165,7 @@ def source(
     note: Note = Note(),
 ) -> State:
     """A tree from outside. `attrs` may be a call, made when the graph is."""
-    return State(Output(_Source(identifier, attrs or {}, platform, note)), platform=platform)
+    return State(_Source(identifier, attrs or {}, platform, note), platform=platform)
 
 
 def merge(states: Iterable[State], note: Note = Note()) -> State:
@@ -185,7 +175,7 @@ def merge(states: Iterable[State], note: Note = Note()) -> State:
         return State()
     if len(trees) == 1:
         return trees[0]
-    return replace(trees[0], output=Output(_Merge(tuple(tree.output for tree in trees if tree.output), note)))
+    return replace(trees[0], output=_Merge(tuple(tree.output for tree in trees if tree.output), note))
 
 
 def graph(state: State, *, platform: Platform, sources: tuple[SourceText, ...] = ()) -> Graph:
@@ -194,13 +184,13 @@ def graph(state: State, *, platform: Platform, sources: tuple[SourceText, ...] =
         return Graph({}, None)
     vertices: dict[Digest, Vertex] = {}
     made: dict[Node, Edge] = {}
-    for node in _inputs_first(state.output.node):
-        parts = node.parts(lambda output: made[output.node], platform)
+    for node in _inputs_first(state.output):
+        parts = node.parts(made.__getitem__, platform)
         new = _seal(node.note, parts)
         known = vertices.get(new.digest)
         vertices[new.digest] = new if known is None else _joined(known, new)
         made[node] = Edge(new.digest)
-    return Graph(vertices, made[state.output.node], sources)
+    return Graph(vertices, made[state.output], sources)
 
 
 def _inputs_first(root: Node) -> Iterator[Node]:
@@ -214,14 +204,15 @@ def _inputs_first(root: Node) -> Iterator[Node]:
         elif node not in seen:
             seen.add(node)
             stack.append((node, True))
-            stack.extend((read.node, False) for read in reversed(node.reads) if read.node not in seen)
+            stack.extend((read, False) for read in reversed(node.reads) if read not in seen)
 
 
 def _seal(note: Note, parts: Parts) -> Vertex:
+    op, inputs, platform, needs = parts
     metadata = Metadata(
-        note.ignore_cache, note.description, None, tuple(sorted(set(parts.caps))), note.progress_group, note.resources
+        note.ignore_cache, note.description, None, tuple(sorted(set(needs))), note.progress_group, note.resources
     )
-    return definition.vertex(parts.op, parts.inputs, platform=parts.platform, metadata=metadata, spans=note.spans)
+    return definition.vertex(op, inputs, platform=platform, metadata=metadata, spans=note.spans)
 
 
 def _joined(known: Vertex, new: Vertex) -> Vertex:
@@ -237,41 +228,42 @@ def _joined(known: Vertex, new: Vertex) -> Vertex:
     return replace(known, metadata=metadata, spans=known.spans + new.spans)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _Source:
-    identifier: str
-    attrs: Mapping[str, str] | Callable[[], Mapping[str, str]]
-    platform: Platform | None
-    note: Note
+    def __init__(
+        self,
+        identifier: str,
+        attrs: Mapping[str, str] | Callable[[], Mapping[str, str]],
+        platform: Platform | None,
+        note: Note,
+    ) -> None:
+        self.identifier, self.attrs, self.platform, self.note = identifier, attrs, platform, note
 
     @property
-    def reads(self) -> tuple[Output, ...]:
+    def reads(self) -> tuple[Node, ...]:
         return ()
 
-    def parts(self, edge: Callable[[Output], Edge], default: Platform) -> Parts:
+    def parts(self, edge: Callable[[Node], Edge], default: Platform) -> Parts:
         attrs = self.attrs() if callable(self.attrs) else self.attrs
         # Files of a context or a download are the same for every platform.
         specific = self.identifier.startswith(("docker-image://", "oci-layout://"))
         platform = (self.platform or default) if specific else None
-        return Parts(ops.SourceOp(self.identifier, attrs), (), platform, caps.of_source(self.identifier, attrs))
+        return (ops.SourceOp(self.identifier, attrs), (), platform, caps.of_source(self.identifier, attrs))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _File:
-    base: Output | None
-    steps: tuple[FileStep, ...]
-    note: Note
+    def __init__(self, base: Node | None, steps: tuple[FileStep, ...], note: Note) -> None:
+        self.base, self.steps, self.note = base, steps, note
 
     @property
-    def reads(self) -> tuple[Output, ...]:
+    def reads(self) -> tuple[Node, ...]:
         # The base, then the sources from the last to the first.
         found = [self.base, *(step.source for step in reversed(self.steps))]
         return tuple(dict.fromkeys(output for output in found if output is not None))
 
-    def parts(self, edge: Callable[[Output], Edge], default: Platform) -> Parts:
+    def parts(self, edge: Callable[[Node], Edge], default: Platform) -> Parts:
         inputs: list[Edge] = []
 
-        def index(output: Output | None) -> int:
+        def index(output: Node | None) -> int:
             return ops.NO_INPUT if output is None else _index(inputs, edge(output))
 
         links = [
@@ -288,39 +280,33 @@ class _File:
             )
             for done, (step, (first, second)) in enumerate(zip(self.steps, links, strict=True))
         )
-        return Parts(ops.FileOp(actions), tuple(inputs), None, (caps.FILE_BASE,))
+        return (ops.FileOp(actions), tuple(inputs), None, (caps.FILE_BASE,))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _Merge:
-    trees: tuple[Output, ...]
-    note: Note
+    def __init__(self, trees: tuple[Node, ...], note: Note) -> None:
+        self.trees, self.note = trees, note
 
     @property
-    def reads(self) -> tuple[Output, ...]:
+    def reads(self) -> tuple[Node, ...]:
         return self.trees
 
-    def parts(self, edge: Callable[[Output], Edge], default: Platform) -> Parts:
+    def parts(self, edge: Callable[[Node], Edge], default: Platform) -> Parts:
         op = ops.MergeOp(tuple(range(len(self.trees))))
-        return Parts(op, tuple(edge(tree) for tree in self.trees), None, (caps.MERGE_OP,))
+        return (op, tuple(edge(tree) for tree in self.trees), None, (caps.MERGE_OP,))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _Exec:
-    base: State
-    process: Process
-    note: Note
+    def __init__(self, base: State, process: Process, note: Note) -> None:
+        self.base, self.process, self.note = base, process, note
+        # In the order of their targets, so the root comes first and is output 0.
+        self.mounts = sorted((Mount("/", base.output), *process.mounts), key=lambda mount: mount.target)
 
     @property
-    def mounts(self) -> list[Mount]:
-        """The root and the mounts, in the order of their targets."""
-        return sorted((Mount("/", self.base.output), *self.process.mounts), key=lambda mount: mount.target)
-
-    @property
-    def reads(self) -> tuple[Output, ...]:
+    def reads(self) -> tuple[Node, ...]:
         return tuple(dict.fromkeys(mount.source for mount in self.mounts if mount.source is not None))
 
-    def parts(self, edge: Callable[[Output], Edge], default: Platform) -> Parts:
+    def parts(self, edge: Callable[[Node], Edge], default: Platform) -> Parts:
         base, process = self.base, self.process
         inputs: list[Edge] = []
         mounts: list[ops.ExecMount] = []
@@ -339,7 +325,7 @@ class _Exec:
             tuple(ops.SecretEnv(s.id, s.env, s.optional) for s in process.secrets if s.env is not None),
             process.devices,
         )
-        return Parts(op, tuple(inputs), base.platform or default, _exec_caps(op, self.note))
+        return (op, tuple(inputs), base.platform or default, _exec_caps(op, self.note))
 
     def _meta(self, ssh: list[SSHMount]) -> ops.Meta:
         base, process = self.base, self.process

@@ -10,7 +10,7 @@ Spec: BuildKit's solver/pb/ops.proto (pb/README.md names the commit).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from typing import Any
 
@@ -57,8 +57,9 @@ def read_op(message: Message) -> ops.Op | None:
         raise ContentError(f"an LLB {kind} op has a value that is not defined: {error}") from error
 
 
-def read_inputs(message: Message) -> tuple[ops.Edge, ...]:
-    return tuple(ops.Edge(Digest.parse(edge.digest), edge.index) for edge in message.inputs)
+def read_inputs(message: Message, known: Mapping[str, Digest]) -> tuple[ops.Edge, ...]:
+    """The edges a vertex reads, all of them outputs of `known` vertices."""
+    return tuple(ops.Edge(known[edge.digest], edge.index) for edge in message.inputs)
 
 
 def read_platform(message: Message) -> Platform | None:

@@ -191,10 +191,8 @@ def _load_image(
 
 
 def _with_image(state: State, config: ImageConfig) -> State:
-    for pair in config.config.env:
-        key, _, value = pair.partition("=")
-        if key:
-            state = state.with_env(key, value)
+    pairs = (pair.partition("=") for pair in config.config.env)
+    state = state.with_env(*((key, value) for key, _, value in pairs if key))
     return replace(state, cwd=join("/", config.config.working_dir), platform=config.platform)
 
 

@@ -84,9 +84,7 @@ def _compile_stage(build: PlatformBuild, stage: StageBuild) -> None:
     image = stage.image
     if not image.has_env("PATH") and image.platform.os != "windows":
         image.env.append(f"PATH={DEFAULT_PATH}")
-    for pair in image.env:
-        key, _, value = pair.partition("=")
-        stage.state = stage.state.with_env(key, value)
+    stage.state = stage.state.with_env(*image.env_pairs())
     _enter_image(build, stage)
     for line in stage.lines:
         try:

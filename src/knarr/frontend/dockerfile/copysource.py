@@ -17,7 +17,7 @@ from knarr.frontend.dockerfile.giturl import GitURL, parse_git_url
 from knarr.frontend.dockerfile.imagepath import base_name, clean, has_wildcards, in_tree, join, under
 from knarr.frontend.dockerfile.instructions import Add, Copy, Heredoc, Transfer
 from knarr.llb import ops
-from knarr.llb.state import FileStep, Note, Output, State, source
+from knarr.llb.state import FileStep, Node, Note, State, source
 from knarr.spec.digest import Digest
 
 _INLINE = Note({"llb.customname": "[internal] preparing inline document"})
@@ -29,7 +29,7 @@ class CopyPlan:
 
     line: Transfer
     copy: ops.Copy
-    tree: Output | None  # where paths are looked up
+    tree: Node | None  # where paths are looked up
     name: str  # of the step; downloads carry it too
     checksum: str
     env: Mapping[str, str]  # for the bodies of inline files

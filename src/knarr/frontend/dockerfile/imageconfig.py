@@ -6,7 +6,7 @@ stage built FROM another starts with a copy. `finish` gives the record.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from knarr.spec.config import Healthcheck, History, ImageConfig, RunConfig
@@ -79,7 +79,12 @@ class ImageDraft:
         )
 
     def has_env(self, key: str) -> bool:
-        return any(pair.partition("=")[0] == key for pair in self.env)
+        return any(name == key for name, _ in self.env_pairs())
+
+    def env_pairs(self) -> Iterator[tuple[str, str]]:
+        for pair in self.env:
+            key, _, value = pair.partition("=")
+            yield key, value
 
     def set_env(self, key: str, value: str) -> None:
         """Set a variable in its place; a new one comes last."""

@@ -39,8 +39,8 @@ _SIGNALS = frozenset(
 def compile_env(build: PlatformBuild, stage: StageBuild, line: df.Env) -> None:
     before = stage.state.env
     pairs = [(build.expand(p.key, before), build.expand(p.value, before)) for p in line.pairs]
+    stage.state = stage.state.with_env(*pairs)
     for key, value in pairs:
-        stage.state = stage.state.with_env(key, value)
         stage.image.set_env(key, value)
     _commit(build, stage, " ".join(["ENV", *(f"{key}={value}" for key, value in pairs)]))
 
@@ -62,7 +62,7 @@ def compile_arg(build: PlatformBuild, stage: StageBuild, line: df.Arg) -> None:
         if value is None and arg.value is None:
             value = build.global_args.get(arg.key)
         if value is not None and arg.key not in _HIDDEN_ARGS:
-            stage.state = stage.state.with_env(arg.key, value)
+            stage.state = stage.state.with_env((arg.key, value))
         stage.args.append((arg.key, value))
         shown.append(arg.key if value is None else f"{arg.key}={value}")
     _commit(build, stage, "ARG " + " ".join(shown))
