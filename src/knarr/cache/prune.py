@@ -58,7 +58,7 @@ def select(
     """
     known = {record.id: record for record in records}
     needed = _needed_by(known.values())
-    wanted = matcher(policy.filters, now_ns=now_ns, in_use=in_use, needed=needed)
+    wanted = matcher(policy.filters, now_ns=now_ns, in_use=in_use, needed=dict(needed))
     kept = _held(in_use, known)
     total = sum(map(size_of, known.values()))
 

@@ -46,9 +46,10 @@ class StatCache:
         self._new = 0
 
     @classmethod
-    def for_directory(cls, caches: Path, directory: Path) -> StatCache:
+    def for_directory(cls, caches: Path, directory: Path, *, now_ns: int = 0) -> StatCache:
         """The cache of `directory` among all the caches in `caches`."""
-        return cls(caches / sha256(os.fsencode(os.path.realpath(directory))).hexdigest()[:32])
+        name = sha256(os.fsencode(os.path.realpath(directory))).hexdigest()[:32]
+        return cls(caches / name, now_ns=now_ns)
 
     def lookup(self, stat: os.stat_result) -> bytes | None:
         """The 32 bytes that were remembered for a file that looks like `stat`."""

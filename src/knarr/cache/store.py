@@ -225,9 +225,7 @@ class CacheStore:
             if connection is not None:
                 connection.close()
                 connection = None
-            raise ContentError(
-                f"build cache {self._path}: {error}", hint="if the file is damaged, delete it: it is only a cache"
-            ) from error
+            raise _told(self._path, error) from error
         finally:
             if connection is not None:
                 with self._lock:
@@ -273,6 +271,20 @@ def _create(connection: sqlite3.Connection) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version != _VERSION:
         raise ContentError(f"the build cache has format {version}, which this knarr does not know")
+
+
+def _told(path: Path, error: sqlite3.Error) -> ContentError:
+    hints = {
+        "SQLITE_FULL": "free some space: `knarr prune` removes what no build needs",
+        "SQLITE_NOTADB": "the file is damaged; delete it: it is only a cache",
+        "SQLITE_CORRUPT": "the file is damaged; delete it: it is only a cache",
+        "SQLITE_READONLY": "let this user write there, or set KNARR_ROOT to a directory where it may",
+        "SQLITE_CANTOPEN": "let this user write there, or set KNARR_ROOT to a directory where it may",
+        "SQLITE_BUSY": "another knarr holds the file; try again when it is done",
+    }
+    # SQLite names a family and, behind it, the case (SQLITE_READONLY_DIRECTORY).
+    family = "_".join((getattr(error, "sqlite_errorname", None) or "").split("_")[:2])
+    return ContentError(f"build cache {path}: {error}", hint=hints.get(family, ""))
 
 
 def _select_in(db: sqlite3.Connection, query: str, values: Sequence[str]) -> Iterator[tuple[Any, ...]]:
