@@ -12,11 +12,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from knarr.errors import UsageError
 from knarr.paths import clean
-from knarr.runtime import capabilities, mounts, seccomp
+from knarr.runtime import capabilities, filterprogram, mounts, seccomp
 from knarr.runtime.process import ProcessSpec, Ulimit
 from knarr.runtime.users import User
 from knarr.spec.platform import host_platform
@@ -50,6 +51,7 @@ class Surroundings:
     uid_map: Sequence[tuple[int, int]] = ()  # its (first id, count) pairs: identity
     gid_map: Sequence[tuple[int, int]] = ()
     masked: Sequence[str] = ()  # besides the usual ones
+    filter_cache: Path | None = None  # where compiled seccomp programs lie, if the runtime takes one
 
 
 def configuration(spec: ProcessSpec, user: User, around: Surroundings) -> dict[str, Any]:
@@ -59,6 +61,9 @@ def configuration(spec: ProcessSpec, user: User, around: Surroundings) -> dict[s
         UsageError: a ulimit is not one.
     """
     insecure = spec.security == "insecure"
+    program = ""
+    if around.filter_cache is not None and not insecure:
+        program = filterprogram.compiled(*_policy(), around.filter_cache)
     return {
         "ociVersion": "1.0.2",  # what runc 1.1 and crun 1.8 know
         "process": _process(spec, user, insecure),
@@ -66,6 +71,7 @@ def configuration(spec: ProcessSpec, user: User, around: Surroundings) -> dict[s
         "hostname": spec.hostname,
         "mounts": list(around.mounts),
         "linux": _linux(spec, around, insecure),
+        "annotations": {filterprogram.ANNOTATION: program} if program else {},
     }
 
 
@@ -125,11 +131,15 @@ def _linux(spec: ProcessSpec, around: Surroundings, insecure: bool) -> dict[str,
         if not around.user_namespace:  # there, the runtime cannot make device nodes
             linux["devices"] = [_device(*device) for device in _INSECURE_DEVICES]
         return linux
-    granted = capabilities.granted(insecure=False)
-    linux["seccomp"] = seccomp.profile(host_platform().architecture, granted)
+    linux["seccomp"] = seccomp.profile(*_policy())
     linux["maskedPaths"] = [*mounts.MASKED, *around.masked]
     linux["readonlyPaths"] = list(mounts.READONLY)
     return linux
+
+
+def _policy() -> tuple[str, frozenset[str]]:
+    """What decides the seccomp policy: the machine that runs the kernel, also for foreign steps, and the rights."""
+    return host_platform().architecture, capabilities.granted(insecure=False)
 
 
 def _ids(ranges: Sequence[tuple[int, int]]) -> list[dict[str, int]]:

@@ -107,6 +107,7 @@ class Runtime:
             uid_map=emulation.uid_map if emulation else (),
             gid_map=emulation.gid_map if emulation else (),
             masked=mounts.mounted_below_sys() if bind_sys else (),
+            filter_cache=self._state / "seccomp" if program.name == "crun" else None,
         )
 
     def _execute(
