@@ -216,6 +216,35 @@ def test_a_killed_writer_leaves_a_store_with_all_that_it_had_saved(tmp_path: Pat
     connection.close()
 
 
+FILLER = """
+import subprocess, sys
+from pathlib import Path
+from knarr.cache.record import Record
+from knarr.cache.store import CacheStore
+from knarr.errors import ContentError
+disk = Path(sys.argv[1])
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], check=True)
+store = CacheStore(disk / "cache.db")
+saved = 0
+try:
+    while True:
+        store.save(Record(f"r{saved}", description="x" * 20000))
+        saved += 1
+except ContentError as error:
+    print(error.hint)
+assert 0 < saved == len(store.all()), saved
+store.close()
+assert saved == len(CacheStore(disk / "cache.db").all())
+"""
+
+
+@pytest.mark.root
+def test_a_full_disk_is_told_and_what_was_saved_stays(tmp_path: Path) -> None:
+    command = ["unshare", "--mount", sys.executable, "-c", FILLER, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout == "free some space: `knarr prune` removes what no build needs\n"
+
+
 def test_a_damaged_file_is_told_with_the_way_out(tmp_path: Path) -> None:
     path = tmp_path / "cache.db"
     path.write_bytes(b"not a database, and long enough to be looked at" * 100)

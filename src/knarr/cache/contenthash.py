@@ -281,13 +281,13 @@ class TreeHasher:
         return _with_attributes(path, _NO_FILE_DIGEST)
 
     def _content(self, descriptor: int, size: int) -> bytes:
+        """The sha256 of an open file, to its end, wherever that is by now."""
+        digest = sha256()
         if size < CHUNK:
             data = os.read(descriptor, size + 1)
+            digest.update(data)
             if len(data) == size:
-                return sha256(data).digest()
-            digest = sha256(data)  # it grew or shrank meanwhile: read on to its end, wherever that is
-        else:
-            digest = sha256()
+                return digest.digest()
         while data := os.read(descriptor, CHUNK):
             self._check()
             digest.update(data)
