@@ -83,9 +83,9 @@ def decode(data: bytes) -> Graph:
     for digest, raw, op in _inputs_first(root.digest, found):
         known[digest] = digest
         vertices[digest] = _read_vertex(digest, raw, op, known, message.metadata, spans.get(digest, ()))
-    _check_edge(root, vertices, "the result")
     for v in vertices.values():
         _check_vertex(v, vertices)
+    _check_edge(root, vertices, "the result")
     return Graph(vertices, root, sources)
 
 

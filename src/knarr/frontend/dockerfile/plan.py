@@ -9,6 +9,7 @@ are known, may name further images, and so are taken round by round.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from knarr.frontend.dockerfile.stagebuild import SCRATCH, Line, StageBuild
 from knarr.frontend.dockerfile.suggest import did_you_mean
 from knarr.spec.platform import Platform
 
+_INDEX = re.compile(r"[-+]?[0-9]{1,9}")
 _STEPS = (Add, Copy, Run, Workdir)
 
 
@@ -160,10 +162,9 @@ class Plan:
                 "variable expansion is not supported for --from",
                 hint=f"define a new stage: FROM {from_} AS some-name, with ARG before the first FROM",
             )
-        try:
-            index = int(from_)
-        except ValueError:
+        if not _INDEX.fullmatch(from_):
             return self._by_name.get(from_.lower()) or self._image(from_, span)
+        index = int(from_)
         if not 0 <= index < len(self.stages):
             raise DockerfileError(f"invalid stage index {index}", hint="stages count from 0")
         return self.stages[index]
