@@ -8,7 +8,7 @@ stream that would unpack to terabytes costs its reader a chunk at a time.
 from __future__ import annotations
 
 import zlib
-from typing import Protocol
+from typing import BinaryIO, Protocol, cast
 
 from knarr.errors import LayerInvalid
 from knarr.layer.zstdframe import FrameReader
@@ -181,7 +181,9 @@ class _Zstd:
 
         self._error = zstandard.ZstdError
         engine = zstandard.ZstdDecompressor(max_window_size=_ZSTD_MAX_WINDOW)
-        self._reader = engine.stream_reader(FrameReader(source), read_size=CHUNK, read_across_frames=True)
+        self._reader = engine.stream_reader(
+            cast("BinaryIO", FrameReader(source)), read_size=CHUNK, read_across_frames=True
+        )
 
     def read(self, size: int = -1, /) -> bytes:
         if size < 0:

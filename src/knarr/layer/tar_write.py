@@ -301,7 +301,7 @@ def _block(
     prefix: bytes,
     owners: bytes,
 ) -> bytes:
-    """One header block of values that fit. With `device` None those fields stay empty, as Go has them for pax headers."""
+    """One header block of values that fit. With `device` None those fields stay empty, as in Go's pax headers."""
     key = (mode, uid, gid)
     owner = _numbers.get(key)
     if owner is None:

@@ -1,0 +1,73 @@
+"""Whether two files are the same as far as a layer can tell.
+
+The rule is containerd's (continuity, and BuildKit's overlay differ): equal
+owner, mode and device, equal kept attributes; for files also equal size and
+modification time. Where both times have no fraction of a second they may have
+been cut by a tar, and the content decides.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Mapping
+
+from knarr.layer.tar import NO_XATTRS
+from knarr.streams import CHUNK
+
+_SECOND_NS = 10**9
+
+
+def same(a: os.stat_result, a_path: str, b: os.stat_result, b_path: str) -> bool:
+    """Whether a layer that has `a` needs no entry to get `b`. Directories are compared without their content."""
+    if a.st_ino == b.st_ino and a.st_dev == b.st_dev:
+        return True
+    if a.st_mode != b.st_mode or a.st_uid != b.st_uid or a.st_gid != b.st_gid or a.st_rdev != b.st_rdev:
+        return False
+    if not stat.S_ISDIR(a.st_mode) and (a.st_size != b.st_size or a.st_mtime_ns != b.st_mtime_ns):
+        return False
+    if kept_xattrs(a_path) != kept_xattrs(b_path):
+        return False
+    if stat.S_ISDIR(a.st_mode) or a.st_mtime_ns % _SECOND_NS:
+        return True
+    if stat.S_ISLNK(a.st_mode):
+        return os.readlink(a_path) == os.readlink(b_path)
+    return not stat.S_ISREG(a.st_mode) or _equal_content(a_path, b_path)
+
+
+def _equal_content(a_path: str, b_path: str) -> bool:
+    with open(a_path, "rb", buffering=0) as a, open(b_path, "rb", buffering=0) as b:
+        while True:
+            data = a.read(CHUNK)
+            if data != b.read(CHUNK):
+                return False
+            if not data:
+                return True
+
+
+def kept_xattrs(file: str | int) -> Mapping[str, bytes]:
+    """The extended attributes that belong to an image; `file` is a path (not followed) or an open file.
+
+    Kept are `security.capability`, `user.*` and POSIX ACLs. Left out is what
+    belongs to this machine: labels of SELinux, AppArmor and IMA, `trusted.*`,
+    and overlayfs's own notes.
+    """
+    try:
+        names = os.listxattr(file, follow_symlinks=isinstance(file, int))
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return NO_XATTRS
+        raise
+    if not names:
+        return NO_XATTRS
+    return {name: os.getxattr(file, name, follow_symlinks=isinstance(file, int)) for name in names if is_kept(name)}
+
+
+def is_kept(name: str) -> bool:
+    """Whether the attribute `name` is part of an image."""
+    return (
+        name == "security.capability"
+        or (name.startswith("user.") and not name.startswith("user.overlay."))
+        or name.startswith("system.posix_acl_")
+    )
