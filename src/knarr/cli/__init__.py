@@ -1,0 +1,88 @@
+"""The command `knarr`: a table of commands, each in a module of its own that is imported when it is run.
+
+A command's module has `run(argv) -> int`: the exit status, or an exception that
+`failure` shows. This module imports nothing, so that `knarr --help` and a warm
+build start as fast as Python does.
+"""
+
+import sys
+
+COMMANDS = {
+    "build": ("build", "Build an image from a Dockerfile"),
+    "pull": ("pull", "Copy an image from a registry into the store"),
+    "push": ("push", "Copy an image from the store to its registry"),
+    "images": ("images", "List the images in the store"),
+    "tag": ("tag", "Give an image another name"),
+    "rmi": ("rmi", "Remove names of images"),
+    "inspect": ("inspect", "Show an image's manifest and configuration as JSON"),
+    "history": ("history", "Show how an image was made, layer by layer"),
+    "save": ("save", "Write images to a docker or OCI archive"),
+    "load": ("load", "Read images from a docker or OCI archive"),
+    "login": ("login", "Log in to a registry"),
+    "logout": ("logout", "Forget the login for a registry"),
+    "du": ("du", "Show what the build cache takes"),
+    "prune": ("prune", "Remove what builds no longer need"),
+    "doctor": ("doctor", "Say what this machine can do, and check the store"),
+    "debug": ("debug", "Look inside a build: its LLB, and why a step ran"),
+    "version": ("version", "Show the version"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line `argv` (default: this process's) and return its exit status."""
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        return _dispatch(words)
+    except BaseException as error:
+        from knarr.cli.failure import report
+
+        return report(error, words)
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if words else 2
+    word = words[0]
+    if word in ("-v", "--version"):
+        word = "version"
+    if word == "help":
+        words = [*words[1:2], "--help"]
+        word = words[0]
+        if word == "--help":
+            print(_usage())
+            return 0
+    if word not in COMMANDS:
+        from knarr.cli.failure import unknown_command
+
+        raise unknown_command(word, COMMANDS)
+    _on_terminate()
+    module = __import__(f"knarr.cli.{COMMANDS[word][0]}", fromlist=["run"])
+    status: int = module.run(words[1:])
+    return status
+
+
+def _on_terminate() -> None:
+    # The C module below `signal`: the latter makes enums of all signals, which takes 1 ms.
+    import _signal  # type: ignore[import-not-found]  # it has no stub
+
+    def stop(signum: int, frame: object) -> None:
+        from knarr.cli.failure import Terminated
+
+        raise Terminated
+
+    try:
+        _signal.signal(_signal.SIGTERM, stop)
+    except ValueError:
+        return  # not the main thread: whoever runs us there handles signals
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    table = "\n".join(f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items())
+    return (
+        "Usage: knarr COMMAND [OPTIONS]\n\n"
+        "Build container images for many platforms without a daemon, and deliver them to registries.\n\n"
+        f"Commands:\n{table}\n\n"
+        "`knarr help COMMAND` tells about one of them."
+    )

@@ -1,0 +1,79 @@
+"""The flags of `knarr build`: those of `docker buildx build`, with the same defaults.
+
+What buildx has and knarr has not is listed too, so that it is refused by name
+with what to use instead, and never taken for a typing error or ignored.
+"""
+
+from __future__ import annotations
+
+from knarr.cli.flags import Flag, Kind, usage
+
+_OFF = ("false", "disabled=true", "")
+_ATTEST = "knarr makes no attestations; leave it out (the image is then what buildx makes with --provenance=false)"
+_CACHE = "knarr keeps its cache in KNARR_ROOT; share that directory between builds instead"
+_LEGACY = "it never meant anything to BuildKit either; leave it out"
+
+FLAGS = (
+    Flag("add-host", Kind.LIST, "HOST:IP", "add a line to /etc/hosts of RUN steps (also HOST=IP, HOST=[IPv6])"),
+    Flag("annotation", Kind.LIST, "[LEVEL:]KEY=VALUE", "annotate the manifest; LEVEL manifest, index, …-descriptor"),
+    Flag("build-arg", Kind.LIST, "NAME[=VALUE]", "set an ARG; without a value it is taken from the environment"),
+    Flag("build-context", Kind.LIST, "NAME=WHERE", "another context: a directory, or docker-image://REFERENCE"),
+    Flag("cgroup-parent", Kind.TEXT, "CGROUP", "the parent cgroup of RUN steps"),
+    Flag("file", Kind.TEXT, "FILE", "the Dockerfile (default PATH/Dockerfile; - is standard input)", short="f"),
+    Flag("iidfile", Kind.TEXT, "FILE", "write the image ID to FILE"),
+    Flag("label", Kind.LIST, "KEY=VALUE", "add a label to the image configuration"),
+    Flag("load", Kind.SWITCH, "", "keep the image in knarr's store, also when there are other outputs"),
+    Flag("metadata-file", Kind.TEXT, "FILE", "write what was built (digests, names) to FILE as JSON"),
+    Flag("network", Kind.TEXT, "MODE", "network of RUN steps: default, none or host"),
+    Flag("no-cache", Kind.SWITCH, "", "run every step anew"),
+    Flag("no-cache-filter", Kind.LIST, "STAGE", "run the steps of this stage anew"),
+    Flag("output", Kind.LIST, "SPEC", "where the result goes: DIRECTORY, -, or type=…,key=value,…", short="o"),
+    Flag("platform", Kind.LIST, "OS/ARCH", "what to build for; several separated by commas"),
+    Flag("progress", Kind.TEXT, "MODE", "auto, plain, tty, rawjson, quiet or none (default auto)"),
+    Flag("pull", Kind.SWITCH, "", "ask the registry for base images, also when the store has them"),
+    Flag("push", Kind.SWITCH, "", "push the image to its registry: --output type=registry"),
+    Flag("quiet", Kind.SWITCH, "", "show no progress; print the image ID", short="q"),
+    Flag("secret", Kind.LIST, "id=ID[,src=FILE]", "lend a secret to RUN --mount=type=secret (also env=VARIABLE)"),
+    Flag("shm-size", Kind.TEXT, "SIZE", "size of /dev/shm in RUN steps (default 64m)"),
+    Flag("tag", Kind.LIST, "NAME[:TAG]", "name of the image; may be given several times", short="t"),
+    Flag("target", Kind.TEXT, "STAGE", "the stage to build (default: the last)"),
+    Flag("ulimit", Kind.LIST, "NAME=SOFT[:HARD]", "limit of RUN steps, such as nofile=1024:2048"),
+    Flag("help", Kind.SWITCH, "", "show this text", short="h"),
+    Flag("allow", Kind.REFUSED, summary="the only entitlement is network.host: --network=host asks for it itself"),
+    Flag("attest", Kind.REFUSED, summary=_ATTEST),
+    Flag("builder", Kind.REFUSED, summary="knarr builds in its own process; leave it out"),
+    Flag("cache-from", Kind.REFUSED, summary=_CACHE),
+    Flag("cache-to", Kind.REFUSED, summary=_CACHE),
+    Flag("call", Kind.REFUSED, summary="lint findings are shown at the end of every build", off=("build", "")),
+    Flag("check", Kind.REFUSED_SWITCH, summary="lint findings are shown at the end of every build", off=("false",)),
+    Flag("compress", Kind.REFUSED_SWITCH, summary=_LEGACY, off=("false",)),
+    Flag("cpu-period", Kind.REFUSED, summary="run the build itself in a limited cgroup"),
+    Flag("cpu-quota", Kind.REFUSED, summary="run the build itself in a limited cgroup"),
+    Flag("cpu-shares", Kind.REFUSED, summary="run the build itself in a limited cgroup", short="c"),
+    Flag("cpuset-cpus", Kind.REFUSED, summary="run the build itself under taskset or in a limited cgroup"),
+    Flag("cpuset-mems", Kind.REFUSED, summary="run the build itself in a limited cgroup"),
+    Flag("debug", Kind.REFUSED_SWITCH, summary="KNARR_DEBUG=1 shows details of failures", short="D", off=("false",)),
+    Flag("force-rm", Kind.REFUSED_SWITCH, summary=_LEGACY, off=("false",)),
+    Flag("isolation", Kind.REFUSED, summary="it is for Windows containers", off=("default", "")),
+    Flag("memory", Kind.REFUSED, summary="run the build itself in a limited cgroup", short="m"),
+    Flag("memory-swap", Kind.REFUSED, summary="run the build itself in a limited cgroup"),
+    Flag("policy", Kind.REFUSED, summary="knarr has no source policies"),
+    Flag("provenance", Kind.REFUSED, summary=_ATTEST, off=_OFF),
+    Flag("resource", Kind.REFUSED, summary="run the build itself in a limited cgroup, or use --ulimit"),
+    Flag("rm", Kind.REFUSED_SWITCH, summary=_LEGACY, off=("true",)),
+    Flag("sbom", Kind.REFUSED, summary=_ATTEST, off=_OFF),
+    Flag("security-opt", Kind.REFUSED, summary="RUN steps always run with the default seccomp profile"),
+    Flag("squash", Kind.REFUSED_SWITCH, summary="copy the result into a last stage FROM scratch", off=("false",)),
+    Flag("ssh", Kind.REFUSED, summary="lend the key as a secret: --secret id=key,src=FILE"),
+)
+
+
+def help_text() -> str:
+    """What `knarr build --help` prints."""
+    return (
+        "Usage: knarr build [OPTIONS] PATH | -\n\n"
+        "Build an image from the Dockerfile in the directory PATH. With `-` the Dockerfile, or a\n"
+        "tar archive with the whole context, comes from standard input.\n\n"
+        "Without --output the image is kept in knarr's store under its tags.\n\n"
+        f"Options:\n{usage(FLAGS)}"
+    )

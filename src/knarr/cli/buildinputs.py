@@ -1,0 +1,183 @@
+"""What a build reads before it begins: the Dockerfile, the ignore file, and a context that comes on standard input."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from knarr.cli.buildvalues import is_url
+from knarr.errors import KnarrError, UsageError
+
+if TYPE_CHECKING:
+    from knarr.cli.buildoptions import BuildOptions
+
+_MAX_DOCKERFILE_BYTES = 16 << 20  # a Dockerfile is text that a person wrote
+_MAGIC_BYTES = 1024
+_COMPRESSED = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildInputs:
+    """A Dockerfile with the name people know it by, its ignore file, and the directory of the context."""
+
+    dockerfile: bytes
+    filename: str
+    context: Path
+    dockerignore: bytes | None = None
+    dockerignore_name: str = ".dockerignore"
+
+
+@contextmanager
+def open_inputs(options: BuildOptions, stdin: BinaryIO, scratch: Path) -> Iterator[BuildInputs]:
+    """Read what `options` names. A context from `stdin` is unpacked below `scratch` and removed on leaving.
+
+    Raises:
+        UsageError: there is no such context or Dockerfile.
+        LayerInvalid: the archive on standard input is broken or reaches outside its root.
+    """
+    if options.context == "-":
+        with _from_stdin(options, stdin, scratch) as inputs:
+            yield inputs
+        return
+    context = Path(options.context)
+    if not context.is_dir():
+        raise _no_context(options.context)
+    if options.file == "-":
+        text = _bounded(stdin.read(_MAX_DOCKERFILE_BYTES + 1), "the Dockerfile on standard input")
+        ignore = _read_optional(context / ".dockerignore")
+        yield BuildInputs(text, "Dockerfile", context, ignore)
+        return
+    yield _from_directory(context, options.file)
+
+
+def _no_context(text: str) -> KnarrError:
+    if is_url(text):
+        return UsageError(
+            f"{text}: contexts from git and URLs are not supported yet",
+            hint="clone or download it, and give the directory, or pipe a tar archive to `knarr build -`",
+        )
+    if os.path.exists(text):
+        hint = f"a Dockerfile is given as --file {text}, with the directory of its context"
+        return UsageError(f"{text}: the build context must be a directory", hint=hint)
+    return UsageError(f"{text}: no such directory for the build context")
+
+
+def _from_directory(context: Path, file: str) -> BuildInputs:
+    path = Path(file) if file else _default_file(context)
+    try:
+        with path.open("rb") as stream:
+            text = _bounded(stream.read(_MAX_DOCKERFILE_BYTES + 1), str(path))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}", hint=_file_hint(context, file)) from error
+    name = path.name + ".dockerignore"
+    own = _read_optional(path.with_name(name))
+    if own is not None:
+        return BuildInputs(text, str(path), context, own, name)
+    return BuildInputs(text, str(path), context, _read_optional(context / ".dockerignore"))
+
+
+def _default_file(context: Path) -> Path:
+    """`Dockerfile`, or `dockerfile` where only that exists."""
+    usual, small = context / "Dockerfile", context / "dockerfile"
+    return small if not usual.exists() and small.exists() else usual
+
+
+def _file_hint(context: Path, file: str) -> str:
+    if not file:
+        return "give the Dockerfile's path with --file"
+    if (context / file).is_file():
+        return f"--file is relative to the current directory: --file {context / file}"
+    return ""
+
+
+def _bounded(text: bytes, name: str) -> bytes:
+    if len(text) > _MAX_DOCKERFILE_BYTES:
+        raise UsageError(f"{name}: larger than {_MAX_DOCKERFILE_BYTES >> 20} MiB, so it is no Dockerfile")
+    return text
+
+
+def _read_optional(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+
+
+@contextmanager
+def _from_stdin(options: BuildOptions, stdin: BinaryIO, scratch: Path) -> Iterator[BuildInputs]:
+    """Standard input is a tar archive with the context, or a Dockerfile with none."""
+    head = _peek(stdin)
+    if not head:
+        raise UsageError("nothing came on standard input", hint="pipe a Dockerfile or a tar archive to `knarr build -`")
+    with _temporary(scratch) as context:
+        if is_archive(head):
+            _unpack(_Joined(head, stdin), context)
+            named = str(context / options.file) if options.file else ""
+            inputs = _from_directory(context, named)
+            yield BuildInputs(inputs.dockerfile, options.file or "Dockerfile", context)
+        elif options.file:
+            raise UsageError("standard input is no archive, and --file names a Dockerfile as well", hint="give one")
+        else:
+            rest = stdin.read(_MAX_DOCKERFILE_BYTES + 1)
+            yield BuildInputs(_bounded(head + rest, "standard input"), "Dockerfile", context)
+
+
+@contextmanager
+def _temporary(scratch: Path) -> Iterator[Path]:
+    """A directory below `scratch` for the time of the block; those of killed processes are removed, too."""
+    from shutil import rmtree
+
+    from knarr.owner import Owner
+
+    for token in Owner.dead(scratch / "owners"):
+        rmtree(scratch / token, ignore_errors=True)
+        Owner.forget(scratch / "owners", token)
+    owner = Owner.claim(scratch / "owners")
+    directory = scratch / owner.token
+    directory.mkdir(mode=0o700)
+    try:
+        yield directory
+    finally:
+        rmtree(directory, ignore_errors=True)
+        Owner.forget(scratch / "owners", owner.token)
+        owner.release()
+
+
+def _unpack(stream: _Joined, root: Path) -> None:
+    from knarr.layer.apply import apply
+    from knarr.layer.decompress import open_compressed
+
+    apply(open_compressed(stream), root)
+
+
+def _peek(stdin: BinaryIO) -> bytes:
+    """The first bytes, as many as tell an archive; fewer only at the end of input."""
+    head = b""
+    while len(head) < _MAGIC_BYTES and (more := stdin.read(_MAGIC_BYTES - len(head))):
+        head += more
+    return head
+
+
+def is_archive(head: bytes) -> bool:
+    """Whether a stream that begins with `head` is a tar archive, compressed or not."""
+    return head.startswith(_COMPRESSED) or head[257:262] == b"ustar"
+
+
+class _Joined:
+    """`head`, then the rest of `stream`, as one readable."""
+
+    def __init__(self, head: bytes, stream: BinaryIO) -> None:
+        self._head, self._stream = head, stream
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not self._head:
+            return self._stream.read(size)
+        size = len(self._head) if size < 0 else size
+        part, self._head = self._head[:size], self._head[size:]
+        return part

@@ -1,0 +1,186 @@
+"""What a command line of `knarr build` asks for, as one record: argv, environment and directory in, `BuildOptions` out.
+
+Nothing is read or opened here except that named directories are looked for, so a
+test gives words and reads a record; `buildinputs` then reads the Dockerfile and
+`build` acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from knarr.builder import Export
+from knarr.cli import buildvalues as values
+from knarr.cli.buildflags import FLAGS
+from knarr.cli.flags import Parsed, parse
+from knarr.errors import UsageError
+from knarr.llb.ops import UlimitOpt
+from knarr.session.local import SecretSource
+from knarr.spec.platform import Platform
+
+PROGRESS = ("auto", "plain", "tty", "rawjson", "quiet", "none")
+_NETWORKS = ("default", "none", "host")
+_NAMED = ("image", "oci", "docker")  # the outputs that have a name
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """One `knarr build`. `context` and `file` are as given; "-" is standard input, `file` "" the default."""
+
+    context: str
+    file: str = ""
+    tags: tuple[str, ...] = ()
+    target: str = ""
+    platforms: tuple[Platform, ...] = ()
+    build_args: Mapping[str, str] = field(default_factory=dict, hash=False)
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    contexts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    directories: Mapping[str, Path] = field(default_factory=dict, hash=False)
+    secrets: Mapping[str, SecretSource] = field(default_factory=dict, hash=False)
+    exports: tuple[Export, ...] = ()
+    progress: str = "auto"
+    iidfile: str = ""
+    metadata_file: str = ""
+    pull: bool = False
+    no_cache: bool = False
+    no_cache_filter: tuple[str, ...] = ()
+    add_hosts: tuple[tuple[str, str], ...] = ()
+    network: str = "default"
+    shm_size_bytes: int = 0
+    ulimits: tuple[UlimitOpt, ...] = ()
+    cgroup_parent: str = ""
+    help: bool = False
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether only the image ID is printed."""
+        return self.progress == "quiet"
+
+
+def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> BuildOptions:
+    """Read the words behind `knarr build`.
+
+    Raises:
+        UsageError: with the flag and what it takes.
+    """
+    given = parse(FLAGS, argv, command="knarr build")
+    if given.switch("help"):
+        return BuildOptions("", help=True)
+    tags = values.tags(given.list("tag"))
+    told, directories = values.contexts(given.list("build-context"), cwd)
+    shm_size = given.text("shm-size")
+    return BuildOptions(
+        context=_context(given),
+        file=_file(given),
+        tags=tags,
+        target=given.text("target"),
+        platforms=values.platforms(given.list("platform") or _default_platforms(environ)),
+        build_args=values.build_args(given.list("build-arg"), environ),
+        labels=values.pairs("--label", given.list("label")),
+        contexts=told,
+        directories=directories,
+        secrets=values.secrets(given.list("secret"), environ, cwd),
+        exports=_exports(given, tags, cwd),
+        progress=_progress(given, environ),
+        iidfile=given.text("iidfile"),
+        metadata_file=given.text("metadata-file"),
+        pull=given.switch("pull"),
+        no_cache=given.switch("no-cache"),
+        no_cache_filter=tuple(stage for text in given.list("no-cache-filter") for stage in text.split(",") if stage),
+        add_hosts=values.add_hosts(given.list("add-host")),
+        network=_network(given),
+        shm_size_bytes=values.size_bytes("--shm-size", shm_size) if shm_size else 0,
+        ulimits=values.ulimits(given.list("ulimit")),
+        cgroup_parent=given.text("cgroup-parent"),
+    )
+
+
+def _context(given: Parsed) -> str:
+    if not given.words:
+        raise UsageError("no build context given", hint="`knarr build .` builds the current directory")
+    if len(given.words) > 1:
+        raise UsageError(
+            f"one build context is needed, {len(given.words)} given: {' '.join(given.words)}",
+            hint="flags that take a value take one each; quote a value that has spaces",
+        )
+    return given.words[0]
+
+
+def _file(given: Parsed) -> str:
+    file = given.text("file")
+    if file == "-" and given.words[0] == "-":
+        raise UsageError("standard input cannot be both the context and the Dockerfile")
+    if file.startswith(("http://", "https://")):
+        raise UsageError("a Dockerfile from a URL is not supported yet", hint="fetch it and pipe it: --file -")
+    return file
+
+
+def _default_platforms(environ: Mapping[str, str]) -> tuple[str, ...]:
+    platform = environ.get("DOCKER_DEFAULT_PLATFORM", "")
+    return (platform,) if platform else ()
+
+
+def _network(given: Parsed) -> str:
+    network = given.text("network", "default") or "default"
+    if network not in _NETWORKS:
+        raise UsageError(f"--network {network}: not known", hint=f"use one of: {', '.join(_NETWORKS)}")
+    return network
+
+
+def _progress(given: Parsed, environ: Mapping[str, str]) -> str:
+    mode = given.text("progress")
+    if given.switch("quiet"):
+        if mode not in ("", "auto", "quiet", "none"):
+            raise UsageError(f"--quiet and --progress={mode} exclude each other")
+        return "quiet"
+    mode = mode or environ.get("KNARR_PROGRESS", "") or environ.get("BUILDKIT_PROGRESS", "") or "auto"
+    if mode not in PROGRESS:
+        raise UsageError(f"progress {mode!r} is not known", hint=f"use one of: {', '.join(PROGRESS)}")
+    return mode
+
+
+def _exports(given: Parsed, tags: Sequence[str], cwd: str) -> tuple[Export, ...]:
+    """The outputs: those given, what `--push` and `--load` add, and the store where nothing is said."""
+    exports = _outputs(given, cwd)
+    if given.switch("push"):
+        exports = _with_push(exports)
+    if not exports or (given.switch("load") and not any(e.type == "image" for e in exports)):
+        exports.append(Export("image"))
+    notes = values.annotation_attrs(given.list("annotation"))
+    named = [_named(export, tags, notes) for export in exports]
+    for export in named:
+        pushes = export.attrs.get("push") == "true"
+        if pushes and not export.attrs.get("name"):
+            raise UsageError("nothing says where to push", hint="give the image a name: --tag REGISTRY/NAME:TAG")
+    return tuple(named)
+
+
+def _outputs(given: Parsed, cwd: str) -> list[Export]:
+    texts = [text for text in given.list("output") if text]
+    if not texts:
+        return []
+    from knarr.export.options import parse_output
+
+    return [parse_output(text, cwd=cwd) for text in texts]
+
+
+def _with_push(exports: Sequence[Export]) -> list[Export]:
+    """Every image output also pushes; there is one if there was none."""
+    pushing = [Export(e.type, {**e.attrs, "push": "true"}) if e.type == "image" else e for e in exports]
+    if not any(export.type == "image" for export in pushing):
+        pushing.append(Export("image", {"push": "true"}))
+    return pushing
+
+
+def _named(export: Export, tags: Sequence[str], notes: Mapping[str, str]) -> Export:
+    """With the tags as further names, and the annotations, where the output can hold them."""
+    if export.type not in _NAMED:
+        return export
+    own = [name for name in export.attrs.get("name", "").split(",") if name]
+    names = dict.fromkeys([*own, *tags])
+    attrs = {**export.attrs, **notes}
+    if names:
+        attrs["name"] = ",".join(names)
+    return Export(export.type, attrs)
