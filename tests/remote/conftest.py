@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from knarr.remote.repository import Registry
-from knarr.remote.settings import RegistrySettings
+from knarr.remote.settings import RegistrySettings, RetryBudget
 from knarr.session.session import Credentials
+
+from .fakeregistry import FakeRegistry
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,14 @@ class RealRegistry:
 
 StartRegistry = Callable[..., RealRegistry]
 Connect = Callable[..., Registry]
+FAST = RetryBudget(first_wait_s=0.01)
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRegistry]:
+    """A registry in this process, well-behaved until told otherwise."""
+    with FakeRegistry() as registry:
+        yield registry
 
 
 @pytest.fixture
@@ -81,7 +91,9 @@ def connect() -> Iterator[Connect]:
             settings: RegistrySettings | None = None, login: Credentials | None = None, **more: object
         ) -> Registry:
             known = login or Credentials()
-            client = Registry(settings or RegistrySettings(hosts_dirs=()), lambda _: known, **more)  # type: ignore[arg-type]
+            client = Registry(
+                settings or RegistrySettings(hosts_dirs=(), retry=FAST, read_timeout_s=5.0), lambda _: known, **more
+            )  # type: ignore[arg-type]
             return opened.enter_context(client)
 
         yield make

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import subprocess
 from pathlib import Path
 
@@ -15,37 +14,24 @@ from knarr.remote.probe import head
 from knarr.remote.repository import Repository
 from knarr.remote.settings import RegistrySettings
 from knarr.session.session import Credentials
-from knarr.spec import mediatype
 from knarr.spec.descriptor import Descriptor
-from knarr.spec.digest import Digest
-from knarr.spec.manifest import encode_manifest
 from knarr.spec.reference import Reference
 
 from .conftest import Certificates, Connect, StartRegistry
+from .material import CONFIG, Once, blob, image, read
 
 pytestmark = pytest.mark.system
 
 LOGIN = Credentials("ann", "s3cret, with: colon")
-CONFIG = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}).encode()
-
-
-def blob(data: bytes, media_type: str = mediatype.OCI_LAYER) -> Descriptor:
-    return Descriptor(media_type, Digest.of(data), len(data))
 
 
 def push_image(repository: Repository, layer: bytes, tag: str) -> Descriptor:
-    config = blob(CONFIG, mediatype.OCI_CONFIG)
-    repository.push(config, io.BytesIO(CONFIG))
+    manifest = image(layer)
+    repository.push(manifest.config, io.BytesIO(CONFIG))
     repository.push(blob(layer), io.BytesIO(layer))
-    manifest = encode_manifest(config, [blob(layer)])
     repository.push(manifest.descriptor, io.BytesIO(manifest.raw))
     repository.tag(manifest.descriptor, tag)
     return manifest.descriptor
-
-
-def read(repository: Repository, descriptor: Descriptor) -> bytes:
-    with repository.open(descriptor) as stream:
-        return b"".join(iter(lambda: stream.read(1 << 20), b""))
 
 
 def test_what_was_pushed_is_resolved_and_read_over_plain_http_on_loopback(
@@ -126,14 +112,8 @@ def test_chunks_are_accepted_for_content_that_cannot_be_rewound(
     settings = RegistrySettings(whole_bytes=1000, chunk_bytes=70_001)
     repository = connect(settings).repository(Reference.parse(f"{host}/app"))
     data = bytes(range(256)) * 1000
-    source = io.BytesIO(data)
-
-    class Once:
-        def read(self, size: int = -1, /) -> bytes:
-            return source.read(size)
-
     seen: list[int] = []
-    repository.push(blob(data), Once(), report=seen.append)
+    repository.push(blob(data), Once(data), report=seen.append)
 
     assert read(repository, blob(data)) == data
     assert seen[-1] == len(data)
@@ -145,9 +125,8 @@ def test_referrers_live_in_the_fallback_tag_where_the_api_is_missing(
     host = start_registry().host
     repository = connect().repository(Reference.parse(f"{host}/app"))
     subject = push_image(repository, b"layer", "1")
-    config = blob(CONFIG, mediatype.OCI_CONFIG)
     kinds = ("application/x-one", "application/x-two")
-    made = [encode_manifest(config, [], artifact_type=kind, subject=subject.bare()) for kind in kinds]
+    made = [image(artifact_type=kind, subject=subject.bare()) for kind in kinds]
 
     for manifest in made:
         repository.push_manifest(manifest.descriptor, manifest.raw)

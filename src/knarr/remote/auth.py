@@ -174,7 +174,8 @@ class Authorizer:
         reply = None
         for asked in _requests(endpoint, way, login, scopes):
             reply = self._ask(endpoint, asked)
-            if reply.status == 200:
+            # A POST that is not known, or not for this kind of login, leaves the GET; a refused GET is the answer.
+            if reply.status not in ((404, 405) if asked.method == "GET" else (401, 404, 405)):
                 break
         if reply is None or reply.status != 200:
             raise _token_refused(endpoint, way, login, reply)
@@ -200,22 +201,17 @@ def _requests(endpoint: Endpoint, way: _Way, login: Credentials, scopes: Scopes)
             hint="have the registry's token realm changed to https",
         )
     grouped = _grouped(scopes)
-    common = [("service", way.service), ("client_id", CLIENT_ID)]
+    service = [("service", way.service)] if way.service else []
+    common = [*service, ("client_id", CLIENT_ID), ("scope", " ".join(grouped))]
     if login.identity_token:
-        form = [("grant_type", "refresh_token"), ("refresh_token", login.identity_token)]
-        yield _post(realm, [*form, *common, ("scope", " ".join(grouped))])
+        form = [("grant_type", "refresh_token"), ("refresh_token", login.identity_token), *common]
+        yield Asked("POST", realm, urlencode(form).encode(), "")
     if not login.identity_token or login.password:
-        query = urlencode([*common[: 1 if way.service else 0], *(("scope", s) for s in grouped)], quote_via=quote)
+        query = urlencode([*service, *(("scope", scope) for scope in grouped)], quote_via=quote)
         yield Asked("GET", url.Url(realm.origin, url.with_query(realm.target, query)), None, _basic(login))
     if login.password:
-        form = [("grant_type", "password"), ("username", login.username), ("password", login.password)]
-        yield _post(realm, [*form, *common, ("scope", " ".join(grouped))])
-
-
-def _post(realm: url.Url, form: list[tuple[str, str]]) -> Asked:
-    from urllib.parse import urlencode
-
-    return Asked("POST", realm, urlencode(form).encode(), "")
+        form = [("grant_type", "password"), ("username", login.username), ("password", login.password), *common]
+        yield Asked("POST", realm, urlencode(form).encode(), "")
 
 
 def _token_refused(endpoint: Endpoint, way: _Way, login: Credentials, reply: Replied | None) -> RegistryError:
@@ -231,7 +227,9 @@ def _token_refused(endpoint: Endpoint, way: _Way, login: Credentials, reply: Rep
             hint=f"log in with: knarr login {host}",
         )
     return RegistryError(
-        f"the token server of {host}, {url.parse(way.realm).redacted}, answered {status}{said}", status=status
+        f"the token server of {host}, {url.parse(way.realm).redacted}, answered {status}{said}",
+        status=status,
+        temporary=status == 429 or status >= 500,
     )
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-_SCHEME = re.compile(r"[\s,]*([A-Za-z0-9!#$%&'*+.^_`|~-]+)(?:\s+|$)")
+_SCHEME = re.compile(r"[\s,]*([A-Za-z0-9!#$%&'*+.^_`|~-]+)(?:\s+|(?=,)|$)")
 _PARAM = re.compile(r'[\s,]*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*(?=\s*(?:,|$))")
 _ESCAPED = re.compile(r"\\(.)")
@@ -31,11 +31,11 @@ def parse(headers: Iterable[str]) -> tuple[Challenge, ...]:
         while match := _SCHEME.match(text, at):
             at = match.end()
             params: dict[str, str] = {}
+            if token := _TOKEN68.match(text, at):
+                at = token.end()
             while param := _PARAM.match(text, at):
                 name, quoted, plain = param.groups()
                 params[name.lower()] = plain if quoted is None else _ESCAPED.sub(r"\1", quoted)
                 at = param.end()
-            if not params and (token := _TOKEN68.match(text, at)):
-                at = token.end()
             found.append(Challenge(match[1].lower(), params))
     return tuple(found)

@@ -86,6 +86,10 @@ def from_os_error(error: OSError | Malformed, origin: Origin, what: str, *, time
             f"{what}: {host} does not answer in HTTP: {error}",
             hint="is it a registry, and does it want https?" if origin.scheme == "http" else "",
         )
+    if error.__class__.__module__ == "ssl":
+        from knarr.remote import tls
+
+        return tls.explain_broken(error, host, what)
     if isinstance(error, socket.gaierror):
         return RegistryError(
             f"{what}: the name {origin.host!r} has no address ({error.strerror})",

@@ -82,6 +82,13 @@ def explain(error: ssl.SSLError, host: str, netloc: str, trust: Trust, shown: di
     return RegistryError(f"the certificate of {netloc} is not accepted: {error.verify_message}")
 
 
+def explain_broken(error: OSError, netloc: str, what: str) -> RegistryError:
+    """The clear form of a TLS error after the handshake (TLS 1.3 refuses a client certificate only then)."""
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) or not isinstance(error, ssl.SSLError):
+        return RegistryError(f"{what}: {netloc} closed the connection", temporary=True)
+    return _explain_protocol(error, netloc)
+
+
 def name_of(name: Any) -> str:
     """The common name of an X.509 name as `getpeercert` gives it, else its organisation."""
     parts = {key: value for rdn in name or () for key, value in rdn}

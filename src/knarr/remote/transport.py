@@ -212,7 +212,8 @@ class Transport:
             try:
                 return self._over(line, connection, target, request)
             except ConnectionError as error:
-                if not kept or (isinstance(error, Cut) and error.started):
+                # With a body, part of it may have been taken; an upload asks before it sends again.
+                if not kept or request.body is not None or (isinstance(error, Cut) and error.started):
                     raise
             # It lay idle and the far end had closed it: no failure of the registry, and not counted as one.
             return self._over(line, self.pool.fresh(line), target, request)

@@ -56,7 +56,7 @@ def parse(text: str) -> Url:
     end = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
     host, port = split_host(rest[:end].rpartition("@")[2])
     target = rest[end:] or "/"
-    if not host or not _is_clean(target):
+    if not host or not _is_clean(host + target):
         raise RegistryError(f"{_brief(text)!r} is not a usable URL")
     return Url(Origin(scheme, host, port or DEFAULT_PORT[scheme]), target if target[0] == "/" else "/" + target)
 
@@ -104,7 +104,8 @@ def with_query(target: str, query: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether `host` (no port, no brackets) is this machine by its form alone; nothing is resolved."""
-    return host == "localhost" or host.endswith(".localhost") or host == "::1" or host.startswith("127.")
+    named = host == "localhost" or host.endswith(".localhost") or host == "::1"
+    return named or (host.startswith("127.") and host.replace(".", "").isdigit())
 
 
 def _is_clean(target: str) -> bool:
