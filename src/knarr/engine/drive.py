@@ -175,12 +175,12 @@ class Drive:
     def _hash(self, instruction: m.HashContent) -> m.Event:
         selection = instruction.selection
         if self._trees.lent(instruction.record) is not None:
-            return m.Hashed(instruction, self._hasher(instruction.record).checksum(selection))
+            return m.Hashed(instruction, self._hasher(instruction.record).checksum_of(selection))
         from knarr.cache.contenthash import TreeHasher
 
         with self._trees.readable(instruction.record) as tree:
             hasher = TreeHasher(tree.root, name="image", check=self._world.scope.check)
-            return m.Hashed(instruction, hasher.checksum(selection))
+            return m.Hashed(instruction, hasher.checksum_of(selection))
 
     def _hasher(self, record: RecordId) -> TreeHasher:
         """The hasher of a lent directory, which remembers the digests of files that keep their stat data."""

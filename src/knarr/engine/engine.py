@@ -19,6 +19,7 @@ from knarr.engine.bridge import EngineBridge
 from knarr.engine.drive import Drive
 from knarr.engine.history import Diary
 from knarr.engine.parts import Parts
+from knarr.engine.recovery import owned
 from knarr.errors import Excerpt, KnarrError
 from knarr.frontend.request import FrontendRequest, FrontendResult
 from knarr.llb.ops import Edge
@@ -71,7 +72,8 @@ class Engine:
             job = self._begin(request, session, sink, scope)
             self.last_job = job
             try:
-                return self._solve(job, request, timings)
+                with owned(job.parts):
+                    return self._solve(job, request, timings)
             except KnarrError as error:
                 raise _with_excerpt(error, request.frontend) from None
             finally:

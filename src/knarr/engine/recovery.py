@@ -1,0 +1,48 @@
+"""Cleaning up after engines that were killed.
+
+Every engine claims ownership of what it would leave behind; the kernel gives the
+claim up with the process, however it ends. The next engine on the state directory
+finds the dead claim and sweeps: containers and their processes first (they use
+the mounts), then active snapshots, then half-written blobs and mount points.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from knarr.engine.parts import Parts
+from knarr.owner import Owner
+
+
+@contextlib.contextmanager
+def owned(parts: Parts) -> Iterator[None]:
+    """Hold a claim on the state directory while in the block; sweep first if somebody died with one."""
+    claims = parts.settings.run / "engines"
+    dead = Owner.dead(claims)
+    if dead:
+        sweep(parts)
+        for token in dead:
+            Owner.forget(claims, token)
+    owner = Owner.claim(claims)
+    try:
+        yield
+    finally:
+        # Everything is cleaned up in order: the claim goes before the lock, so nobody takes it for a dead one.
+        Owner.forget(claims, owner.token)
+        owner.release()
+
+
+def sweep(parts: Parts) -> int:
+    """Remove what killed processes left; returns how many things that were."""
+    found = parts.runtime().sweep()
+    found += parts.snapshotter.sweep()
+    parts.store.leases.sweep()
+    found += 1 if parts.store.sweep_ingest() else 0
+    mounts = parts.settings.run / "mnt"
+    if mounts.is_dir():
+        for name in os.listdir(mounts):
+            with contextlib.suppress(OSError):  # in use by an engine that lives: rmdir refuses, and rightly
+                os.rmdir(mounts / name)
+    return found
