@@ -205,3 +205,24 @@ def test_a_mirror_that_fails_gives_way_and_rests(connect: Connect, tmp_path_fact
         with pytest.raises(NotFound) as caught:
             read(repository, blob(b"nowhere"))
         assert empty.host in caught.value.context["mirrors"]
+
+
+def test_one_clients_repositories_may_each_have_their_scope(
+    fake: FakeRegistry, app: Reference, connect: Connect
+) -> None:
+    client = connect()
+    gone = Scope()
+    gone.cancel()
+    with pytest.raises(Cancelled):
+        client.repository(app, scope=gone).resolve("1")
+    assert client.repository(app, scope=Scope()).resolve("1").digest == IMAGE.descriptor.digest
+
+
+def test_a_closed_client_opens_again_when_it_is_used(fake: FakeRegistry, app: Reference, connect: Connect) -> None:
+    client = connect()
+    repository = client.repository(app)
+    for _ in range(2):
+        repository.resolve("1")
+        repository.resolve("1")
+        client.close()
+    assert fake.connections == 2

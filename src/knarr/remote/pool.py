@@ -55,6 +55,7 @@ class Pool:
 
     def fresh(self, line: Line) -> Connection:
         """A new connection, whatever lies idle."""
+        self._closed = False
         return Connection(dial(line.origin, line.trust, self._settings, timeout_s=line.dial_timeout_s))
 
     def give_back(self, line: Line, connection: Connection) -> None:
@@ -68,7 +69,7 @@ class Pool:
             connection.close()
 
     def close(self) -> None:
-        """Close what is idle; what is in use is closed when it is given back."""
+        """Close what is idle; what is in use is closed when it is given back. A later use opens the pool again."""
         with self._lock:
             self._closed = True
             idle = [connection for line in self._idle.values() for _, connection in line]

@@ -70,9 +70,13 @@ class Registry:
         """Close the connections that lie idle."""
         self.transport.pool.close()
 
-    def repository(self, reference: Reference) -> Repository:
-        """The repository that `reference` names; its tag and digest play no part."""
-        access = Access(self.transport, reference.registry, reference.repository, self._resting)
+    def repository(self, reference: Reference, *, scope: Scope | None = None) -> Repository:
+        """The repository that `reference` names; its tag and digest play no part.
+
+        With `scope` its requests are cancelled by that one instead of the client's.
+        """
+        transport = self.transport if scope is None else self.transport.within(scope)
+        access = Access(transport, reference.registry, reference.repository, self._resting)
         return Repository(access, self.subjects)
 
     def ping(self, host: str) -> bool:

@@ -73,6 +73,14 @@ class Transport:
         self._without_tls: set[Origin] = set()
         self._lock = threading.Lock()
 
+    def within(self, scope: Scope) -> Transport:
+        """The same connections, tokens and trust for requests that `scope` cancels."""
+        from copy import copy
+
+        view = copy(self)
+        view.scope = scope
+        return view
+
     def send(self, endpoint: Endpoint, request: Request) -> Answer:
         """The answer, whose status is one of `request.expect`; the caller closes it.
 

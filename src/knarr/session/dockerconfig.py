@@ -227,7 +227,7 @@ def _decode(entry: Any, file: Path, key: str) -> Credentials:
         from base64 import b64decode
 
         try:
-            text = b64decode(str(entry["auth"])).decode()
+            text = b64decode(str(entry["auth"]).strip(), validate=True).decode()
         except ValueError as error:
             raise UsageError(f"{file}: auths {key!r}: auth is not base64 of user:password") from error
         user, _, password = text.partition(":")
