@@ -73,7 +73,7 @@ def _build(options: BuildOptions) -> int:
 
 def _for_build(settings: Settings, options: BuildOptions) -> Settings:
     """`settings` with what build arguments say otherwise, as they do for BuildKit."""
-    from dataclasses import replace
+    from knarr.record import replace
 
     epoch = options.build_args.get("SOURCE_DATE_EPOCH", "")
     if epoch.isascii() and epoch.isdigit():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from knarr.cli.buildvalues import is_url
 from knarr.errors import KnarrError, UsageError
+from knarr.record import record
 
 if TYPE_CHECKING:
     from knarr.cli.buildoptions import BuildOptions
@@ -20,7 +20,7 @@ _MAGIC_BYTES = 1024
 _COMPRESSED = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BuildInputs:
     """A Dockerfile with the name people know it by, its ignore file, and the directory of the context."""
 

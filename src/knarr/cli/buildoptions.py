@@ -8,7 +8,6 @@ test gives words and reads a record; `buildinputs` then reads the Dockerfile and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from knarr.builder import Export
@@ -17,6 +16,7 @@ from knarr.cli.buildflags import FLAGS
 from knarr.cli.flags import Parsed, parse
 from knarr.errors import UsageError
 from knarr.llb.ops import UlimitOpt
+from knarr.record import field, record
 from knarr.session.local import SecretSource
 from knarr.spec.platform import Platform
 
@@ -25,7 +25,7 @@ _NETWORKS = ("default", "none", "host")
 _NAMED = ("image", "oci", "docker")  # the outputs that have a name
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BuildOptions:
     """One `knarr build`. `context` and `file` are as given; "-" is standard input, `file` "" the default."""
 

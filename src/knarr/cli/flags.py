@@ -13,10 +13,10 @@ argparse has another one (docs/decisions/0001-flags.md).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 
 from knarr.errors import UsageError
+from knarr.record import field, record
 
 _TRUE = ("1", "t", "T", "true", "TRUE", "True")
 _FALSE = ("0", "f", "F", "false", "FALSE", "False")
@@ -32,7 +32,7 @@ class Kind(Enum):
     REFUSED_SWITCH = "refused switch"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Flag:
     """One flag. `value` is the word for its value in the help text; `off` are values that ask for nothing."""
 
@@ -48,7 +48,7 @@ class Flag:
         return f"--{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Parsed:
     """What a command line says: values by flag name, and the other words in order."""
 

@@ -9,7 +9,6 @@ No line is ever dropped.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from knarr.cli.progress.figures import seconds, size, stamp
 from knarr.cli.progress.steps import Counter, Step, Steps
@@ -22,17 +21,19 @@ _PARTIAL_NS = 1_000_000_000  # a line without an end is told after this time: it
 _MEASURABLE_NS = 10_000_000  # shorter phases show no time
 
 
-@dataclass(slots=True)
 class _Told:
     """What of one step waits to be printed, and what was."""
 
-    number: int = 0  # in the order of appearance on the screen; 0: not yet there
-    lines: list[bytes] = field(default_factory=list)
-    since_ns: int = 0  # since when the first of `lines` waits
-    partial: bytes = b""
-    partial_ns: int = 0
-    counted: dict[str, int] = field(default_factory=dict)  # counter → when it was last told
-    ended: bool = False
+    __slots__ = ("counted", "ended", "lines", "number", "partial", "partial_ns", "since_ns")
+
+    def __init__(self) -> None:
+        self.number = 0  # in the order of appearance on the screen; 0: not yet there
+        self.lines: list[bytes] = []
+        self.since_ns = 0  # since when the first of `lines` waits
+        self.partial = b""
+        self.partial_ns = 0
+        self.counted: dict[str, int] = {}  # counter → when it was last told
+        self.ended = False
 
 
 class Plain:
@@ -47,6 +48,7 @@ class Plain:
         self._told: dict[str, _Told] = {}
         self._floor: Step | None = None
         self._numbers = 0
+        self._begun = False
         self._out: list[bytes] = []
 
     def render(self, events: Iterable[Event], now_ns: int) -> bytes:
@@ -83,7 +85,7 @@ class Plain:
         elif isinstance(event, Status) and event.done:
             told.counted[event.id] = now_ns
             self._add(told, _counter_line(step.counters[event.id], now_ns), now_ns)
-            told.ended = step.implied and bool(step.done_ns)
+            told.ended = told.ended or (step.implied and bool(step.done_ns))
         elif isinstance(event, VertexDone):
             self._end_partial(told, now_ns)
             told.ended = True
@@ -151,8 +153,9 @@ class Plain:
         if self._floor is not step:
             if self._floor is not None:
                 self._out.append(b"#%d ...\n" % self._told[self._floor.id].number)
-            if self._numbers > 1 or told.number != self._numbers:
+            if self._begun:
                 self._out.append(b"\n")
+            self._begun = True
             self._out.append(prefix + step.name.encode(errors="replace") + b"\n")
             self._floor = step
         self._out.extend(prefix + line + b"\n" for line in told.lines)

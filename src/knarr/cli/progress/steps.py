@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-
 from knarr.progress import Event, Log, Status, VertexDone, VertexStarted, Warned
 
 
-@dataclass(slots=True)
 class Counter:
     """Something counted inside a step: bytes of a layer, or a phase without a number (`total` 0)."""
 
-    id: str
-    started_ns: int
-    current: int = 0
-    total: int = 0
-    at_ns: int = 0
-    done: bool = False
+    __slots__ = ("at_ns", "current", "done", "id", "started_ns", "total")
+
+    def __init__(self, id: str, started_ns: int) -> None:
+        self.id, self.started_ns = id, started_ns
+        self.current = self.total = self.at_ns = 0
+        self.done = False
 
 
-@dataclass(slots=True)
 class Step:
-    """One step. `done_ns` 0: it runs."""
+    """One step. `done_ns` 0: it runs. `implied`: it was never announced, and is known from its counters only."""
 
-    id: str
-    name: str
-    number: int
-    started_ns: int
-    done_ns: int = 0
-    cached: bool = False
-    cancelled: bool = False
-    error: str = ""
-    implied: bool = False  # never announced: known from its counters only
-    counters: dict[str, Counter] = field(default_factory=dict)
+    __slots__ = ("cached", "cancelled", "counters", "done_ns", "error", "id", "implied", "name", "started_ns")
+
+    def __init__(self, id: str, name: str, started_ns: int, *, implied: bool = False) -> None:
+        self.id, self.name, self.started_ns, self.implied = id, name, started_ns, implied
+        self.done_ns = 0
+        self.cached = self.cancelled = False
+        self.error = ""
+        self.counters: dict[str, Counter] = {}
 
     @property
     def running(self) -> bool:
@@ -45,12 +38,12 @@ class Step:
         return not self.name.startswith("[") or self.name.startswith("[internal]")
 
 
-@dataclass(slots=True)
 class Steps:
     """All steps so far, in the order in which they began, and the warnings."""
 
-    by_id: dict[str, Step] = field(default_factory=dict)
-    warnings: list[Warned] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.by_id: dict[str, Step] = {}
+        self.warnings: list[Warned] = []
 
     def apply(self, event: Event, now_ns: int) -> Step:
         """Take in `event`; events without a time happen at `now_ns`. Returns the step it is about."""
@@ -74,7 +67,7 @@ class Steps:
     def _started(self, event: VertexStarted, at: int) -> Step:
         step = self.by_id.get(event.id)
         if step is None:
-            step = self.by_id[event.id] = Step(event.id, event.name, len(self.by_id) + 1, at)
+            step = self.by_id[event.id] = Step(event.id, event.name, at)
         elif step.done_ns and not step.implied:  # it ran before, and runs again
             step.started_ns, step.done_ns, step.cached, step.error = at, 0, False, ""
         step.name, step.implied = event.name, False
@@ -83,7 +76,7 @@ class Steps:
     def _known(self, id: str, at: int) -> Step:
         step = self.by_id.get(id)
         if step is None:
-            step = self.by_id[id] = Step(id, id, len(self.by_id) + 1, at, implied=True)
+            step = self.by_id[id] = Step(id, id, at, implied=True)
         return step
 
     def _counted(self, step: Step, event: Status, at: int) -> None:
@@ -95,5 +88,6 @@ class Steps:
         if step.implied:  # it ends with its counters
             step.done_ns = at if all(c.done for c in step.counters.values()) else 0
 
-    def running(self) -> Iterable[Step]:
+    def running(self) -> list[Step]:
+        """The steps that have not ended."""
         return [step for step in self.by_id.values() if step.running]

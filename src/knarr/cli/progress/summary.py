@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from knarr.cli.progress.figures import plural, size
 from knarr.cli.progress.steps import Step, Steps
+from knarr.record import record
 
 _SLOWEST = 3
 _WORTH_TELLING_NS = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Result:
     """What a build has made, as the summary tells it."""
 

@@ -88,7 +88,7 @@ class Tty:
     def _running(self, columns: int, rows: int, now_ns: int) -> list[tuple[str, int]]:
         """The lines of the running part with their widths, no more than the window holds."""
         room = max(1, rows - 2)
-        steps = list(self.steps.running())
+        steps = self.steps.running()
         if not steps:
             return []
         count, ended = len(self.steps.by_id), len(self.steps.by_id) - len(steps)
