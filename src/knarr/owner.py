@@ -34,7 +34,7 @@ class Owner:
     @classmethod
     def claim(cls, directory: Path) -> Owner:
         """A new claim under `directory` (made if missing), held until the process ends or `release`."""
-        os.makedirs(directory, exist_ok=True)
+        os.makedirs(directory, mode=0o711, exist_ok=True)
         token = os.urandom(6).hex()
         # Locked before it is visible, so that nobody can take a newborn for dead.
         unborn = os.path.join(directory, "." + token)

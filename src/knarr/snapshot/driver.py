@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from knarr import linux
+from knarr.errors import KnarrError
 from knarr.snapshot import tree
 from knarr.snapshot.ledger import Entry, Ledger
 from knarr.snapshot.snapshotter import Info, Mount, Usage
@@ -51,8 +52,10 @@ class Driver(ABC):
         entry = self._ledger.begin(name, parent, kind)
         try:
             self._lay_out(entry)
-        except BaseException:
+        except BaseException as error:
             self.remove(name)
+            if isinstance(error, OSError):
+                raise KnarrError(f"a snapshot cannot be made in {self._base}: {error.strerror}") from error
             raise
         return self._mounts(entry)
 

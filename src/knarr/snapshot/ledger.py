@@ -14,6 +14,7 @@ saw a sync are dropped with all that stands on them.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import threading
@@ -23,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from knarr.errors import Bug, ContentError
+from knarr.errors import Bug, ContentError, KnarrError
 from knarr.owner import Owner
 from knarr.snapshot.snapshotter import Info
 
@@ -60,33 +61,48 @@ class Ledger:
     """The rows of one root. Safe across threads and processes; every method is one transaction."""
 
     def __init__(self, root: Path) -> None:
+        """Opens `root/snapshots.db` with the first call, made if missing."""
         self._root = root
         self._owners = root / "owners"
         self._owner: Owner | None = None
         self._lock = threading.Lock()
         self._chains: dict[int, tuple[int, ...]] = {}
         self._boot = _boot_id()
-        os.makedirs(root, mode=0o711, exist_ok=True)
-        self._database = self._open()
+        self._path = root / "snapshots.db"
+        self._connection: sqlite3.Connection | None = None
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        """The open database; the lock is held."""
+        if self._connection is None:
+            self._connection = self._open()
+        return self._connection
 
     def _open(self) -> sqlite3.Connection:
-        path = self._root / "snapshots.db"
+        """Open, make or check the database, one process at a time."""
+        os.makedirs(self._root, mode=0o711, exist_ok=True)
+        lock = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            return self._checked(path)
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise ContentError(f"{path}: {error}") from error
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return self._checked()
+        except sqlite3.OperationalError as error:
+            raise KnarrError(f"{self._path}: {error}") from error
+        except sqlite3.DatabaseError:
             # Torn by a power cut. Snapshots can all be made again; doubtful ones must not be used.
             for suffix in ("", "-wal", "-shm"):
-                Path(f"{path}{suffix}").unlink(missing_ok=True)
-            return self._checked(path)
+                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+            return self._checked()
+        finally:
+            os.close(lock)
 
-    def _checked(self, path: Path) -> sqlite3.Connection:
-        database = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+    def _checked(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._path, timeout=60, isolation_level=None, check_same_thread=False)
         database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; PRAGMA foreign_keys=ON;")
-        tables = database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'checked'").fetchone()[0]
-        if not tables:
+        if not database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'checked'").fetchone()[0]:
             database.executescript(_SCHEMA)
+            # Directories of a database that was lost must not be met again.
+            top = max((int(name) for name in os.listdir(self._root) if name.isdigit()), default=0)
+            database.execute("INSERT INTO sqlite_sequence VALUES ('snapshot', ?)", (top,))
         if database.execute("SELECT 1 FROM checked WHERE boot = ?", (self._boot,)).fetchone() is None:
             if database.execute("PRAGMA quick_check").fetchone()[0] != "ok":
                 raise sqlite3.DatabaseError("quick_check failed")
@@ -110,13 +126,16 @@ class Ledger:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
+            database = self._database
             try:
-                yield self._database
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
+                database.execute("BEGIN IMMEDIATE")
+                yield database
+                database.execute("COMMIT")
+            except sqlite3.OperationalError as error:  # the disk is full, another process holds it for a minute
+                raise KnarrError(f"{self._path}: {error}") from error
+            finally:
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
 
     def begin(self, name: str, parent: str | None, kind: str) -> Entry:
         """A new row of `kind` active or view.
@@ -273,9 +292,14 @@ class Ledger:
             database.execute(sql, (before_ns,))
 
     def close(self) -> None:
-        """Let go of the database and of this process's claim: what is still active counts as left behind."""
+        """Let go of the database and of this process's claim: what is still active counts as left behind.
+
+        Both come back with the next call.
+        """
         with self._lock:
-            self._database.close()
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
             if self._owner is not None and self._owner.is_ours:
                 self._owner.release()
                 self._owner = None

@@ -11,34 +11,59 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 
 from knarr.snapshot.snapshotter import Usage
 
 _FICLONE = 0x40049409
 _STRIDE = 64 << 20  # bytes per copy_file_range: big, yet a cancelled build need not wait long
+_LONG = 3500  # bytes of a path, which may have 4096
 _NO_XATTR = frozenset((errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVAL))
 
 
 def remove(path: str) -> None:
-    """Delete a file or a tree, whatever its modes; nothing there is success. Symlinks are not followed."""
+    """Delete a file or a tree, whatever its modes and depth. Symlinks are not followed.
+
+    Nothing there is success, also half-way: another process may be removing the same.
+    """
     try:
-        entries = os.scandir(path)
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            os.unlink(path)
+            return
     except FileNotFoundError:
         return
-    except NotADirectoryError:
-        os.unlink(path)
-        return
+    directories = [path]
+    for here in directories:  # grows while it is walked: parents before children
+        with suppress(FileNotFoundError), _scan(here) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    directories.append(_within_reach(entry.path, path))
+                    continue
+                try:
+                    os.unlink(entry.path)
+                except FileNotFoundError:
+                    continue
+    for here in reversed(directories):
+        with suppress(FileNotFoundError):
+            os.rmdir(here)
+
+
+def _scan(directory: str) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
+    try:
+        return os.scandir(directory)
     except PermissionError:  # overlay leaves directories of mode 0 in its work directory
-        os.chmod(path, 0o700)
-        entries = os.scandir(path)
-    with entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                remove(entry.path)
-            else:
-                os.unlink(entry.path)
-    os.rmdir(path)
+        os.chmod(directory, 0o700)
+        return os.scandir(directory)
+
+
+def _within_reach(directory: str, top: str) -> str:
+    """A tree can be deeper than a path may be long: then it is cut, and the lower part hung below `top`."""
+    if len(directory) < _LONG:
+        return directory
+    moved = f"{top}/deep-{os.urandom(6).hex()}"
+    os.rename(directory, moved)
+    return moved
 
 
 def usage(path: str) -> Usage:

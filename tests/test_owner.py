@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from knarr.owner import Owner
+
+CLAIM = """
+import sys
+from pathlib import Path
+from knarr.owner import Owner
+print(Owner.claim(Path(sys.argv[1])).token, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_claim_lasts_until_its_process_dies(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", CLAIM, tmp_path]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        token = process.stdout.readline().strip()
+        assert Owner.dead(tmp_path) == []
+        process.kill()
+    assert Owner.dead(tmp_path) == [token]
+    Owner.forget(tmp_path, token)
+    assert Owner.dead(tmp_path) == []
+
+
+def test_ones_own_claim_is_alive_until_released(tmp_path: Path) -> None:
+    owner = Owner.claim(tmp_path)
+    assert Owner.dead(tmp_path) == []
+    owner.release()
+    assert Owner.dead(tmp_path) == [owner.token]
+
+
+def test_what_a_child_was_given_does_not_keep_a_claim(tmp_path: Path) -> None:
+    owner = Owner.claim(tmp_path)
+    with subprocess.Popen(["/bin/sleep", "60"], close_fds=False) as process:
+        owner.release()
+        assert Owner.dead(tmp_path) == [owner.token]
+        process.kill()
+
+
+def test_nobody_is_dead_where_nobody_was(tmp_path: Path) -> None:
+    assert Owner.dead(tmp_path / "none") == []
+    Owner.forget(tmp_path, "nobody")
+
+
+def test_a_forked_child_knows_that_the_claim_is_not_its_own(tmp_path: Path) -> None:
+    owner = Owner.claim(tmp_path)
+    pid = os.fork()
+    if not pid:
+        os._exit(1 if owner.is_ours else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert owner.is_ours
