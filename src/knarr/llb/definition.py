@@ -26,6 +26,7 @@ from knarr.pb import ops_pb2 as pb
 from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform
 
+UNSAID = Metadata()
 Parsed = tuple[Digest, bytes, Message]
 
 
@@ -34,7 +35,7 @@ def vertex(
     inputs: tuple[Edge, ...] = (),
     *,
     platform: Platform | None = None,
-    metadata: Metadata = Metadata(),  # noqa: B008  # frozen
+    metadata: Metadata = UNSAID,
     spans: tuple[Span, ...] = (),
     filters: tuple[str, ...] = (),
 ) -> Vertex:
@@ -129,7 +130,7 @@ def _read_vertex(
     op = read_op(message)
     if op is None:
         raise ContentError(f"LLB vertex {digest} has no op, or one of a kind that is not known here")
-    given = _read_metadata(metadata[digest]) if digest in metadata else Metadata()
+    given = _read_metadata(metadata[digest]) if digest in metadata else UNSAID
     inputs, platform = read_inputs(message, known), read_platform(message)
     return Vertex(digest, op, inputs, platform, given, spans, tuple(message.constraints.filter), raw)
 

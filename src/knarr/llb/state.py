@@ -16,17 +16,17 @@ BuildKit's client/llb gives them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from knarr.errors import Span
 from knarr.llb import caps, definition, ops
 from knarr.llb.ops import Edge, Graph, Metadata, NetMode, SecurityMode, SourceText, Vertex
+from knarr.record import field, record, replace
 from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Note:
     """What is said about a vertex without being part of it: its name, its place in the source, its group."""
 
@@ -37,7 +37,10 @@ class Note:
     resources: ops.LinuxResources | None = None
 
 
-@dataclass(frozen=True, slots=True)
+UNSAID = Note()
+
+
+@record
 class Mount:
     """A tree mounted into a run. `source` None is an empty one."""
 
@@ -51,7 +54,7 @@ class Mount:
     tmpfs_size: int = 0  # bytes, 0: kernel default
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SecretMount:
     """A secret shown as a file (`target`), as a variable (`env`), or both."""
 
@@ -64,7 +67,7 @@ class SecretMount:
     optional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SSHMount:
     id: str
     target: str = ""  # "": /run/buildkit/ssh_agent.N
@@ -74,7 +77,7 @@ class SSHMount:
     optional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Process:
     """A command to run, and what it gets besides the state's environment. `network` None: the state's."""
 
@@ -91,7 +94,7 @@ class Process:
     devices: tuple[ops.CDIDevice, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FileStep:
     """One action of a file op; `source` is what a copy copies from."""
 
@@ -119,7 +122,7 @@ class Node(Protocol):
 Parts = tuple[ops.Op, tuple[Edge, ...], Platform | None, Iterable[str]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class State:
     """A file tree to come (`output` None: an empty one) and the environment of what runs in it."""
 
@@ -139,11 +142,11 @@ class State:
             env[key] = value
         return replace(self, env=env)
 
-    def run(self, process: Process, note: Note = Note()) -> State:
+    def run(self, process: Process, note: Note = UNSAID) -> State:
         """The tree after `process` ran in it."""
         return replace(self, output=_Exec(self, process, note))
 
-    def file(self, steps: Iterable[FileStep], note: Note = Note()) -> State:
+    def file(self, steps: Iterable[FileStep], note: Note = UNSAID) -> State:
         """The tree after file actions, done in order without a container.
 
         Owners given by name are looked up in this tree: their `input` is
@@ -162,13 +165,13 @@ def source(
     attrs: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
     *,
     platform: Platform | None = None,
-    note: Note = Note(),
+    note: Note = UNSAID,
 ) -> State:
     """A tree from outside. `attrs` may be a call, made when the graph is."""
     return State(_Source(identifier, attrs or {}, platform, note), platform=platform)
 
 
-def merge(states: Iterable[State], note: Note = Note()) -> State:
+def merge(states: Iterable[State], note: Note = UNSAID) -> State:
     """The trees laid over one another, the first lowest; empty ones do not count. Environment as of the first."""
     trees = [state for state in states if state.output is not None]
     if not trees:

@@ -8,7 +8,6 @@ answer. Named contexts are `docker-image://`, `local:NAME`, a git or a http URL,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from knarr.errors import ContentError, DockerfileError, KnarrError, NotFound, Unsupported, UsageError
 from knarr.frontend.bridge import Bridge, ResolvedImage
@@ -19,6 +18,7 @@ from knarr.frontend.dockerfile.platformbuild import PlatformBuild
 from knarr.frontend.dockerfile.stagebuild import SCRATCH, StageBuild
 from knarr.frontend.dockerfile.suggest import did_you_mean
 from knarr.llb.state import Note, State, source
+from knarr.record import replace
 from knarr.scope import Outcome, Scope
 from knarr.spec.config import ImageConfig
 from knarr.spec.platform import Platform
@@ -185,7 +185,7 @@ def _load_image(
     platform = stage.platform or build.target
     reference = _reference(where)
     found = images.get(reference, platform, place=f"context {name}")
-    note = Note({"llb.customname": f"[context {name}] {reference}"})
+    note = Note({"llb.customname": f"[context {name}] {where}"})
     state = source(f"{IMAGE_SCHEME}{reference}", platform=platform, note=note)
     return _with_image(state, found.config), found.config
 

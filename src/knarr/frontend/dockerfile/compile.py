@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from knarr.errors import KnarrError
@@ -32,6 +31,7 @@ from knarr.frontend.dockerfile.stagebuild import Line, StageBuild
 from knarr.frontend.request import FrontendRequest, FrontendResult, PlatformResult, Warning
 from knarr.llb import definition, ops
 from knarr.llb.state import graph
+from knarr.record import replace
 from knarr.scope import Scope
 from knarr.spec.platform import Platform
 

@@ -9,7 +9,6 @@ Spec: Dockerfile reference 1.26, "ADD" and "COPY"; flags as BuildKit's convert_c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 
 from knarr.errors import ContentError, DockerfileError
 from knarr.frontend.dockerfile.expand import HEREDOC_BODY
@@ -18,12 +17,13 @@ from knarr.frontend.dockerfile.imagepath import base_name, clean, has_wildcards,
 from knarr.frontend.dockerfile.instructions import Add, Copy, Heredoc, Transfer
 from knarr.llb import ops
 from knarr.llb.state import FileStep, Node, Note, State, source
+from knarr.record import record, replace
 from knarr.spec.digest import Digest
 
 _INLINE = Note({"llb.customname": "[internal] preparing inline document"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CopyPlan:
     """What every source of one instruction shares. `copy` has destination, owner and mode set."""
 

@@ -8,7 +8,6 @@ what the stage holds; where a mode is given BuildKit copies as usual, and so do 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from knarr.errors import DockerfileError
 from knarr.frontend.dockerfile.copysource import CopyPlan, context_path, copy_steps, is_remote
@@ -18,6 +17,7 @@ from knarr.frontend.dockerfile.platformbuild import PlatformBuild
 from knarr.frontend.dockerfile.stagebuild import Line, StageBuild
 from knarr.llb import ops
 from knarr.llb.state import FileStep, Note, State, merge
+from knarr.record import replace
 from knarr.spec.digest import Digest
 
 _OCTAL = re.compile(r"[0-7]+")

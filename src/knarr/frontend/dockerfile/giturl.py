@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 from knarr.errors import DockerfileError
 from knarr.frontend.dockerfile.imagepath import join
+from knarr.record import record, replace
 
 _SCHEME = re.compile(r"([a-zA-Z0-9]+)://")
 _SCP = re.compile(r"([a-zA-Z0-9\-_]+)@([a-zA-Z0-9\-.]+):(.*?)(?:\?(.*?))?(?:#(.*))?", re.DOTALL)
@@ -23,7 +23,7 @@ _FALSE = ("0", "f", "F", "FALSE", "false", "False")
 _SWITCHES = ("submodules", "keep-git-dir", "fetch-by-commit")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GitURL:
     """A repository and what to take of it. None: not said."""
 
@@ -157,4 +157,4 @@ def _agree(key: str, one: str, other: str) -> None:
 
 
 def _changed(url: GitURL, changes: dict[str, object]) -> GitURL:
-    return replace(url, **changes)  # type: ignore[arg-type]  # keys and types as in the table above
+    return replace(url, **changes)

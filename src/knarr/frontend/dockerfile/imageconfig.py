@@ -7,7 +7,6 @@ stage built FROM another starts with a copy. `finish` gives the record.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 
 from knarr.spec.config import Healthcheck, History, ImageConfig, RunConfig
 from knarr.spec.platform import Platform
@@ -16,67 +15,68 @@ HISTORY_COMMENT = "buildkit.dockerfile.v0"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@dataclass(slots=True)
 class ImageDraft:
     """What `knarr.spec.config` has in tuples, in lists and dicts."""
 
-    platform: Platform
-    author: str = ""
-    user: str = ""
-    env: list[str] = field(default_factory=list)
-    entrypoint: tuple[str, ...] = ()
-    cmd: tuple[str, ...] = ()
-    healthcheck: Healthcheck | None = None
-    args_escaped: bool = False
-    exposed_ports: set[str] = field(default_factory=set)
-    volumes: set[str] = field(default_factory=set)
-    working_dir: str = ""
-    on_build: list[str] = field(default_factory=list)
-    labels: dict[str, str] = field(default_factory=dict)
-    stop_signal: str = ""
-    shell: tuple[str, ...] = ()
-    history: list[History] = field(default_factory=list)
+    def __init__(self, platform: Platform) -> None:
+        self.platform = platform
+        self.author = ""
+        self.user = ""
+        self.env: list[str] = []
+        self.entrypoint: tuple[str, ...] = ()
+        self.cmd: tuple[str, ...] = ()
+        self.healthcheck: Healthcheck | None = None
+        self.args_escaped = False
+        self.exposed_ports: set[str] = set()
+        self.volumes: set[str] = set()
+        self.working_dir = ""
+        self.on_build: list[str] = []
+        self.labels: dict[str, str] = {}
+        self.stop_signal = ""
+        self.shell: tuple[str, ...] = ()
+        self.history: list[History] = []
 
     @classmethod
     def empty(cls, platform: Platform) -> ImageDraft:
         """The image of `FROM scratch`."""
-        env = [] if platform.os == "windows" else [f"PATH={DEFAULT_PATH}"]
-        return cls(platform, working_dir="/", env=env)
+        draft = cls(platform)
+        draft.working_dir = "/"
+        if platform.os != "windows":
+            draft.env.append(f"PATH={DEFAULT_PATH}")
+        return draft
 
     @classmethod
     def of(cls, image: ImageConfig) -> ImageDraft:
         """A draft that starts as `image` is. Members no specification names are not inherited."""
-        run = image.config
-        return cls(
-            image.platform,
-            image.author,
-            run.user,
-            list(run.env),
-            run.entrypoint or (),
-            run.cmd or (),
-            run.healthcheck,
-            run.args_escaped,
-            set(run.exposed_ports),
-            set(run.volumes),
-            run.working_dir,
-            list(run.on_build),
-            dict(run.labels),
-            run.stop_signal,
-            run.shell or (),
-            list(image.history),
-        )
+        run, draft = image.config, cls(image.platform)
+        draft.author = image.author
+        draft.user = run.user
+        draft.env = list(run.env)
+        draft.entrypoint = run.entrypoint or ()
+        draft.cmd = run.cmd or ()
+        draft.healthcheck = run.healthcheck
+        draft.args_escaped = run.args_escaped
+        draft.exposed_ports = set(run.exposed_ports)
+        draft.volumes = set(run.volumes)
+        draft.working_dir = run.working_dir
+        draft.on_build = list(run.on_build)
+        draft.labels = dict(run.labels)
+        draft.stop_signal = run.stop_signal
+        draft.shell = run.shell or ()
+        draft.history = list(image.history)
+        return draft
 
     def copy(self) -> ImageDraft:
         """The start of a stage FROM this one. Triggers stay behind: they have run, or will, and are cleared."""
-        return replace(
-            self,
-            env=list(self.env),
-            exposed_ports=set(self.exposed_ports),
-            volumes=set(self.volumes),
-            on_build=[],
-            labels=dict(self.labels),
-            history=list(self.history),
-        )
+        copied = ImageDraft(self.platform)
+        copied.__dict__.update(self.__dict__)
+        copied.env = list(self.env)
+        copied.exposed_ports = set(self.exposed_ports)
+        copied.volumes = set(self.volumes)
+        copied.on_build = []
+        copied.labels = dict(self.labels)
+        copied.history = list(self.history)
+        return copied
 
     def has_env(self, key: str) -> bool:
         return any(name == key for name, _ in self.env_pairs())

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from knarr.errors import DockerfileError, KnarrError, Span, UsageError
 from knarr.frontend.dockerfile.bases import BaseImages, context_for, question_of, resolve_base
@@ -42,7 +41,7 @@ class Plan:
             self._add(self._opened(stage))
         self.target = self._find_target(build.request.target)
         for opened, stage in zip(list(self.stages), dockerfile.stages, strict=True):
-            self._attach(opened, [self._line(opened, i, i.span) for i in stage.instructions])
+            self._attach(opened, stage)
         _check_circles(build, self.stages)
         if len(self.stages) == 1:
             self.stages[0].title = ""
@@ -95,15 +94,12 @@ class Plan:
             platform = _stage_platform(build, stage)
         except DockerfileError as error:
             raise build.located(error, span) from None
-        opened = StageBuild(
-            base.text,
-            span,
-            stage.name,
-            stage.name or f"stage-{stage.index}",
-            stage.from_.original,
-            platform,
-            context=context_for(build, stage.name, platform) if stage.name else None,
-        )
+        opened = StageBuild(base.text, span)
+        opened.name = stage.name
+        opened.title = stage.name or f"stage-{stage.index}"
+        opened.from_text = stage.from_.original
+        opened.platform = platform
+        opened.context = context_for(build, stage.name, platform) if stage.name else None
         opened.ignore_cache = _is_uncached(build, stage.name)
         return opened
 
@@ -117,7 +113,10 @@ class Plan:
     def _find_target(self, name: str) -> StageBuild:
         if not self.stages:
             raise DockerfileError(
-                "dockerfile contains no stages to build", span=Span(self.build.request.filename, 1, 1)
+                "dockerfile contains no stages to build",
+                hint="the least is one FROM",
+                span=Span(self.build.request.filename, 1, 1),
+                excerpt=self.build.excerpt,
             )
         if not name:
             return self.stages[-1]
@@ -130,13 +129,15 @@ class Plan:
             )
         return found
 
-    def _attach(self, stage: StageBuild, lines: list[Line]) -> None:
+    def _attach(self, opened: StageBuild, stage: Stage) -> None:
         """Let a stage have its instructions, and know what they need."""
-        if stage.context is not None:
-            return  # replaced as a whole
-        counted = sum(isinstance(line.instruction, _STEPS) for line in lines)
-        stage.steps = counted + (stage.base is None and stage.base_name != SCRATCH)
-        stage.lines = lines
+        if opened.context is not None:
+            # Replaced as a whole, and yet its triggers hold for the stages built on it, as in BuildKit.
+            opened.lines = [Line(instruction, instruction.span) for instruction in stage.instructions]
+            return
+        opened.lines = [self._line(opened, instruction, instruction.span) for instruction in stage.instructions]
+        opened.steps = sum(isinstance(instruction, _STEPS) for instruction in stage.instructions)
+        opened.steps += opened.base is None and opened.base_name != SCRATCH
 
     def _line(self, stage: StageBuild, instruction: Instruction, span: Span, *, on_build: bool = False) -> Line:
         try:
@@ -191,7 +192,7 @@ class Plan:
 
     def _trigger(self, stage: StageBuild, text: str, span: Span) -> Line:
         try:
-            instruction = replace(parse_trigger(text), span=span)
+            instruction = parse_trigger(text)
         except DockerfileError as error:
             # Its own place is in a text the user does not see; FROM is where it comes in.
             raise DockerfileError(

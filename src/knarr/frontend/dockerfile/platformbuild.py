@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from knarr.errors import Excerpt, KnarrError, Span, UsageError
 from knarr.frontend.dockerfile.contexts import main_context, normal_contexts, remote_context
@@ -13,12 +12,13 @@ from knarr.frontend.dockerfile.platformargs import global_args, platform_args, p
 from knarr.frontend.request import FrontendRequest
 from knarr.llb.ops import NetMode, ProxyEnv
 from knarr.llb.state import State
+from knarr.record import record
 from knarr.spec.platform import Platform, host_platform
 
 _NETWORKS = {"default": NetMode.UNSET, "sandbox": NetMode.UNSET, "none": NetMode.NONE, "host": NetMode.HOST}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlatformBuild:
     """What all stages share while the Dockerfile is compiled for one platform."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 
 from knarr.errors import DockerfileError, Unsupported
+from knarr.frontend.dockerfile.expand import Expander
 from knarr.frontend.dockerfile.filesteps import upper_keyword
 from knarr.frontend.dockerfile.heredoc import heredoc_word
 from knarr.frontend.dockerfile.instructions import Heredoc, Run, RunMount
@@ -17,6 +17,7 @@ from knarr.frontend.dockerfile.settings import command
 from knarr.frontend.dockerfile.stagebuild import Line, StageBuild
 from knarr.llb import ops
 from knarr.llb.state import FileStep, Mount, Note, Process, State
+from knarr.record import replace
 
 _NETWORKS = {"default": None, "none": ops.NetMode.NONE, "host": ops.NetMode.HOST}
 _SECURITY = {"sandbox": ops.SecurityMode.SANDBOX, "insecure": ops.SecurityMode.INSECURE}
@@ -89,7 +90,7 @@ def _name(build: PlatformBuild, stage: StageBuild, line: Line, instruction: Run,
     if len(instruction.heredocs) and heredoc_word(instruction.command.args[0]) is not None:
         text += f" ({_summary(instruction.heredocs[0].content)})"
     masked = {mount.env: "****" for mount in mounts if mount.type == "secret" and mount.env is not None}
-    expander = replace(build.expander, raw_quotes=True, keep_unset=True)
+    expander = Expander(build.expander.escape, raw_quotes=True, keep_unset=True)
     with suppress(DockerfileError):  # not every shell command is a word of ours; its text will do
         text = expander.word(text, {**stage.state.env, **masked}).text
     return stage.named(build, upper_keyword(text), platform=stage.state.platform, on_build=line.on_build)

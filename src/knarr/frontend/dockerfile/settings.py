@@ -8,14 +8,13 @@ one after the other, sees those before it.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from knarr.errors import DockerfileError
 from knarr.frontend.dockerfile import instructions as df
 from knarr.frontend.dockerfile.gotext import duration, listed, quoted_list
 from knarr.frontend.dockerfile.platformbuild import PlatformBuild
 from knarr.frontend.dockerfile.ports import exposed_ports
 from knarr.frontend.dockerfile.stagebuild import StageBuild
+from knarr.record import replace
 from knarr.spec.config import Healthcheck
 
 DEFAULT_SHELL = ("/bin/sh", "-c")

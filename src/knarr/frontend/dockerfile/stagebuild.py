@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from knarr.errors import Span, UsageError
 from knarr.frontend.dockerfile.imageconfig import ImageDraft
@@ -11,13 +10,14 @@ from knarr.frontend.dockerfile.instructions import Instruction
 from knarr.frontend.dockerfile.platformargs import format_platform
 from knarr.frontend.dockerfile.platformbuild import PlatformBuild
 from knarr.llb.state import State
+from knarr.record import record
 from knarr.spec.config import ImageConfig
 from knarr.spec.platform import Platform
 
 SCRATCH = "scratch"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record
 class Line:
     """One instruction of a stage, with the stages it reads from: for RUN one per mount."""
 
@@ -27,37 +27,34 @@ class Line:
     on_build: bool = False
 
 
-@dataclass(slots=True, eq=False)
 class StageBuild:
-    """A stage, or an image that a COPY or a mount names: every instruction moves its `state` and its `image`.
+    """A stage, or an image that a COPY or a mount names: every instruction moves its `state` and its `image`."""
 
-    `from_text` is the FROM line, "" for an image that is only copied from.
-    """
+    def __init__(self, base_name: str, span: Span | None = None, *, registered: bool = True) -> None:
+        self.base_name = base_name
+        self.span = span
+        self.registered = registered  # False: no FROM of its own
+        self.name = ""  # as written after AS, lower case
+        self.title = ""  # in step names; "" where there is only one stage
+        self.from_text = ""  # the FROM line
+        self.context: str | None = None  # the named context that replaces it
+        self.base: StageBuild | None = None
+        self.lines: list[Line] = []
+        self.needs: dict[StageBuild, Span] = {}  # stages it copies or mounts from, and where
+        self.ignore_cache = False
+        self.steps = 0  # how many steps will have been named at the end
 
-    base_name: str
-    span: Span | None = None
-    name: str = ""  # as written after AS, lower case
-    title: str = ""  # in step names; "" where there is only one stage
-    from_text: str = ""
-    platform: Platform | None = None
-    registered: bool = True  # False: no FROM of its own
-    context: str | None = None  # the named context that replaces it
-    base: StageBuild | None = None
-    lines: list[Line] = field(default_factory=list)
-    needs: dict[StageBuild, Span] = field(default_factory=dict)  # stages it copies or mounts from, and where
-    resolved: bool = False
-    triggers_read: bool = False
-    done: bool = False
-
-    state: State = field(default_factory=State)
-    image: ImageDraft = field(default_factory=lambda: ImageDraft(Platform("linux", "")))
-    base_config: ImageConfig | None = None
-    args: list[tuple[str, str | None]] = field(default_factory=list)  # ARGs so far, for RUN's history
-    paths: set[str] = field(default_factory=set)  # what of its tree is used; shared with its base
-    ignore_cache: bool = False
-    cmd_given: bool = False
-    steps: int = 0  # how many steps will have been named at the end
-    step: int = 0
+        self.platform: Platform | None = None
+        self.state = State()
+        self.image = ImageDraft(Platform("linux", ""))
+        self.base_config: ImageConfig | None = None
+        self.args: list[tuple[str, str | None]] = []  # ARGs so far, for RUN's history
+        self.paths: set[str] = set()  # what of its tree is used; shared with its base
+        self.cmd_given = False
+        self.step = 0
+        self.resolved = False
+        self.triggers_read = False
+        self.done = False
 
     def begin(self) -> None:
         """Start from the base stage, where there is one."""
