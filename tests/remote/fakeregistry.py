@@ -39,6 +39,7 @@ class Fault:
     body: bytes = b""
     hang_s: float = 0.0  # say nothing for so long
     cut_after: int = -1  # end the connection after so many bytes of the answer's body
+    stall_s: float = 0.0  # before the cut, say nothing for so long
     swallow: int = -1  # end the connection after so many bytes of the request's body; an upload keeps them
 
 
@@ -442,6 +443,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             if fault is not None and fault.cut_after >= 0:
                 self.wfile.write(body[: fault.cut_after])
+                self.registry.hang(fault.stall_s)
                 raise _Cut
             self.wfile.write(body)
 

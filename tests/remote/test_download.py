@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
-from knarr.errors import DigestMismatch, NotFound, RegistryError, SizeMismatch
+from knarr.errors import Cancelled, DigestMismatch, NotFound, RegistryError, SizeMismatch
 from knarr.remote.repository import Repository
+from knarr.remote.settings import RegistrySettings
+from knarr.scope import Scope
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 from knarr.spec.reference import Reference
 
-from .conftest import Connect
+from .conftest import FAST, Connect
 from .fakeregistry import FakeRegistry
 from .material import LAYER, blob, image, read
 
@@ -25,6 +30,38 @@ def test_a_cut_download_goes_on_where_it_broke_off(fake: FakeRegistry, app: Repo
 
     assert read(app, blob(LAYER)) == LAYER
     assert [seen.headers.get("range") for seen in fake.requests("GET")] == [None, "bytes=300000-", "bytes=500000-"]
+
+
+def test_a_download_that_stalls_goes_on_after_what_came(fake: FakeRegistry, connect: Connect) -> None:
+    fake.add_blob("app", LAYER)
+    settings = RegistrySettings(hosts_dirs=(), read_timeout_s=0.2, retry=FAST)
+    fake.fail("GET", "/blobs/", cut_after=300_000, stall_s=30)
+
+    assert read(connect(settings).repository(Reference.parse(f"{fake.host}/app")), blob(LAYER)) == LAYER
+    assert [seen.headers.get("range") for seen in fake.requests("GET")] == [None, "bytes=300000-"]
+
+
+def test_cancellation_ends_a_download_that_stalls(fake: FakeRegistry, connect: Connect) -> None:
+    fake.add_blob("app", LAYER)
+    fake.fail("GET", "/blobs/", cut_after=300_000, stall_s=30)
+    scope = Scope()
+    timer = threading.Timer(0.2, scope.cancel)
+    timer.start()
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        read(connect(scope=scope).repository(Reference.parse(f"{fake.host}/app")), blob(LAYER))
+    assert time.monotonic() - began < 3
+    timer.join()
+
+
+def test_many_threads_share_one_client(fake: FakeRegistry, app: Repository) -> None:
+    blobs = [bytes([n]) * 200_000 for n in range(12)]
+    for data in blobs:
+        fake.add_blob("app", data)
+    with Scope(limit=6) as scope:
+        outcomes = [scope.start(read, app, blob(data)) for data in blobs]
+    assert [outcome.result() for outcome in outcomes] == blobs
+    assert fake.connections <= 6
 
 
 def test_a_registry_without_ranges_is_read_again_from_the_start(connect: Connect) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO, Protocol, cast
+from io import BufferedReader
+from typing import Protocol, cast
 
 _MAX_LINE = 64 << 10  # a Location with a signed query, or a token in a header, reaches 16 KiB
 _MAX_HEADERS = 256
@@ -64,7 +65,7 @@ class Answer:
     """Status, headers, and the body as a `Readable`. Close it: `with`, or `close()`."""
 
     def __init__(
-        self, stream: BinaryIO, status: int, reason: str, headers: Headers, *, bodiless: bool, keep: bool
+        self, stream: BufferedReader, status: int, reason: str, headers: Headers, *, bodiless: bool, keep: bool
     ) -> None:
         self.status = status
         self.reason = reason
@@ -74,6 +75,7 @@ class Answer:
         self.abort: Callable[[], object] = lambda: None  # makes a read that blocks fail now; from any thread
         self._stream = stream
         self._more = not bodiless and "chunked" in headers.get("transfer-encoding").lower()
+        self._failure: OSError | None = None  # met behind bytes that were handed on
         self._in_chunks = False  # a chunk was read, and its line end is still to come
         # Bytes to come before the next chunk or the end; None: until the connection ends.
         self._left: int | None = 0 if bodiless or self._more else _length(headers)
@@ -109,8 +111,7 @@ class Answer:
             self._next_chunk()
         if self._left == 0 or size == 0:
             return b""
-        wanted = min(size, _PIECE) if self._left is None else min(size, _PIECE, self._left)
-        data = self._stream.read(wanted)
+        data = self._gather(min(size, _PIECE) if self._left is None else min(size, _PIECE, self._left))
         if self._left is not None:
             if not data:
                 raise Cut("the connection ended in the middle of an answer", started=True)
@@ -129,6 +130,25 @@ class Answer:
         except (OSError, Malformed):
             self._keep = False
         done()
+
+    def _gather(self, wanted: int) -> bytes:
+        """`wanted` bytes, fewer at the end. What came before a failure is given first: a resumed read goes on there."""
+        if self._failure is not None:
+            raise self._failure
+        parts: list[bytes] = []
+        while wanted > 0:
+            try:
+                data = self._stream.read1(wanted)
+            except OSError as error:
+                self._failure = error
+                if not parts:
+                    raise
+                break
+            if not data:
+                break
+            parts.append(data)
+            wanted -= len(data)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _next_chunk(self) -> None:
         if self._in_chunks:
@@ -150,7 +170,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._stream = cast(BinaryIO, sock.makefile("rb", buffering=64 << 10))
+        self._stream = cast(BufferedReader, sock.makefile("rb", buffering=64 << 10))
         self.used = False  # a request was sent before: the far end may have closed it meanwhile
 
     def abort(self) -> None:
@@ -242,7 +262,7 @@ def _pieces(head: bytes, body: bytes | Body | None) -> Iterator[bytes]:
         yield from body.pieces()
 
 
-def _line(stream: BinaryIO, *, started: bool) -> str:
+def _line(stream: BufferedReader, *, started: bool) -> str:
     line = stream.readline(_MAX_LINE + 1)
     if not line.endswith(b"\n"):
         if len(line) > _MAX_LINE:
@@ -251,7 +271,7 @@ def _line(stream: BinaryIO, *, started: bool) -> str:
     return line.decode("latin-1").rstrip("\r\n")
 
 
-def _fields(stream: BinaryIO) -> Headers:
+def _fields(stream: BufferedReader) -> Headers:
     fields: list[tuple[str, str]] = []
     while line := _line(stream, started=True):
         name, colon, value = line.partition(":")
