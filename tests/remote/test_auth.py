@@ -20,7 +20,7 @@ from .material import LAYER, Once, blob, image, read
 
 ANN = ("ann", "s3cret")
 LOGIN = Credentials(*ANN)
-ENDPOINT = Endpoint(parse("https://r.example").origin, "/v2")
+ENDPOINT = Endpoint(parse("https://r.example").origin, "/v2", accounts=("r.example",))
 BEARER = ['Bearer realm="https://r.example/token",service="r",scope="repository:app:pull"']
 
 

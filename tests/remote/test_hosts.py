@@ -96,6 +96,17 @@ def test_without_a_server_the_registry_itself_comes_last(tmp_path: Path) -> None
     assert urls((hub,)) == ["https://registry-1.docker.io/v2"]
 
 
+def test_a_login_for_the_registry_goes_to_its_server_and_to_no_mirror(tmp_path: Path) -> None:
+    text = 'server = "https://10.0.0.1:5001"\n[host."https://mirror.example"]\n'
+    write(tmp_path, "r.example/hosts.toml", text)
+    write(tmp_path, "docker.io/hosts.toml", text)
+
+    mirror, server = endpoints("r.example", tmp_path)
+    assert (mirror.accounts, server.accounts) == (("mirror.example",), ("10.0.0.1:5001", "r.example"))
+    assert [e.accounts for e in endpoints("docker.io", tmp_path)] == [("mirror.example",), ("10.0.0.1:5001",)]
+    assert [e.accounts for e in endpoints("docker.io")] == [("docker.io",)]
+
+
 def test_default_stands_in_only_where_nothing_names_the_host(tmp_path: Path) -> None:
     write(tmp_path / "a", "_default/hosts.toml", '[host."http://default:5000"]\n')
     write(tmp_path / "b", "named.example/hosts.toml", '[host."http://named:5000"]\n')

@@ -11,7 +11,7 @@ import pytest
 
 from knarr.errors import NotFound, RegistryError
 from knarr.remote.probe import head
-from knarr.remote.repository import Repository
+from knarr.remote.repository import Registry, Repository
 from knarr.remote.settings import RegistrySettings
 from knarr.session.session import Credentials
 from knarr.spec.descriptor import Descriptor
@@ -51,7 +51,7 @@ def test_what_was_pushed_is_resolved_and_read_over_plain_http_on_loopback(
 
 
 def test_a_private_ca_and_a_login_are_used_and_skopeo_agrees(
-    start_registry: StartRegistry, connect: Connect, certificates: Certificates, tmp_path: Path
+    start_registry: StartRegistry, certificates: Certificates, tmp_path: Path
 ) -> None:
     started = start_registry(
         tls=certificates.issue("registry.test", names="DNS:registry.test,IP:127.0.0.1"),
@@ -61,9 +61,11 @@ def test_a_private_ca_and_a_login_are_used_and_skopeo_agrees(
     hosts.mkdir(parents=True)
     (hosts / "hosts.toml").write_text(f'server = "https://{started.host}"\nca = "{certificates.ca}"\n')
     settings = RegistrySettings(hosts_dirs=(str(tmp_path / "certs.d"),))
-    registry = connect(settings, LOGIN)
+    kept = {"registry.test": LOGIN}  # as `knarr login registry.test` keeps it
+    registry = Registry(settings, lambda name: kept.get(name, Credentials()))
 
-    pushed = push_image(registry.repository(Reference.parse("registry.test/app")), b"layer", "1")
+    with registry:
+        pushed = push_image(registry.repository(Reference.parse("registry.test/app")), b"layer", "1")
 
     assert head(Reference.parse("registry.test/app:1"), settings, lambda _: LOGIN) == pushed.digest
     trust = tmp_path / "trust"

@@ -88,7 +88,7 @@ class Authorizer:
         self._flights = Flights()
         self._ways: dict[url.Origin, _Way] = {}
         self._tokens: dict[tuple[_Way, Credentials], list[_Token]] = {}
-        self._logins: dict[tuple[str, str], Credentials] = {}
+        self._logins: dict[tuple[tuple[str, ...], str], Credentials] = {}
 
     def header(self, endpoint: Endpoint, repository: str, scopes: Scopes) -> str:
         """The Authorization value for a request, or nothing as long as the host has not asked."""
@@ -135,17 +135,13 @@ class Authorizer:
 
     def login(self, endpoint: Endpoint, repository: str) -> Credentials:
         """The login for an endpoint's host, asked for once; empty when there is none."""
-        host = endpoint.origin.netloc
-        if host == "registry-1.docker.io":
-            host = "docker.io"
-        key = (host, repository)
+        key = (endpoint.accounts, repository)
         known = self._logins.get(key)
         if known is None:
             # Podman keeps logins by repository as well; whoever does not answers with an empty one.
-            known = self._credentials(f"{host}/{repository}") if repository else Credentials()
-            if known.empty:
-                known = self._credentials(host)
-            self._logins[key] = known
+            names = [name for host in endpoint.accounts for name in (f"{host}/{repository}".rstrip("/"), host)]
+            found = (self._credentials(name) for name in dict.fromkeys(names))
+            known = self._logins[key] = next((login for login in found if not login.empty), Credentials())
         return known
 
     def _token(self, endpoint: Endpoint, way: _Way, login: Credentials, scopes: Scopes) -> str:
@@ -190,6 +186,11 @@ class Authorizer:
         return value
 
 
+def account_of(endpoint: Endpoint) -> str:
+    """The name to log in under, for advice."""
+    return endpoint.accounts[-1] if endpoint.accounts else endpoint.origin.netloc
+
+
 def _requests(endpoint: Endpoint, way: _Way, login: Credentials, scopes: Scopes) -> Iterable[Asked]:
     """Requests for a token in the order to try: OAuth with an identity token, GET, OAuth with the password."""
     from urllib.parse import quote, urlencode
@@ -215,7 +216,7 @@ def _requests(endpoint: Endpoint, way: _Way, login: Credentials, scopes: Scopes)
 
 
 def _token_refused(endpoint: Endpoint, way: _Way, login: Credentials, reply: Replied | None) -> RegistryError:
-    host = endpoint.origin.netloc
+    host = account_of(endpoint)
     status = reply.status if reply else 0
     said = f": {reply.detail}" if reply and reply.detail else ""
     if status in (401, 403):

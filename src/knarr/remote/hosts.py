@@ -40,7 +40,8 @@ class Endpoint(NamedTuple):
     capabilities: frozenset[str] = ALL
     trust: Trust = Trust()
     headers: tuple[tuple[str, str], ...] = ()
-    namespace: str = ""  # of a mirror: the registry it stands in for, sent as `ns`
+    namespace: str = ""  # when it is not the registry's own host: the registry it answers for, sent as `ns`
+    accounts: tuple[str, ...] = ()  # names under which a login for it may be kept, best first
     dial_timeout_s: float = 0.0  # 0: the settings' own
     plain_fallback: bool = False  # an insecure host without TLS is asked in plain HTTP
 
@@ -83,11 +84,11 @@ class Hosts:
             if os.path.exists(path):
                 from knarr.remote import hoststoml
 
-                return tuple(self._complete(e, registry) for e in hoststoml.read(path, own.origin))
+                return self._completed(hoststoml.read(path, own.origin), registry)
         mirrors: list[Endpoint] = []
         for table in self._buildkitd(registry):
             mirrors += [self._plain(mirror, frozenset((PULL, RESOLVE))) for mirror in table.mirrors]
-        return tuple(self._complete(e, registry) for e in (*mirrors, own))
+        return self._completed((*mirrors, own), registry)
 
     def _plain(self, place: str, capabilities: frozenset[str]) -> Endpoint:
         """The endpoint for `host[:port][/path]`, https unless something says otherwise."""
@@ -102,15 +103,27 @@ class Hosts:
         insecure = netloc in self._settings.insecure and not http
         return Endpoint(origin, f"/{path.strip('/')}/v2" if path else "/v2", capabilities, plain_fallback=insecure)
 
+    def _completed(self, found: tuple[Endpoint, ...], registry: str) -> tuple[Endpoint, ...]:
+        """With trust, and with accounts: a login for the registry also goes to its `server`, never to a mirror.
+
+        Docker Hub has only its own server; another one written for it is a mirror.
+        """
+        made = [self._complete(endpoint, registry) for endpoint in found]
+        server = made[-1]
+        if server.namespace and registry not in HUB:
+            made[-1] = server._replace(accounts=(*server.accounts, registry))
+        return tuple(made)
+
     def _complete(self, endpoint: Endpoint, registry: str) -> Endpoint:
-        """With the trust of its host, and as a mirror when it is not the registry itself."""
+        """With the trust of its host, and as a stand-in when that is not the registry's own."""
         netloc = endpoint.origin.netloc
         names = {registry, netloc} if netloc == HUB.get(registry, registry) else {netloc}
         trust = endpoint.trust
         for name in sorted(names):
             trust |= self.trust(name)
         mirror = HUB.get(registry, registry) not in (netloc, f"{endpoint.origin.host}:{endpoint.origin.port}")
-        return endpoint._replace(trust=trust, namespace=registry if mirror else "")
+        account = registry if not mirror else netloc
+        return endpoint._replace(trust=trust, namespace=registry if mirror else "", accounts=(account,))
 
     def _directories(self, netloc: str) -> list[str]:
         """The existing directories for `netloc`, in the order of the settings."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from knarr.errors import RegistryError, SizeMismatch
 from knarr.remote import failure, url
-from knarr.remote.auth import Asked, Authorizer, Replied, Scopes
+from knarr.remote.auth import Asked, Authorizer, Replied, Scopes, account_of
 from knarr.remote.hosts import Endpoint, Hosts
 from knarr.remote.pool import Line, Pool
 from knarr.remote.settings import RegistrySettings
@@ -280,7 +280,7 @@ class Transport:
         if answer.status in (401, 403):
             known = self.auth.login(endpoint, request.repository)
             who = f" ({known.username} is not allowed to, or the password is wrong)" if known.username else ""
-            problem.with_context(hint=f"log in with: knarr login {endpoint.namespace or host}{who}")
+            problem.with_context(hint=f"log in with: knarr login {account_of(endpoint)}{who}")
         elif answer.status == 429 and asked_s > self.settings.retry.longest_wait_s:
             problem.with_context(hint=f"the registry asks to wait {asked_s:.0f} s; a login often raises the limit")
         return problem, asked_s
