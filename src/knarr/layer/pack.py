@@ -63,7 +63,7 @@ def pack(
     diff = HashingWriter()
     with store.ingest() as blob:
         with (
-            WriteBehind(blob) as stored,
+            WriteBehind(blob, depth=2) as stored,  # zstd gives whole jobs at a time, up to 4 MiB
             compressor(compression, stored, jobs=jobs) as compressed,
             WriteBehind(diff) as hashed,
         ):
