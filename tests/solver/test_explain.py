@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from knarr.llb.ops import (
@@ -30,6 +28,7 @@ from knarr.llb.ops import (
     UserOpt,
     Vertex,
 )
+from knarr.record import replace
 from knarr.solver.explain import Input, explain, ingredients, nearest
 from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform

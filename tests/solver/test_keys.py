@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -45,6 +44,7 @@ from knarr.llb.ops import (
     UserOpt,
     Vertex,
 )
+from knarr.record import fields, replace
 from knarr.solver import keys
 from knarr.solver.keys import CacheMap, Dep, Selection
 from knarr.spec.digest import Digest

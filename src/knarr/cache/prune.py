@@ -12,10 +12,10 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from knarr.cache.record import Record, RecordId
 from knarr.errors import UsageError
+from knarr.record import record as frozen
 
 _SECOND_NS = 1_000_000_000
 _UNITS_NS = {
@@ -33,7 +33,7 @@ _TERM = re.compile(r"(!?)([a-z]+)(?:(==|!=|~=|=)(.*))?", re.DOTALL)
 _INTERNAL = ("internal", "frontend")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Policy:
     """What to keep. With neither a limit nor an age, everything that is not in use may go."""
 
@@ -157,7 +157,7 @@ def _rank(record: Record) -> tuple[int, int, RecordId]:
 # --- filters
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Term:
     field: str
     operator: str  # "" asks whether it is so

@@ -19,12 +19,12 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knarr.cache.record import Record, RecordId
 from knarr.errors import Bug, ContentError, NotFound
+from knarr.record import replace
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from hashlib import sha256
 
 from knarr.llb.ops import (
@@ -34,12 +33,13 @@ from knarr.llb.ops import (
     UserOpt,
     Vertex,
 )
+from knarr.record import field, record
 
 _FILES_KEPT = 2000  # of one input: more would make the cache's memory of a step larger than its layer's metadata
 _FILES_NAMED = 5  # in one line of an explanation
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Input:
     """What one input was: the `name` people call it by, and who it is, or what its content was.
 

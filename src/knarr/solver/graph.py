@@ -7,14 +7,14 @@ a goal can reach stays.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 
 from knarr.errors import KnarrError
 from knarr.llb.ops import Edge, Graph, Vertex
+from knarr.record import record, replace
 from knarr.spec.digest import Digest
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SolverGraph:
     """Vertices in an order where inputs come first, and the edges whose results are asked for."""
 

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 
 from knarr.errors import Bug, UsageError
@@ -48,11 +47,12 @@ from knarr.llb.ops import (
     Vertex,
 )
 from knarr.paths import clean
+from knarr.record import fields, record, replace
 
 _VERSION = "knarr.key.v1"  # a new meaning of any key needs a new version: old records are then never found
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Selection:
     """Paths of an input whose content counts: one path, or what a wildcard and patterns leave below it.
 
@@ -68,7 +68,7 @@ class Selection:
     required: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dep:
     """How one input counts: by identity together with `selector`, or by the content of `content`."""
 
@@ -76,7 +76,7 @@ class Dep:
     content: tuple[Selection, ...] = ()  # empty: only by identity
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CacheMap:
     """What of a vertex counts: the digest of its op, and one Dep per input."""
 
@@ -151,8 +151,6 @@ def _hash(*parts: object) -> str:
 
 # --- encoding
 
-_names: dict[type, tuple[str, ...]] = {}  # of the fields of each class of record met so far
-
 
 def canonical(value: object) -> object:
     """`value` as nested lists: records become [class name, field …], so that a new field counts by itself."""
@@ -165,14 +163,7 @@ def canonical(value: object) -> object:
     if isinstance(value, Mapping):
         return [[key, canonical(value[key])] for key in sorted(value)]
     kind = type(value)
-    return [kind.__name__, *(canonical(getattr(value, name)) for name in _field_names(kind))]
-
-
-def _field_names(kind: type) -> tuple[str, ...]:
-    names = _names.get(kind)
-    if names is None:
-        names = _names[kind] = tuple(f.name for f in fields(kind))
-    return names
+    return [kind.__name__, *(canonical(getattr(value, name)) for name in fields(kind))]
 
 
 # --- exec

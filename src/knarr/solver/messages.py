@@ -7,10 +7,10 @@ in any order and a run can be replayed from its events.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
 
 from knarr.llb.ops import Edge
+from knarr.record import field, record
 from knarr.solver.keys import Selection
 from knarr.spec.digest import Digest
 
@@ -19,14 +19,14 @@ RecordId = str  # as cache.record has it; the solver only hands it through
 # --- instructions
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ResolveSource:
     """Find out what a source is now. Answered by SourceResolved."""
 
     vertex: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Query:
     """Look up one key per output. Answered by Queried."""
 
@@ -34,7 +34,7 @@ class Query:
     keys: tuple[tuple[int, str], ...]  # (output, key)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HashContent:
     """Hash one selection of an input's tree. `vertex` is whose step it is for. Answered by Hashed.
 
@@ -47,7 +47,7 @@ class HashContent:
     selection: Selection
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Load:
     """Make sure the result of `edge` is usable. Answered by Loaded, or LoadFailed: then it is made anew."""
 
@@ -55,7 +55,7 @@ class Load:
     record: RecordId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Output:
     """One output that Execute must save: under `id`, and found by each of `keys` from then on."""
 
@@ -64,7 +64,7 @@ class Output:
     keys: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Execute:
     """Run a vertex on its inputs' records and save its outputs. Answered by Done."""
 
@@ -73,7 +73,7 @@ class Execute:
     inputs: tuple[RecordId, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Link:
     """Let `key` lead to `record` as well. No answer."""
 
@@ -81,14 +81,14 @@ class Link:
     record: RecordId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cached:
     """For progress: the vertex was found in the cache and will not run. No answer."""
 
     vertex: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cancel:
     """Something failed: stop what is under way. No answer of its own; each thing under way still answers."""
 
@@ -99,7 +99,7 @@ Answerable = ResolveSource | Query | HashContent | Load | Execute
 # --- events
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SourceResolved:
     """What a source is: `key` names its content (a commit, a checksum, a chain id).
 
@@ -113,7 +113,7 @@ class SourceResolved:
     record: RecordId | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hit:
     """A key leads to `record`; `usable` tells whether its result is still there."""
 
@@ -121,7 +121,7 @@ class Hit:
     usable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Queried:
     """What was found, by output; an output that is missing was not found."""
 
@@ -129,30 +129,30 @@ class Queried:
     hits: Mapping[int, Hit] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hashed:
     of: HashContent
     hash: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Loaded:
     of: Load
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoadFailed:
     of: Load
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Done:
     """The outputs are saved under the ids that Execute named."""
 
     of: Execute
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Failed:
     """The build ends with `error`, unless another failure came first."""
 
