@@ -5,13 +5,14 @@ Spec: ELF header, System V ABI; Documentation/admin-guide/binfmt-misc.rst of Lin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from knarr.record import record
 
 _PT_INTERP = 3
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Format:
     """How an ELF file of an architecture begins."""
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from knarr.errors import UsageError
 from knarr.paths import clean
+from knarr.record import record
 from knarr.runtime import capabilities, filterprogram, mounts, seccomp
 from knarr.runtime.process import ProcessSpec, Ulimit
 from knarr.runtime.users import User
@@ -41,7 +41,7 @@ _INSECURE_DEVICES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Surroundings:
     """What the machine adds to a step: facts of the caller, not of the step."""
 

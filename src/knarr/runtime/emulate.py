@@ -21,10 +21,10 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from knarr.errors import Unsupported
+from knarr.record import record
 from knarr.runtime import binaryformat
 from knarr.runtime.binaryformat import Format
 from knarr.spec.platform import Platform, host_platform
@@ -35,7 +35,7 @@ _PLACES = ("/usr/bin", "/usr/local/bin", "/bin")
 _FLAGS = "POCF"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Emulation:
     """How a foreign step runs: with the host's handler, or in `user_namespace` (a path) with its identity maps."""
 

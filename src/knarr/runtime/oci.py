@@ -10,18 +10,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from knarr import linux
 from knarr.errors import RuntimeFailed, Unsupported
+from knarr.record import record
 from knarr.runtime import cgroups
 
 _EXTRA_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on a plain user's PATH
 _INSTALL = "install crun or runc (Debian: apt-get install crun)"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Program:
     """An OCI runtime with the directory it keeps its state in."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from knarr.record import field, record
 from knarr.spec.platform import Platform
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BindMount:
     """A host directory or file shown inside the container at `target` (absolute, inside the root)."""
 
@@ -19,7 +19,7 @@ class BindMount:
     readonly: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TmpfsMount:
     """An empty memory file system; `size_bytes` 0 is the kernel's default."""
 
@@ -28,7 +28,7 @@ class TmpfsMount:
     mode: int = 0o1777
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SecretFile:
     """A secret shown as a file. Kept on tmpfs, never on disk."""
 
@@ -42,14 +42,14 @@ class SecretFile:
 MountSpec = BindMount | TmpfsMount | SecretFile
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ulimit:
     name: str  # "nofile"
     soft: int
     hard: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProcessSpec:
     """One container to run to its end.
 
@@ -79,7 +79,7 @@ Output = Callable[[int, bytes], None]
 """Called with (1 or 2, bytes) as the process writes; from one thread at a time."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Exit:
     """How a process ended: its exit status (128 + signal when killed) and whether the kernel's OOM killer did it."""
 

@@ -15,14 +15,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from knarr.paths import inside
+from knarr.record import record
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Point:
     """Where something will be mounted: `target` inside the tree at `root`, as a directory or a file."""
 

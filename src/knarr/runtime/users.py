@@ -10,17 +10,17 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from knarr.errors import KnarrError, NotFound
 from knarr.paths import inside
+from knarr.record import record
 
 _MOST_BYTES = 10 << 20
 _MAX_ID = 2**32 - 2  # 2**32 - 1 is "no change" to chown(2)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class User:
     """Who a process runs as."""
 

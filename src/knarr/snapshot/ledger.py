@@ -21,11 +21,11 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from knarr.errors import Bug, ContentError, KnarrError
 from knarr.owner import Owner
+from knarr.record import record
 from knarr.snapshot.snapshotter import Info
 
 _SCHEMA = """
@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS checked (boot TEXT PRIMARY KEY);
 _SETTLED_NS = 60 * 10**9  # the kernel writes dirty pages after 30 s and ext4 its journal 5 s later
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """One row: a snapshot and the ids it stands on."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from knarr.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Mount:
     """One mount(2) call: how a snapshot becomes a tree. `type` is `bind`, `overlay` …"""
 
@@ -17,7 +18,7 @@ class Mount:
     options: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Info:
     """What is known of a snapshot."""
 
@@ -28,7 +29,7 @@ class Info:
     labels: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Usage:
     """Disk use of one snapshot without its parents, in blocks really taken."""
 
