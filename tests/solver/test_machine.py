@@ -223,6 +223,18 @@ def test_two_vertices_that_come_to_the_same_key_are_made_once(kit: Any, world: A
     assert sorted(machine.fates()[c.digest] for c in copies) == [Fate.CACHED, Fate.EXECUTED]
 
 
+def test_who_takes_the_record_of_another_is_found_by_its_own_keys(kit: Any, world: Any) -> None:
+    """A copy from the context and one from an image with equal files, in one build; then the latter alone."""
+    base, context = kit.image("base"), kit.local("context")
+    world.sources["docker-image://other"] = dict(world.sources["local://context"])
+    other = kit.image("other")
+    copies = [kit.copy(source, base, "/src", "/app") for source in (context, other)]
+    world.build(merge([kit.graph([base, context, other, c], c) for c in copies]))
+    world.build(merge([kit.graph([base, other, copies[1]])]))
+    assert world.executed == []
+    assert not any(isinstance(i, m.HashContent) for i in world.asked)
+
+
 def test_an_equal_selection_of_a_tree_is_hashed_once(kit: Any, world: Any) -> None:
     base, context = kit.image("base"), kit.local("context")
     copies = [kit.copy(context, base, "/src", dest) for dest in ("/a", "/b")]

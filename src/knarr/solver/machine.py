@@ -405,9 +405,12 @@ class Machine:
         self._emit(Execute(life.vertex.digest, outputs, tuple(map(self._record, life.vertex.inputs))))
 
     def _follow(self, life: Life) -> None:
+        made = {index: life.ids[index] for index in self._unmade(life)}
+        for index, record in made.items():
+            self._out += (Link(key, record) for key in self._keys(life, index))
         life.hit = True
         life.making = False  # an output that fails to load from now on is made here
-        self._ready(life, {index: life.ids[index] for index in self._unmade(life)})
+        self._ready(life, made)
         self._agenda.append((life, Move.PRODUCE))
 
     def _ready(self, life: Life, records: Mapping[int, RecordId]) -> None:
