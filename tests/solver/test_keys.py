@@ -250,11 +250,6 @@ def test_a_source_without_wildcard_is_not_expanded() -> None:
     assert deps(copy(Copy("/f", "/x", allow_wildcard=True)))[1].content == (Selection("/f"),)
 
 
-def test_an_escaped_wildcard_is_none() -> None:
-    assert not keys.has_wildcard(r"a\*b\[c")
-    assert keys.has_wildcard(r"a\\*")
-
-
 def test_an_input_that_is_copied_from_and_changed_is_known_by_identity() -> None:
     both = FileOp((FileAction(0, Copy("/f", "/x"), secondary_input=1), FileAction(1, MkDir("/d", 0o755), output=0)))
     assert deps(both)[1].content == ()

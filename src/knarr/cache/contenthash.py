@@ -1,17 +1,7 @@
 """One checksum of selected paths of a tree: equal content gives equal checksums, on any machine, at any time.
 
-What counts of an entry is what BuildKit's content hash counts: type, mode, owner
-(not in a client's directory), device numbers, link target, bytes, and extended
-attributes other than `system.*` and `security.*` (but `security.capability` counts).
-Times do not. A *node* is what a parent says of an entry, of fixed size:
-
-    node = mode, uid, gid, device | body
-    body = sha256 of the bytes | of the link target | of the children: (length of name, name, node) by name
-           wrapped in blake2s together with the attributes, if there are any
-
-Lengths stand before all that varies, the type is in the mode, and the two hash
-functions keep bodies with attributes apart from those without, so that no two
-different trees are hashed as the same bytes. The root's own mode does not count.
+What counts is told in `treenode`; times never do, nor does the root's own mode. Only
+what is selected is looked at.
 
     hasher = TreeHasher(context, zero_owner=True, cache=StatCache.for_directory(caches, context))
     hasher.checksum("src")
@@ -21,30 +11,18 @@ from __future__ import annotations
 
 import os
 import stat
-import struct
 import threading
 from collections.abc import Callable, Sequence
-from hashlib import blake2s, sha256
+from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
 
 from knarr.cache.statcache import StatCache
+from knarr.cache.treenode import NO_BYTES, body_of, describe, head, named, with_attributes
 from knarr.errors import ContentError, NotFound
 from knarr.paths import clean, inside
-from knarr.solver.keys import Selection, has_wildcard
+from knarr.patterns import Matcher, has_wildcard, match
+from knarr.solver.keys import Selection
 from knarr.streams import CHUNK
-
-_NODE = struct.Struct(">IIIQ")
-_LENGTH = struct.Struct(">Q")
-_NO_FILE_DIGEST = bytes(32)  # the body of a device, a pipe, a socket
-
-
-class Hidden(Protocol):
-    """What a tree does not show: the part of `patterns.Matcher` that is asked here. Paths have no leading slash."""
-
-    def matches(self, path: str) -> bool: ...
-
-    def may_contain_match(self, path: str) -> bool: ...
 
 
 class TreeHasher:
@@ -59,7 +37,7 @@ class TreeHasher:
         self,
         root: Path | str,
         *,
-        hidden: Hidden | None = None,
+        hidden: Matcher | None = None,
         zero_owner: bool = False,
         cache: StatCache | None = None,
         name: str = "tree",
@@ -105,7 +83,7 @@ class TreeHasher:
         """What each selected path is: `mode owner digest`, by its path in the tree. For people and for `explain`."""
         seen: dict[str, bytes] = {}
         self._digest(selection, seen)
-        return {name: _describe(node) for name, node in sorted(seen.items())}
+        return {name: describe(node) for name, node in sorted(seen.items())}
 
     def _digest(self, selection: Selection, seen: Seen) -> str:
         try:
@@ -125,25 +103,23 @@ class TreeHasher:
         if node is None:
             raise self._missing(path)
         contents_only = path.endswith("/") and _has_patterns(selection) and stat.S_ISDIR(found.st_mode)
-        return sha256(node if relative and not contents_only else node[_NODE.size :]).hexdigest()
+        return sha256(node if relative and not contents_only else body_of(node)).hexdigest()
 
     def _matches(self, selection: Selection, seen: Seen) -> str:
         fixed, pattern = _split_wildcard(clean(selection.path).lstrip("/"))
         base = self._resolve(fixed, follow=True)
         parts: list[bytes] = []
         for name in sorted(self._expand(base, pattern)):
-            match = f"{base}/{name}" if base else name
+            path = f"{base}/{name}" if base else name
             if selection.follow:
-                match = self._resolve(match, follow=True)
-            node = self._node(match, self._lstat(name, match), selection, seen)
+                path = self._resolve(path, follow=True)
+            node = self._node(path, self._lstat(name, path), selection, seen)
             if node is not None:
-                parts += (_prefixed(name), node)
+                parts += (named(name), node)
         return sha256(b"".join(parts)).hexdigest()
 
     def _expand(self, base: str, pattern: Sequence[str]) -> list[str]:
         """The paths below `base` that match, part by part; symlinks on the way are not followed."""
-        from knarr.patterns import match
-
         found = [""]
         for depth, part in enumerate(pattern):
             last = depth == len(pattern) - 1
@@ -245,12 +221,13 @@ class TreeHasher:
         for name, known in children:
             node = nodes[prefix + name] if known is None else known
             if node is not None:
-                raw = os.fsencode(name)
-                parts += (_LENGTH.pack(len(raw)), raw, node)
+                parts += (named(name), node)
         if optional and not parts:
             return None
         here = f"{self._root}/{path}"
-        return self._head(os.lstat(here)) + _with_attributes(here, sha256(b"".join(parts)).digest())
+        return head(os.lstat(here), zero_owner=self._zero_owner) + with_attributes(
+            here, sha256(b"".join(parts)).digest()
+        )
 
     def _leaf(self, path: str, found: os.stat_result) -> bytes:
         """The node of anything but a directory."""
@@ -260,25 +237,18 @@ class TreeHasher:
             body = self._body(path, found)
             if cache is not None:
                 cache.remember(found, body)
-        return self._head(found) + body
-
-    def _head(self, found: os.stat_result) -> bytes:
-        mode = found.st_mode
-        device = found.st_rdev if stat.S_ISBLK(mode) or stat.S_ISCHR(mode) else 0
-        if self._zero_owner:
-            return _NODE.pack(mode, 0, 0, device)
-        return _NODE.pack(mode, found.st_uid, found.st_gid, device)
+        return head(found, zero_owner=self._zero_owner) + body
 
     def _body(self, path: str, found: os.stat_result) -> bytes:
         if stat.S_ISREG(found.st_mode):
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                return _with_attributes(descriptor, self._content(descriptor, found.st_size))
+                return with_attributes(descriptor, self._content(descriptor, found.st_size))
             finally:
                 os.close(descriptor)
         if stat.S_ISLNK(found.st_mode):
-            return _with_attributes(path, sha256(os.fsencode(os.readlink(path))).digest())
-        return _with_attributes(path, _NO_FILE_DIGEST)
+            return with_attributes(path, sha256(os.fsencode(os.readlink(path))).digest())
+        return with_attributes(path, NO_BYTES)
 
     def _content(self, descriptor: int, size: int) -> bytes:
         """The sha256 of an open file, to its end, wherever that is by now."""
@@ -295,24 +265,34 @@ class TreeHasher:
 
     # --- messages
 
-    def _shown(self, path: str | None) -> str:
-        return (path or "").removeprefix(self._root).lstrip("/") or "/"
+    def _shown(self, place: object) -> str:
+        """The path inside the tree of a failed call's `filename`, which may be a descriptor or missing."""
+        return (place.removeprefix(self._root).lstrip("/") or "/") if isinstance(place, str) else "a file"
 
     def _missing(self, path: str) -> NotFound:
-        """The error for a path that is not there, with a name nearby if there is one."""
+        """The error for a path that is not there, with why, or with names nearby."""
+        asked = clean(path).lstrip("/")
+        hint = "an ignore file leaves it out"
+        if not self._hides(asked):
+            near = self._near(asked)
+            hint = f"the {self._name} has {', '.join(near)}" if near else ""
+        return NotFound(f"{asked or '/'}: not in the {self._name}", hint=hint)
+
+    def _hides(self, path: str) -> bool:
+        hidden = self._hidden is not None and self._hidden.matches(path)
+        return hidden and os.path.lexists(inside(self._root, path, follow_last=False))
+
+    def _near(self, path: str) -> list[str]:
         from difflib import get_close_matches  # only when all is lost anyway
 
-        directory, _, name = clean(path).lstrip("/").rpartition("/")
+        directory, _, name = path.rpartition("/")
         try:
             names = os.listdir(inside(self._root, directory))
         except OSError:
-            names = []
-        visible = [n for n in names if self._hidden is None or not self._hidden.matches(f"{directory}/{n}".lstrip("/"))]
-        near = get_close_matches(name, visible, n=3)
-        hint = f"the {self._name} has {', '.join(f'{directory}/{n}'.lstrip('/') for n in near)}" if near else ""
-        if not near and name in names:
-            hint = "an ignore file leaves it out"
-        return NotFound(f"{clean(path).lstrip('/') or '/'}: not in the {self._name}", hint=hint)
+            return []
+        prefix = directory + "/" if directory else ""
+        visible = [other for other in names if self._hidden is None or not self._hidden.matches(prefix + other)]
+        return [prefix + other for other in get_close_matches(name, visible, n=3) if other != name]
 
 
 Children = list[tuple[str, bytes | None]]  # names and nodes; a directory's node is not known yet
@@ -322,13 +302,13 @@ Seen = dict[str, bytes] | None  # nodes by path, for who wants to know
 class _Shown:
     """Which entries below the directory `top` count: what is not hidden, and what the patterns leave of it."""
 
-    def __init__(self, top: str, hidden: Hidden | None, selection: Selection) -> None:
+    def __init__(self, top: str, hidden: Matcher | None, selection: Selection) -> None:
         self._hidden = hidden
         self._skip = len(top) + 1 if top else 0
         self.is_whole_tree = not _has_patterns(selection)
         self.sparse: set[str] = set()  # directories that only count if something below them does
-        self._include = _matcher(selection.include) if selection.include else None
-        self._exclude = _matcher(selection.exclude) if selection.exclude else None
+        self._include = Matcher(selection.include) if selection.include else None
+        self._exclude = Matcher(selection.exclude) if selection.exclude else None
 
     def shows(self, path: str) -> bool:
         if self._hidden is not None and self._hidden.matches(path):
@@ -356,51 +336,8 @@ def _has_patterns(selection: Selection) -> bool:
     return bool(selection.include or selection.exclude)
 
 
-def _matcher(patterns: tuple[str, ...]) -> Hidden:
-    from knarr.patterns import Matcher
-
-    return Matcher(patterns)
-
-
 def _split_wildcard(path: str) -> tuple[str, list[str]]:
     """The part of `path` before its first wildcard, and the parts from there on."""
     parts = path.split("/")
     first = next((index for index, part in enumerate(parts) if has_wildcard(part)), len(parts) - 1)
     return "/".join(parts[:first]), parts[first:]
-
-
-def _with_attributes(target: str | int, body: bytes) -> bytes:
-    """`body` together with the extended attributes of a path (not followed) or a descriptor."""
-    try:
-        names = os.listxattr(target) if isinstance(target, int) else os.listxattr(target, follow_symlinks=False)
-    except OSError:  # the file system has none
-        return body
-    counted = [name for name in names if _counts(name)]
-    if not counted:
-        return body
-    digest = blake2s(body)
-    for name in sorted(counted):
-        if isinstance(target, int):
-            value = os.getxattr(target, name)
-        else:
-            value = os.getxattr(target, name, follow_symlinks=False)
-        digest.update(_prefixed(name))
-        digest.update(_LENGTH.pack(len(value)) + value)
-    return digest.digest()
-
-
-def _counts(attribute: str) -> bool:
-    if attribute == "security.capability":
-        return True
-    return not attribute.startswith(("security.", "system.", "trusted.overlay.", "user.overlay."))
-
-
-def _prefixed(name: str) -> bytes:
-    raw = os.fsencode(name)
-    return _LENGTH.pack(len(raw)) + raw
-
-
-def _describe(node: bytes) -> str:
-    mode, uid, gid, device = _NODE.unpack_from(node)
-    place = f" {os.major(device)}:{os.minor(device)}" if device else ""
-    return f"{mode:06o} {uid}:{gid}{place} {node[_NODE.size :].hex()}"

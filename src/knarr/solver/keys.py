@@ -47,6 +47,7 @@ from knarr.llb.ops import (
     Vertex,
 )
 from knarr.paths import clean
+from knarr.patterns import has_wildcard
 from knarr.record import fields, record, replace
 
 _VERSION = "knarr.key.v1"  # a new meaning of any key needs a new version: old records are then never found
@@ -294,16 +295,3 @@ def _file_dep(selections: Sequence[Selection]) -> Dep:
     selector = _hash("selector", sorted(selection.path for selection in selections))
     distinct = sorted(set(selections), key=lambda s: (s.path, s.wildcard, s.follow, s.include, s.exclude, s.required))
     return Dep(selector, tuple(distinct))
-
-
-def has_wildcard(path: str) -> bool:
-    """Whether `path` has a `*`, `?` or `[` that is not escaped by a backslash."""
-    escaped = False
-    for char in path:
-        if escaped:
-            escaped = False
-        elif char == "\\":
-            escaped = True
-        elif char in "*?[":
-            return True
-    return False
