@@ -159,6 +159,8 @@ def _names(entry: Entry, records: dict[bytes, bytes]) -> bytes:
     fields = []
     for key, name in ((b"uname", entry.uname), (b"gname", entry.gname)):
         raw = name.encode("utf-8", "surrogateescape")
+        if b"\0" in raw:
+            raise ContentError(f"{entry.name!r}: an owner's name cannot hold a NUL byte")
         if len(raw) > 32 or not raw.isascii():
             records[key] = raw
             raw = raw.translate(None, _DROPPED)[:32]
