@@ -185,19 +185,15 @@ def _export(
     job: Job, request: SolveRequest, frontend: FrontendResult, records: list[RecordId | None]
 ) -> Mapping[str, Any]:
     from knarr.engine.results import ResultTrees
-    from knarr.export.export import ExportContext, export
+    from knarr.export.context import ExportContext, Result
+    from knarr.export.export import export
 
     if not request.exports:
         return {}
     world = job.world
-    context = ExportContext(
-        store=world.store,
-        registry=world.registry,
-        scope=world.scope,
-        sink=world.sink,
-        settings=world.settings,
-    )
-    return export(request.exports, frontend, records, ResultTrees(job.trees, job.blobs, world.store), context)
+    context = ExportContext(world.settings, world.store, world.registry, world.scope, world.sink, job.started_ns)
+    result = Result(frontend, records, ResultTrees(job.trees, job.blobs, world.store))
+    return export(request.exports, result, context)
 
 
 def _result(metadata: Mapping[str, Any], timings: Mapping[str, float]) -> SolveResult:

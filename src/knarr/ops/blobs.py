@@ -64,6 +64,7 @@ class Blobs:
         self._jobs = jobs
         self._flight_dir = flights
         self._flights = Flights()
+        self._remote: dict[Digest, tuple[str, ...]] = {}
 
     def prefetch(self, records: Sequence[Record]) -> None:
         """Begin to fetch every blob of `records` that is not here; returns at once."""
@@ -113,6 +114,11 @@ class Blobs:
                 self._store.push(blob, stream, report=report)
             self._sink.send(Status(vertex, str(blob.digest), blob.size, blob.size, done=True))
 
+    def fetch_known(self, blob: Descriptor) -> None:
+        """Bring a layer that this build met as some record's blob into the store."""
+        remote = self._remote.get(blob.digest, ()) or self._store.sources.of(blob.digest)
+        self._flights.once(blob.digest, lambda: self._fetch_from_any(blob, remote))
+
     def open(self, record: Record) -> AbstractContextManager[Readable]:
         """The blob's bytes, fetched first if need be."""
         return self._store.open(self.fetch(record))
@@ -137,7 +143,7 @@ class Blobs:
                 f"but the image config says {record.diff_id}"
             )
 
-    def pack(self, record: Record, compression: Compression | None, *, oci: bool = True) -> Packed:
+    def pack(self, record: Record, compression: Compression | None) -> Packed:
         """The change of `record` as a blob; packed now if there is none in the wanted compression.
 
         A layer of a base image keeps the form it has, unless `compression` forces
@@ -150,9 +156,9 @@ class Blobs:
             if variant is not None and self._store.find(variant.digest) is not None:
                 return Packed(variant, record.diff_id)
         key = (record.id, str(compression))
-        return self._flights.once(key, lambda: self._pack(record, compression, oci=oci))
+        return self._flights.once(key, lambda: self._pack(record, compression))
 
-    def _pack(self, record: Record, compression: Compression | None, *, oci: bool) -> Packed:
+    def _pack(self, record: Record, compression: Compression | None) -> Packed:
         from knarr.layer.compress import Compression
         from knarr.layer.pack import pack
 
@@ -197,12 +203,12 @@ class Blobs:
 
         return write
 
-    def pack_all(
-        self, records: Sequence[Record], compression: Compression | None, *, oci: bool
-    ) -> Iterator[tuple[Record, Packed]]:
+    def pack_all(self, records: Sequence[Record], compression: Compression | None) -> Iterator[tuple[Record, Packed]]:
         """Pack several at once; yields them in order, each as soon as it and those before are ready."""
         outcomes: list[tuple[Record, Outcome[Packed] | Packed]] = []
         for record in records:
+            if record.blob is not None and record.remote:
+                self._remote[record.blob.digest] = record.remote
             if (
                 record.blob is not None
                 and record.diff_id is not None
@@ -210,7 +216,7 @@ class Blobs:
             ):
                 outcomes.append((record, Packed(record.blob, record.diff_id)))
             else:
-                outcomes.append((record, self._scope.attempt(self.pack, record, compression, oci=oci)))
+                outcomes.append((record, self._scope.attempt(self.pack, record, compression)))
         for record, outcome in outcomes:
             yield record, outcome if isinstance(outcome, Packed) else outcome.result()
 

@@ -195,7 +195,7 @@ class DiskTrees:
         first = len(links)
         while first and not self._has_snapshot(links[first - 1]):
             first -= 1
-        self._blobs.prefetch([self._change(link) for link in links[first:]])
+        self._blobs.prefetch([self.change(link) for link in links[first:]])
         parent = links[first - 1].snapshot if first else None
         for link in links[first:]:
             with flight(self._flight_dir, f"unpack-{link.id}".replace(":", "-"), scope=self._scope):
@@ -207,7 +207,7 @@ class DiskTrees:
     def _has_snapshot(self, link: Record) -> bool:
         return link.snapshot is not None and self._snapshotter.stat(link.snapshot) is not None
 
-    def _change(self, link: Record) -> Record:
+    def change(self, link: Record) -> Record:
         """The record that holds this link's change: itself, or the one it was rebased from."""
         while link.same_as is not None:
             link = self.record(link.same_as)
@@ -220,7 +220,7 @@ class DiskTrees:
             mounts = self._snapshotter.prepare(key, parent)
             try:
                 with self._mount(mounts, key) as root:
-                    self._blobs.apply(self._change(link), Path(root))
+                    self._blobs.apply(self.change(link), Path(root))
                 self._snapshotter.commit(name, key)
             except BaseException:
                 self._snapshotter.remove(key)
