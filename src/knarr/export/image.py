@@ -7,6 +7,8 @@ set last, the registry's before our own: who finds a name finds all of the image
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
 from typing import Any
 
 from knarr.builder import Export
@@ -32,8 +34,8 @@ def export_image(export: Export, result: Result, context: ExportContext) -> dict
     options = image_options(export)
     if options.push and not options.names:
         raise UsageError("--push needs a name to push to", hint="add -t REGISTRY/NAME:TAG")
-    with telling(context, "exporting to image") as vertex:
-        pushes = _Pushes(options, result, context, vertex) if options.push else None
+    with telling(context, "exporting to image") as vertex, ExitStack() as stack:
+        pushes = stack.enter_context(_Pushes(options, result, context, vertex)) if options.push else None
         image = make_image(options, result, context, vertex, on_layer=pushes.layer if pushes else None)
         keep(image, context)
         if pushes is not None:
@@ -127,6 +129,13 @@ class _Pushes:
         self._remote: dict[Digest, tuple[str, ...]] = {}
         self._scope = Scope(limit=4)  # BuildKit's maxRegistryConcurrency
 
+    def __enter__(self) -> _Pushes:
+        self._scope.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._scope.__exit__(kind, error, tb)
+
     def _targets(self) -> dict[str, Repository]:
         registry = self._context.registry()
         found: dict[str, Repository] = {}
@@ -165,7 +174,7 @@ class _Pushes:
     def finish(self, image: Image) -> None:
         """Wait for the layers, send the documents, set the tags."""
         context = self._context
-        with context.scope.on_cancel(self._scope.cancel), status(context, self._vertex, "pushing layers"), self._scope:
+        with context.scope.on_cancel(self._scope.cancel), status(context, self._vertex, "pushing layers"):
             for outcome in self._sent.values():
                 outcome.result()
         for name in self._options.names:

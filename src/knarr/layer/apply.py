@@ -64,6 +64,22 @@ def apply(stream: Readable, root: Path, *, check: Callable[[], None] | None = No
     return diff.digest
 
 
+def unpack_archive(
+    stream: Readable, root: Path, *, owner: tuple[int, int] | None = None, check: Callable[[], None] | None = None
+) -> None:
+    """Unpack a tar that is no layer: names that look like whiteouts are files, `owner` replaces all owners.
+
+    Otherwise like `apply`, and as safe. Used for ADD of an archive.
+
+    Raises:
+        LayerInvalid, ContentError: see `apply`.
+    """
+    with ReadAhead(stream) as ahead:
+        reader = Reader(ahead)
+        _Unpacking(reader, Parents(os.fspath(root)), check, owner=owner, whiteouts=False).run()
+        reader.drain()
+
+
 class _Teed:
     """A reader that gives what passes to a writer as well."""
 
@@ -79,15 +95,27 @@ class _Teed:
 
 
 class _Unpacking:
-    def __init__(self, reader: Reader, parents: Parents, check: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        parents: Parents,
+        check: Callable[[], None] | None,
+        *,
+        owner: tuple[int, int] | None = None,
+        whiteouts: bool = True,
+    ) -> None:
         self._reader = reader
         self._parents = parents
         self._check = check
+        self._owner = owner
+        self._whiteouts = whiteouts
 
     def run(self) -> None:
         for entry in self._reader:
             if self._check is not None:
                 self._check()
+            if self._owner is not None:
+                entry = entry._replace(uid=self._owner[0], gid=self._owner[1])
             try:
                 self._entry(entry)
             except OSError as error:
@@ -100,7 +128,7 @@ class _Unpacking:
             if entry.type != DIRECTORY:
                 raise LayerInvalid(f"{entry.name!r}: only a directory can stand for the root")
             return  # containerd and BuildKit leave the root directory as it is, too
-        if name.startswith(PREFIX):
+        if self._whiteouts and name.startswith(PREFIX):
             self._whiteout(folder, name)
             return
         parent = self._parents.get(folder)
