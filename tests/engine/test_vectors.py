@@ -140,20 +140,20 @@ def test_a_tmpfs_mount_is_sticky_and_leaves_nothing(knarr: Knarr) -> None:
 
 
 def test_secret_mounts(knarr: Knarr) -> None:
-    (knarr.work / "s").write_text("hush")
+    (knarr.work / "s").write_text("sesame")
     image = knarr.build(
         "FROM busybox\n"
         "RUN --mount=type=secret,id=missing test ! -e /run/secrets/missing\n"
         "RUN --mount=type=secret,id=s stat -c '%a %u:%g' /run/secrets /run/secrets/s > /stat"
         " && cat /run/secrets/s | wc -c > /len\n"
-        'RUN --mount=type=secret,id=s,env=TOKEN test "$TOKEN" = hush && test ! -e /run/secrets/s\n',
+        'RUN --mount=type=secret,id=s,env=TOKEN test "$TOKEN" = sesame && test ! -e /run/secrets/s\n',
         "--secret",
         f"id=s,src={knarr.work}/s",
     )
     assert image.contents["stat"] == b"755 0:0\n400 0:0\n"
-    assert image.contents["len"].strip() == b"4"
+    assert image.contents["len"].strip() == b"6"
     assert "run" not in image.files
-    assert b"hush" not in b"".join(image.contents.values())
+    assert b"sesame" not in b"".join(image.contents.values())
 
 
 def test_a_bind_mount_leaves_no_stub_at_any_level(knarr: Knarr, context: Path) -> None:
