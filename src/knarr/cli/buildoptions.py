@@ -19,10 +19,12 @@ from knarr.llb.ops import UlimitOpt
 from knarr.record import field, record
 from knarr.session.local import SecretSource
 from knarr.spec.platform import Platform
+from knarr.spec.reference import Reference
 
 PROGRESS = ("auto", "plain", "tty", "rawjson", "quiet", "none")
 _NETWORKS = ("default", "none", "host")
-_NAMED = ("image", "oci", "docker")  # the outputs that have a name
+_KEPT = ("image", "registry")  # the outputs that leave an image in the store
+_NAMED = (*_KEPT, "oci", "docker")  # the outputs that have a name
 
 
 @record
@@ -82,7 +84,7 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
         contexts=told,
         directories=directories,
         secrets=values.secrets(given.list("secret"), environ, cwd),
-        exports=_exports(given, tags, cwd),
+        exports=_exports(given, tags),
         progress=_progress(given, environ),
         iidfile=given.text("iidfile"),
         metadata_file=given.text("metadata-file"),
@@ -141,44 +143,47 @@ def _progress(given: Parsed, environ: Mapping[str, str]) -> str:
     return mode
 
 
-def _exports(given: Parsed, tags: Sequence[str], cwd: str) -> tuple[Export, ...]:
+def _exports(given: Parsed, tags: Sequence[str]) -> tuple[Export, ...]:
     """The outputs: those given, what `--push` and `--load` add, and the store where nothing is said."""
-    exports = _outputs(given, cwd)
+    exports = _outputs(given)
     if given.switch("push"):
         exports = _with_push(exports)
-    if not exports or (given.switch("load") and not any(e.type == "image" for e in exports)):
+    if not exports or (given.switch("load") and not any(export.type in _KEPT for export in exports)):
         exports.append(Export("image"))
     notes = values.annotation_attrs(given.list("annotation"))
-    named = [_named(export, tags, notes) for export in exports]
-    for export in named:
-        pushes = export.attrs.get("push") == "true"
-        if pushes and not export.attrs.get("name"):
-            raise UsageError("nothing says where to push", hint="give the image a name: --tag REGISTRY/NAME:TAG")
-    return tuple(named)
+    named = tuple(_named(export, tags, notes) for export in exports)
+    if any(pushes(export) and not export.attrs.get("name") for export in named):
+        raise UsageError("nothing says where to push", hint="give the image a name: --tag REGISTRY/NAME:TAG")
+    return named
 
 
-def _outputs(given: Parsed, cwd: str) -> list[Export]:
+def _outputs(given: Parsed) -> list[Export]:
     texts = [text for text in given.list("output") if text]
     if not texts:
         return []
     from knarr.export.options import parse_output
 
-    return [parse_output(text, cwd=cwd) for text in texts]
+    return [parse_output(text) for text in texts]
 
 
 def _with_push(exports: Sequence[Export]) -> list[Export]:
     """Every image output also pushes; there is one if there was none."""
-    pushing = [Export(e.type, {**e.attrs, "push": "true"}) if e.type == "image" else e for e in exports]
-    if not any(export.type == "image" for export in pushing):
+    pushing = [Export(e.type, {**e.attrs, "push": "true"}) if e.type in _KEPT else e for e in exports]
+    if not any(export.type in _KEPT for export in pushing):
         pushing.append(Export("image", {"push": "true"}))
     return pushing
+
+
+def pushes(export: Export) -> bool:
+    """Whether `export` goes to a registry."""
+    return export.attrs.get("push", "true" if export.type == "registry" else "false") == "true"
 
 
 def _named(export: Export, tags: Sequence[str], notes: Mapping[str, str]) -> Export:
     """With the tags as further names, and the annotations, where the output can hold them."""
     if export.type not in _NAMED:
         return export
-    own = [name for name in export.attrs.get("name", "").split(",") if name]
+    own = [str(Reference.parse(name).tagged()) for name in export.attrs.get("name", "").split(",") if name]
     names = dict.fromkeys([*own, *tags])
     attrs = {**export.attrs, **notes}
     if names:

@@ -167,3 +167,13 @@ def _wrapped(text: str, width: int) -> list[str]:
         else:
             lines[-1] = f"{lines[-1]} {word}".lstrip()
     return lines
+
+
+def no_words(parsed: Parsed, command: str) -> None:
+    """For a command that takes flags only.
+
+    Raises:
+        UsageError: there are words.
+    """
+    if parsed.words:
+        raise UsageError(f"{command} takes no arguments: {' '.join(parsed.words)}", hint=f"see `{command} --help`")

@@ -32,7 +32,8 @@ def test_it_is_written_also_when_the_build_fails() -> None:
             feed.send(VertexStarted("a", "A"))
             raise RuntimeError
 
-    pytest.raises(RuntimeError, build)
+    with pytest.raises(RuntimeError):
+        build()
     assert out.getvalue() == b"#1 A\n"
 
 

@@ -1,0 +1,210 @@
+"""One build from its options to what the caller asked to see and to have written."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from knarr.builder import SolveRequest, SolveResult
+from knarr.cli.buildinputs import BuildInputs, open_inputs
+from knarr.cli.buildoptions import BuildOptions, parse_options, pushes
+from knarr.cli.progress.choose import choose
+from knarr.config import Settings
+from knarr.errors import KnarrError
+from knarr.frontend.request import FrontendRequest
+from knarr.record import replace
+from knarr.session.dockerconfig import DockerConfig
+from knarr.session.local import LocalSession
+
+if TYPE_CHECKING:
+    from knarr.cli.progress.feed import Renderer
+    from knarr.frontend.request import PlatformResult
+    from knarr.remote.settings import RegistrySettings
+    from knarr.session.session import Session
+
+
+def build(options: BuildOptions) -> int:
+    """Carry out the build and return the exit status.
+
+    Raises:
+        KnarrError: it failed; nothing half-done remains.
+    """
+    settings = _for_build(Settings.from_environment(os.environ), options)
+    renderer = choose(options.progress, sys.stderr, os.environ)
+    started = time.monotonic()
+    with _prepared(options, settings) as (request, session):
+        result = _solve(request, session, renderer, settings)
+    _write_files(options, result)
+    _show(options, settings, result, renderer, time.monotonic() - started)
+    return 0
+
+
+def compile_only(argv: list[str]) -> tuple[PlatformResult, ...]:
+    """What the Dockerfile of `knarr build ARGUMENTS` compiles to, platform by platform. Nothing is built.
+
+    Raises:
+        KnarrError: as a build would.
+    """
+    from knarr.cli.state import open_parts
+    from knarr.engine.bridge import EngineBridge
+    from knarr.frontend.dockerfile.compile import compile as compile_dockerfile
+    from knarr.ops.images import Images
+    from knarr.progress import Silent
+
+    options = parse_options(argv, os.environ, os.getcwd())
+    with open_parts(os.environ) as parts, _prepared(options, parts.settings) as (request, session):
+        images = Images(parts.store, parts.cache, parts.registry, mode="pull" if options.pull else "default")
+        return compile_dockerfile(request.frontend, EngineBridge(images, session, Silent())).results
+
+
+@contextmanager
+def _prepared(options: BuildOptions, settings: Settings) -> Iterator[tuple[SolveRequest, Session]]:
+    """The request and the session of a build; a context from standard input lasts as long as the block."""
+    with open_inputs(options, sys.stdin.buffer, settings.run / "contexts") as inputs:
+        session = LocalSession(
+            {**options.directories, "context": inputs.context},
+            options.secrets,
+            DockerConfig.from_environment(os.environ),
+            environ=os.environ,
+        )
+        yield _request(options, inputs, settings), session
+
+
+def _for_build(settings: Settings, options: BuildOptions) -> Settings:
+    """`settings` with what build arguments say otherwise, as they do for BuildKit."""
+
+    epoch = options.build_args.get("SOURCE_DATE_EPOCH", "")
+    if epoch.isascii() and epoch.isdigit():
+        return replace(settings, source_date_epoch=int(epoch))
+    return settings
+
+
+def _request(options: BuildOptions, inputs: BuildInputs, settings: Settings) -> SolveRequest:
+    build_args = dict(options.build_args)
+    if settings.multi_platform:
+        build_args.setdefault("BUILDKIT_MULTI_PLATFORM", "1")
+    frontend = FrontendRequest(
+        dockerfile=inputs.dockerfile,
+        filename=inputs.filename,
+        dockerignore=inputs.dockerignore,
+        dockerignore_name=inputs.dockerignore_name,
+        target=options.target,
+        platforms=options.platforms,
+        build_args=build_args,
+        labels=options.labels,
+        contexts=options.contexts,
+        no_cache=options.no_cache,
+        no_cache_filter=options.no_cache_filter,
+        resolve_mode="pull" if options.pull else "default",
+        extra_hosts=options.add_hosts,
+        network=options.network,
+        shm_size_bytes=options.shm_size_bytes,
+        ulimits=options.ulimits,
+        cgroup_parent=options.cgroup_parent,
+        source_date_epoch=settings.source_date_epoch,
+        secret_ids=tuple(options.secrets),
+    )
+    return SolveRequest(frontend, options.exports, name=" ".join(("knarr build", *options.tags, options.context)))
+
+
+def _solve(request: SolveRequest, session: Session, renderer: Renderer | None, settings: Settings) -> SolveResult:
+    from knarr.engine.engine import Engine
+
+    engine = Engine(settings, registry_settings=_registry_settings)
+    mask = os.umask(0o22)  # the engine sets its own
+    os.umask(mask)
+    try:
+        if renderer is None:
+            from knarr.progress import Silent
+
+            return engine.solve(request, session, Silent())
+        from knarr.cli.progress.feed import Feed
+
+        with Feed(renderer, sys.stderr.buffer) as feed:
+            return engine.solve(request, session, feed)
+    finally:
+        os.umask(mask)
+        if renderer is not None:
+            _warn(renderer)
+
+
+def _registry_settings() -> RegistrySettings:
+    from knarr.remote.settings import RegistrySettings
+
+    return RegistrySettings.from_environment(os.environ)
+
+
+def _warn(renderer: Renderer) -> None:
+    if renderer.for_people and renderer.steps.warnings:
+        from knarr.cli.progress.summary import warnings_text
+
+        print(warnings_text(renderer.steps), file=sys.stderr, flush=True)
+
+
+def _write_files(options: BuildOptions, result: SolveResult) -> None:
+    """What `--iidfile` and `--metadata-file` ask for."""
+    if options.iidfile:
+        _write(options.iidfile, image_id(result).encode())
+    if options.metadata_file:
+        import json
+
+        _write(options.metadata_file, json.dumps(dict(result.metadata), indent=2).encode())
+
+
+def image_id(result: SolveResult) -> str:
+    """The config digest of a single image; of several, or with more in the index, the digest of the index."""
+    digest = result.config_digest or result.digest
+    return str(digest) if digest else ""
+
+
+def _write(path: str, data: bytes) -> None:
+    """Put `data` at `path`: all of it or nothing."""
+
+    fresh = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(fresh, "wb") as file:
+            file.write(data)
+        os.replace(fresh, path)
+    except OSError as error:
+        raise KnarrError(f"{path}: {error.strerror}") from error
+
+
+def _show(
+    options: BuildOptions, settings: Settings, result: SolveResult, renderer: Renderer | None, total_s: float
+) -> None:
+    if options.is_quiet:
+        print(image_id(result))
+    if renderer is None or not renderer.for_people:
+        return
+    from knarr.cli.progress.summary import Result, summary_text
+
+    names = str(result.metadata.get("image.name", ""))
+    exports = options.exports
+    outcome = Result(
+        digest=str(result.digest or ""),
+        names=tuple(name for name in names.split(",") if name),
+        pushed=any(map(pushes, exports)),
+        size_bytes=_size_bytes(settings, result.metadata),
+        platforms=tuple(map(str, options.platforms)),
+        places=tuple(place for export in exports if (place := export.attrs.get("dest", "")) not in ("", "-")),
+    )
+    print(summary_text(renderer.steps, outcome, result.timings, total_s), file=sys.stderr)
+
+
+def _size_bytes(settings: Settings, metadata: Mapping[str, Any]) -> int:
+    """What a registry holds of the image, each blob once; 0 when the store does not have it."""
+    described = metadata.get("containerimage.descriptor")
+    if not described:
+        return 0
+    from knarr.content.store import Store
+    from knarr.image.successors import walk
+    from knarr.spec.descriptor import Descriptor
+
+    try:
+        return sum(blob.size for blob in walk(Store(settings.content), Descriptor.from_json(described)))
+    except KnarrError:
+        return 0

@@ -1,0 +1,126 @@
+"""Whether a state directory is sound: nothing damaged, nothing half-written, nothing left by a process that died."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from knarr.cache.record import Record
+from knarr.cli.machinecheck import Finding
+from knarr.cli.progress.figures import plural
+from knarr.config import Settings
+from knarr.engine.parts import Parts
+from knarr.owner import Owner
+from knarr.spec.digest import Digest
+
+_NEXT_BUILD = "the next build removes it, and so does: knarr doctor --store --repair"
+
+
+def check(parts: Parts, *, repair: bool) -> Iterator[Finding]:
+    """Look at everything below the state directory; with `repair`, remove what is damaged or left over."""
+    if repair:
+        yield _swept(parts)
+    yield _left_by_the_dead(parts.settings)
+    yield _mounts(parts.settings)
+    yield _half_written(parts)
+    yield _blobs(parts, repair=repair)
+    yield _names(parts)
+    yield _records(parts)
+
+
+def _swept(parts: Parts) -> Finding:
+    from knarr.engine.recovery import sweep
+
+    removed = sweep(parts)
+    claims = parts.settings.run / "engines"
+    for token in Owner.dead(claims):
+        Owner.forget(claims, token)
+    return Finding("ok", "repair", f"removed {plural(removed, 'left-over')}")
+
+
+def _left_by_the_dead(settings: Settings) -> Finding:
+    """Engines and containers whose process ended without cleaning up."""
+    engines = Owner.dead(settings.run / "engines")
+    bundles = [
+        token for token in Owner.dead(settings.run / "owners") if os.path.isdir(settings.run / "bundles" / token)
+    ]
+    if engines or bundles:
+        text = f"{plural(len(engines), 'build')} ended without cleaning up"
+        return Finding("WRONG", "builds", text, _NEXT_BUILD)
+    return Finding("ok", "builds", "every build that ended has cleaned up")
+
+
+def _listed(directory: Path) -> list[str]:
+    return os.listdir(directory) if directory.is_dir() else []
+
+
+def _mounts(settings: Settings) -> Finding:
+    """Mounts below the state directory that everyone sees: builds with mounts of their own leave none."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        points = [line.split(" ")[4] for line in table]
+    below = f"{os.path.realpath(settings.root)}/"
+    left = [point for point in points if point.startswith(below)]
+    running = _running(settings)
+    if left and not running:
+        return Finding("WRONG", "mounts", f"{plural(len(left), 'mount')} left: {left[0]}", _NEXT_BUILD)
+    return Finding("ok", "mounts", f"{plural(running, 'build')} running" if running else "none left")
+
+
+def _running(settings: Settings) -> int:
+    claims = settings.run / "engines"
+    try:
+        names = {name for name in os.listdir(claims) if not name.startswith(".")}
+    except FileNotFoundError:
+        return 0
+    return len(names - set(Owner.dead(claims)))
+
+
+def _half_written(parts: Parts) -> Finding:
+    left = len(_listed(parts.settings.content / "ingest"))
+    if left and not _running(parts.settings):
+        return Finding("WRONG", "ingest", f"{plural(left, 'half-written blob')}", _NEXT_BUILD)
+    return Finding("ok", "ingest", "no half-written blobs" if not left else f"{plural(left, 'blob')} being written")
+
+
+def _blobs(parts: Parts, *, repair: bool) -> Finding:
+    seen = 0
+
+    def count(_: Digest) -> None:
+        nonlocal seen
+        seen += 1
+
+    damaged = parts.store.check(on_each=count)
+    if not damaged:
+        return Finding("ok", "blobs", f"{plural(seen, 'blob')}, each with the digest it is named by")
+    if repair:
+        for digest in damaged:
+            parts.store.delete(digest)
+        return Finding("ok", "blobs", f"removed {plural(len(damaged), 'damaged blob')} of {seen}")
+    text = f"{plural(len(damaged), 'blob')} of {seen} damaged: {damaged[0]}"
+    return Finding("WRONG", "blobs", text, "remove them: knarr doctor --store --repair; then check the disk")
+
+
+def _names(parts: Parts) -> Finding:
+    names = parts.store.names.list()
+    broken = [name.name for name in names if parts.store.find(name.descriptor.digest) is None]
+    if broken:
+        return Finding("WRONG", "images", f"the manifest of {broken[0]} is missing", f"knarr rmi {broken[0]}")
+    return Finding("ok", "images", f"{plural(len(names), 'name')}, each with its manifest")
+
+
+def _records(parts: Parts) -> Finding:
+    """Records whose snapshot and blob are both gone are only a miss to a build: told, not wrong."""
+    records = parts.cache.all()
+    snapshots = {info.name for info in parts.snapshotter.walk()}
+    hollow = [record for record in records if not _has_result(parts, record, snapshots)]
+    text = f"{plural(len(records), 'record')} of cached steps"
+    if hollow:
+        return Finding("limited", "cache", f"{text}, {len(hollow)} without a result", "builds make those again")
+    return Finding("ok", "cache", f"{text}, each with its result")
+
+
+def _has_result(parts: Parts, record: Record, snapshots: Collection[str]) -> bool:
+    if record.same_as is not None or record.snapshot in snapshots or record.id == "layer:empty":
+        return True
+    return record.blob is not None and (bool(record.remote) or parts.store.find(record.blob.digest) is not None)
