@@ -10,15 +10,7 @@ from knarr.errors import KnarrError
 from knarr.record import record
 from knarr.spec.platform import Platform, host_platform
 
-_PLATFORMS = (
-    "linux/amd64",
-    "linux/arm64",
-    "linux/arm/v7",
-    "linux/386",
-    "linux/riscv64",
-    "linux/ppc64le",
-    "linux/s390x",
-)
+_ARCHITECTURES = ("amd64", "arm64", "arm", "386", "riscv64", "ppc64le", "s390x")
 
 
 @record

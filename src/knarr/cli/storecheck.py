@@ -42,11 +42,10 @@ def _swept(parts: Parts) -> Finding:
 def _left_by_the_dead(settings: Settings) -> Finding:
     """Engines and containers whose process ended without cleaning up."""
     engines = Owner.dead(settings.run / "engines")
-    bundles = [
-        token for token in Owner.dead(settings.run / "owners") if os.path.isdir(settings.run / "bundles" / token)
-    ]
+    owners = Owner.dead(settings.run / "owners")
+    bundles = [name for token in owners for name in _listed(settings.run / "bundles" / token)]
     if engines or bundles:
-        text = f"{plural(len(engines), 'build')} ended without cleaning up"
+        text = f"{plural(len(engines), 'build')} and {plural(len(bundles), 'container')} ended without cleaning up"
         return Finding("WRONG", "builds", text, _NEXT_BUILD)
     return Finding("ok", "builds", "every build that ended has cleaned up")
 

@@ -89,27 +89,25 @@ def merge(system: Iterable[OciMount], asked: Iterable[OciMount]) -> list[OciMoun
 
 
 def points(rootfs: str, mounts: Sequence[OciMount]) -> list[Point]:
-    """The places that must exist for `mounts`, each in the tree in which it will be looked up.
+    """The places in the tree at `rootfs` that must exist for `mounts`.
 
-    A place below a writable bind lies in that bind's source. A place below a
-    file system that starts empty, or below a read-only bind, is the runtime's
-    affair: what it makes vanishes, or its error is the right one.
+    A place inside another mount is the runtime's affair: it vanishes with a
+    tmpfs, stays in a cache, and in a read-only bind the runtime's error is right.
     """
     found = []
     for index, mount in enumerate(mounts):
         target = mount["destination"]
-        below = _innermost(target, mounts[:index])
+        if any(target.startswith(above["destination"] + "/") for above in mounts[:index]):
+            continue
         is_directory = mount["type"] != "bind" or os.path.isdir(mount["source"])
-        if below is None:
-            found.append(Point(rootfs, target, is_directory))
-        elif below["type"] == "bind" and "rw" in below["options"] and below["source"] != "/sys":
-            found.append(Point(below["source"], target[len(below["destination"]) :], is_directory))
+        found.append(Point(rootfs, target, is_directory, _mode(mount)))
     return found
 
 
-def _innermost(target: str, mounts: Sequence[OciMount]) -> OciMount | None:
-    above = [mount for mount in mounts if target.startswith(mount["destination"] + "/")]
-    return max(above, key=lambda mount: len(mount["destination"]), default=None)
+def _mode(mount: OciMount) -> int:
+    """What a place for `mount` gets: runc gives a tmpfs the mode of what it covers, whatever its options say."""
+    modes = [option[5:] for option in mount["options"] if option.startswith("mode=")]
+    return int(modes[0], 8) if modes else 0o755
 
 
 def mounted_below_sys() -> list[str]:

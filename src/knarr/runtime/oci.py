@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from knarr.errors import RuntimeFailed, Unsupported
 from knarr.record import record
 from knarr.runtime import cgroups
 
+_TIME = re.compile(r"^\d{4}-\d\d-\d\dT\S+ ")  # newer crun begins its lines with it
 _EXTRA_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on a plain user's PATH
 _INSTALL = "install crun or runc (Debian: apt-get install crun)"
 
@@ -35,7 +37,7 @@ class Program:
 
     def run(self, id: str, bundle: str) -> list[str]:
         """The command that runs the container of `bundle` to its end."""
-        log = ("--log", f"{bundle}/log", "--log-format", "json")
+        log = ("--log", f"{bundle}/log", "--log-format", "json" if self.name == "runc" else "text")
         return [*self._start(), *log, "run", "--bundle", bundle, "--pid-file", f"{bundle}/pid", id]
 
     def delete(self, id: str) -> list[str]:
@@ -71,21 +73,32 @@ def choose(state: Path, wanted: str = "") -> Program:
     raise Unsupported(f"no OCI runtime to run steps with: {'; '.join(reasons)}", hint=_INSTALL)
 
 
-def failure(bundle: str) -> str:
-    """The runtime's own words about why it failed; empty when it has not."""
-    try:
-        text = Path(bundle, "log").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+def failure(bundle: str, last_words: bytes, args: Sequence[str]) -> str:
+    """The runtime's own words about why the container did not start; empty when it did.
+
+    They are in its log, except when the very last thing failed, executing the
+    program: the log is then out of reach, and they are what stderr ends with.
+    """
     words = []
-    for line in text.splitlines():
+    for line in _lines(Path(bundle, "log")):
         try:
             entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and entry.get("level") in ("error", "fatal"):
-            words.append(str(entry.get("msg", "")).strip())
+            if entry.get("level") in ("error", "fatal"):
+                words.append(str(entry.get("msg", "")))
+        except ValueError:  # crun's, as text: only errors are logged
+            words.append(_TIME.sub("", line))
+    last = _TIME.sub("", last_words.decode(errors="replace").strip().rpartition("\n")[2])
+    name = os.path.basename(args[0]) if args else ""
+    if not words and (last.startswith("exec container process") or re.match(rf"exec /\S*\b{re.escape(name)}: ", last)):
+        words.append(last)
     return "; ".join(dict.fromkeys(filter(None, words)))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def could_not_start(program: Program, words: str, args: Sequence[str]) -> RuntimeFailed:
@@ -95,11 +108,15 @@ def could_not_start(program: Program, words: str, args: Sequence[str]) -> Runtim
     hint = ""
     if "exec format error" in lower:
         hint = f"{first} is built for another platform, or is a script without #! line"
-    elif "executable file" in lower or ("no such file" in lower and first and first in words):
+    elif "executable file" in lower or ("no such file" in lower and _about(words, first)):
         hint = f"the image has no {first} (on PATH); a RUN in shell form needs /bin/sh, which scratch has not"
-    elif "permission denied" in lower and first and first in words:
+    elif "permission denied" in lower and _about(words, first):
         hint = f"{first} is not executable for the user of this step"
     return RuntimeFailed(f"{program.name}: {words}", hint=hint)
+
+
+def _about(words: str, first: str) -> bool:
+    return bool(first) and os.path.basename(first) in words
 
 
 def find(name: str) -> str | None:

@@ -29,6 +29,7 @@ from knarr.runtime.stubs import Stubs
 from knarr.runtime.users import User, resolve_user
 from knarr.scope import Scope
 
+_LAST = 4096  # bytes of stderr in which a runtime's last words are looked for
 _KILLED = 137  # 128 + SIGKILL: what the OOM killer sends
 
 
@@ -127,10 +128,18 @@ class Runtime:
             else:
                 place.kill_by_number()
 
+        last_words = b""
+
+        def listen(stream: int, data: bytes) -> None:
+            nonlocal last_words
+            if stream == 2:
+                last_words = data[-_LAST:]
+            output(stream, data)
+
         kills = cgroups.killed_for_memory()
         ended = False
         try:
-            status = child.run(program.run(id, place.path), output=output, scope=scope, kill=kill)
+            status = child.run(program.run(id, place.path), output=listen, scope=scope, kill=kill)
             ended = True
         finally:
             if not ended or program.knows(id):
@@ -138,7 +147,7 @@ class Runtime:
 
                 discard(program, id, cgroup)
         if status:
-            words = oci.failure(place.path)
+            words = oci.failure(place.path, last_words, spec.args)
             if words:
                 raise oci.could_not_start(program, words, spec.args)
         return Exit(status, status == _KILLED and cgroups.killed_for_memory() > kills)

@@ -5,9 +5,8 @@ become part of the layer, at any level, nor show in the time of a directory:
 each parent's time is put back before the step runs, so that after the step a
 changed time is the step's own doing and stays.
 
-The step may meanwhile have put a symlink anywhere on the way, and another step
-may share a cache directory: everything is done relative to a directory that
-was opened part by part, following nothing.
+The step may have put a symlink anywhere on the way: everything is done relative
+to a directory that was opened part by part, following nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ class Point:
     root: str
     target: str
     is_directory: bool
+    mode: int = 0o755  # of a directory
 
 
 class Stubs:
@@ -61,11 +61,14 @@ class Stubs:
             path = os.path.dirname(path)
         for stub in reversed(missing):
             with _Parent(point.root, stub) as parent:
-                if stub is missing[0] and not point.is_directory:
+                if stub is not missing[0]:
+                    os.mkdir(parent.name, 0o755, dir_fd=parent.descriptor)
+                elif point.is_directory:
+                    os.mkdir(parent.name, dir_fd=parent.descriptor)
+                    os.chmod(parent.name, point.mode, dir_fd=parent.descriptor)  # mkdir drops the sticky bit
+                else:
                     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
                     os.close(os.open(parent.name, flags, 0o644, dir_fd=parent.descriptor))
-                else:
-                    os.mkdir(parent.name, 0o755, dir_fd=parent.descriptor)
             self._made.append((point.root, stub))
 
     def remove(self) -> None:

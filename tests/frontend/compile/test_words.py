@@ -12,7 +12,7 @@ from knarr.errors import DockerfileError
 from knarr.frontend.dockerfile.filesteps import owner_of
 from knarr.frontend.dockerfile.giturl import GitURL, parse_git_url
 from knarr.frontend.dockerfile.gotext import duration, listed, quoted, quoted_list
-from knarr.frontend.dockerfile.imagepath import base_name, clean, has_wildcards, in_tree, join, under
+from knarr.frontend.dockerfile.imagepath import base_name, clean, in_tree, join, under
 from knarr.frontend.dockerfile.ports import exposed_ports
 from knarr.llb.ops import ChownOpt, UserOpt
 
@@ -60,13 +60,6 @@ def test_join_never_starts_over() -> None:
 @pytest.mark.parametrize(("path", "name"), [("", "."), ("/", "/"), ("/a/b/", "b"), ("a", "a")])
 def test_base_name_is_go_s(path: str, name: str) -> None:
     assert base_name(path) == name
-
-
-@pytest.mark.parametrize(
-    ("path", "is_pattern"), [("a", False), ("a*", True), ("a\\*", False), ("\\", False), ("[a", True), ("\\\\?", True)]
-)
-def test_a_backslash_makes_a_wildcard_plain(path: str, *, is_pattern: bool) -> None:
-    assert has_wildcards(path) is is_pattern
 
 
 @pytest.mark.parametrize(

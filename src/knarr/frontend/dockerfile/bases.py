@@ -199,10 +199,10 @@ def _with_image(state: State, config: ImageConfig) -> State:
 def _load_local(
     build: PlatformBuild, where: str, name: str, stage: StageBuild, images: BaseImages
 ) -> tuple[State, ImageConfig | None]:
-    from knarr.patterns import read_ignore
+    from knarr.patterns import parse_ignore
 
     ignore = images.bridge.read(where, ".dockerignore")
-    return named_context(where, name, stage.paths, read_ignore(ignore) if ignore else ()), None
+    return named_context(where, name, stage.paths, parse_ignore(ignore) if ignore else ()), None
 
 
 def _load_git(

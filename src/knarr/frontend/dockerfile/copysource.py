@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from knarr.errors import ContentError, DockerfileError
 from knarr.frontend.dockerfile.expand import HEREDOC_BODY
 from knarr.frontend.dockerfile.giturl import GitURL, parse_git_url
-from knarr.frontend.dockerfile.imagepath import base_name, clean, has_wildcards, in_tree, join, under
+from knarr.frontend.dockerfile.imagepath import base_name, clean, in_tree, join, under
 from knarr.frontend.dockerfile.instructions import Add, Copy, Heredoc, Transfer
 from knarr.llb import ops
 from knarr.llb.state import FileStep, Node, Note, State, source
+from knarr.patterns import has_wildcard
 from knarr.record import record, replace
 from knarr.spec.digest import Digest
 
@@ -86,7 +87,7 @@ def _from_path(plan: CopyPlan, src: str) -> FileStep:
         src, pattern = (parent, pattern) if pivot else ("/", src)
         pattern = under("/", pattern)
         include = (pattern.removeprefix("/"),)
-        if not has_wildcards(src) and not has_wildcards(pattern):
+        if not has_wildcard(src) and not has_wildcard(pattern):
             required = (under("/", join(src, pattern)),)
     unpack = line.unpack if isinstance(line, Add) else None
     copy = replace(

@@ -43,17 +43,6 @@ def base_name(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2] or "/"
 
 
-def has_wildcards(path: str) -> bool:
-    """Whether `path` is a pattern. A backslash makes the next character plain."""
-    plain = iter(path)
-    for char in plain:
-        if char == "\\":
-            next(plain, "")
-        elif char in "*?[":
-            return True
-    return False
-
-
 def _with_ending_of(written: str, path: str) -> str:
     if written.endswith("/") and not path.endswith("/"):
         return path + "/"

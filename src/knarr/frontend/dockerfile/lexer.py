@@ -33,13 +33,13 @@ class Lexer:
     """Iterate over it once. `line_number` is the last line that was read."""
 
     def __init__(self, data: bytes, filename: str) -> None:
+        # Bytes that are not UTF-8 may stand in comments, and only there.
         text = data.decode("utf-8", "surrogateescape").removeprefix(_BOM)
+        self._is_utf8 = _is_encodable(text)
         self.filename = filename
         self.lines = text.split("\n")
-        self._ends_in_newline = self.lines[-1] == ""
-        if self._ends_in_newline:
+        if self.lines[-1] == "":
             self.lines.pop()
-        self._is_utf8 = text.isascii() or _is_encodable(text)
         self.directives: tuple[Directive, ...] = read_directives(self.lines, filename)
         self.escape = escape_character(self.directives, self.lines)
         self.line_number = 0
@@ -75,7 +75,7 @@ class Lexer:
         Raises:
             DockerfileError: the file ends before the terminator.
         """
-        body = []
+        body: list[str] = []
         first = self.line_number
         for number in range(first, len(self.lines)):
             line = self.lines[number]
@@ -128,7 +128,10 @@ class Lexer:
     def _require_utf8(self, text: str, line: int) -> None:
         if not self._is_utf8 and not _is_encodable(text):
             raise DockerfileError(
-                "the text is not UTF-8", hint="save the file in UTF-8", span=Span(self.filename, line, self.line_number)
+                "the text is not UTF-8",
+                hint="save the file in UTF-8",
+                span=Span(self.filename, line, self.line_number),
+                excerpt=self.excerpt,
             )
 
 

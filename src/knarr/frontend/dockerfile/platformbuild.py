@@ -127,6 +127,6 @@ def _main_context(request: FrontendRequest, contexts: dict[str, str], paths: set
 def _excludes(request: FrontendRequest) -> tuple[str, ...]:
     if request.context_excludes or not request.dockerignore:
         return request.context_excludes
-    from knarr.patterns import read_ignore
+    from knarr.patterns import parse_ignore
 
-    return tuple(read_ignore(request.dockerignore))
+    return parse_ignore(request.dockerignore)
