@@ -1,231 +1,365 @@
-"""Which paths a pattern means: Go's filepath.Match, and the ignore patterns of Docker.
+"""Path patterns: Go's `filepath.Match`, and lists of patterns as .dockerignore has them.
 
-`match` is what COPY wildcards are. A `Matcher` is a list of ignore patterns with
-`!`, `**` and parents that match for all that lies below; the last pattern that
-matches decides. It is compiled into one regular expression per run of patterns of
-the same sign, so that a hundred thousand paths cost a microsecond each.
+Three dialects of one language. `match` is for the wildcards of COPY: `*`, `?`,
+`[a-z]`, no `**`. `Matcher` is for exclude and include lists: `**` in addition, a
+pattern that matches a directory matches all that is in it, and of all patterns
+that match, the last one decides; behind `!` it decides the other way.
+`parse_ignore` reads the file format around such a list.
 
-    hidden = Matcher(parse_ignore(b"*\\n!src\\n"))
-    hidden.matches("README"), hidden.matches("src/a.c")  # True, False
+    >>> ignored = Matcher(parse_ignore(b"*.md\\n!README.md\\n"))
+    >>> ignored.matches("NOTES.md"), ignored.matches("README.md")
+    (True, False)
 
-Semantics: Go 1.26 path/filepath; moby/patternmatcher 0.6 (tables in tests/test_patterns.py).
+Spec: moby/patternmatcher v0.6 (`MatchesOrParentMatches`) and its `ignorefile`;
+Go 1.24, `path/filepath.Match`. Two corners are read as documented rather than
+as implemented there: a backslash always makes the next character literal, and
+`*` and `?` inside brackets are literal.
 """
 
 from __future__ import annotations
 
-import os
+import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from functools import lru_cache
 
 from knarr.errors import UsageError
 
 _BOM = b"\xef\xbb\xbf"
-_SPECIAL = frozenset(".+()|{}$^")
-
-
-def has_wildcard(text: str) -> bool:
-    """Whether filepath.Match would see a `*`, `?` or `[` in `text` that no backslash quotes."""
-    escaped = False
-    for character in text:
-        if escaped:
-            escaped = False
-        elif character == "\\":
-            escaped = True
-        elif character in "*?[":
-            return True
-    return False
+_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+_SPACE += "\u2028\u2029\u202f\u205f\u3000"  # what Go trims
+_MAX_DIRECTORIES = 50_000  # remembered by a Matcher, about 10 MB
 
 
 def match(pattern: str, name: str) -> bool:
-    """Go's filepath.Match: `*` and `?` stop at a slash, `[a-z]` and `[^a-z]` are classes, a backslash quotes.
+    """Whether the whole of `name` matches; `*` and `?` do not cross a slash.
 
     Raises:
-        UsageError: `pattern` is malformed.
+        UsageError: the pattern is malformed.
     """
-    return _compiled_match(pattern).fullmatch(name) is not None
+    return _compile_match(pattern).fullmatch(name) is not None
 
 
-@lru_cache(maxsize=1024)
-def _compiled_match(pattern: str) -> re.Pattern[str]:
-    parts: list[str] = []
-    position = 0
-    while position < len(pattern):
-        character = pattern[position]
-        position += 1
-        if character == "*":
-            parts.append("[^/]*")
-        elif character == "?":
-            parts.append("[^/]")
-        elif character == "[":
-            text, position = _class(pattern, position)
-            parts.append(text)
-        elif character == "\\":
-            if position == len(pattern):
-                raise _malformed(pattern)
-            parts.append(re.escape(pattern[position]))
-            position += 1
-        else:
-            parts.append(re.escape(character))
-    return re.compile("".join(parts), re.DOTALL)
+def has_wildcard(pattern: str) -> bool:
+    """Whether `pattern` can match other names than itself."""
+    return any(char in pattern for char in "*?[\\")
 
 
-def _class(pattern: str, position: int) -> tuple[str, int]:
-    """The regular expression of the class that begins at `position`, behind its `[`, and where it ends."""
-    negated = pattern.startswith("^", position)
-    position += negated
-    ranges: list[str] = []
-    while not (pattern.startswith("]", position) and ranges):
-        low, position = _class_character(pattern, position)
-        high = low
-        if pattern.startswith("-", position):
-            high, position = _class_character(pattern, position + 1)
-        if low <= high:
-            ranges.append(f"{re.escape(low)}-{re.escape(high)}")
-        else:
-            ranges.append("")  # Go takes an empty range, which matches nothing
-    body = "".join(ranges)
-    if not body:
-        return ("(?s:.)" if negated else "(?!)"), position + 1
-    return f"[{'^' if negated else ''}{body}]", position + 1
-
-
-def _class_character(pattern: str, position: int) -> tuple[str, int]:
-    if position >= len(pattern) or pattern[position] in "-]":
-        raise _malformed(pattern)
-    if pattern[position] == "\\":
-        position += 1
-    if position >= len(pattern) - 1:  # a closing bracket must follow
-        raise _malformed(pattern)
-    return pattern[position], position + 1
-
-
-def _malformed(pattern: str) -> UsageError:
-    return UsageError(f"{pattern!r} is not a valid pattern", hint="check its brackets and backslashes")
+def clean(path: str) -> str:
+    """Go's `path.Clean`: without `.`, `..` and doubled slashes as far as the text alone allows."""
+    cleaned = posixpath.normpath(path)
+    return cleaned[1:] if cleaned.startswith("//") else cleaned
 
 
 def parse_ignore(text: bytes) -> tuple[str, ...]:
-    """The patterns of a .dockerignore, cleaned; comments (`#` in column 0) and blank lines are left out."""
+    """The patterns of a .dockerignore file, cleaned, in order.
+
+    A line that begins with `#` is a comment; one with blanks before it is not. Bytes
+    that are not UTF-8 come through as `os.fsdecode` would make them.
+    """
     patterns = []
-    for line in text.removeprefix(_BOM).decode(errors="surrogateescape").split("\n"):
-        if line.startswith("#"):
+    for raw in text.removeprefix(_BOM).split(b"\n"):
+        if raw.startswith(b"#"):
             continue
-        pattern = line.strip()
+        pattern = raw.decode("utf-8", "surrogateescape").strip(_SPACE)
         negated = pattern.startswith("!")
         if negated:
-            pattern = pattern[1:].strip()
+            pattern = pattern[1:].strip(_SPACE)
         if pattern:
-            pattern = os.path.normpath(pattern)
-            pattern = pattern.lstrip("/") if len(pattern) > 1 else pattern
+            pattern = clean(pattern)
+            if len(pattern) > 1:
+                pattern = pattern.removeprefix("/")
         if pattern or negated:
-            patterns.append(f"!{pattern}" if negated else pattern)
+            patterns.append("!" + pattern if negated else pattern)
     return tuple(patterns)
 
 
 class Matcher:
-    """Ignore patterns, compiled. Paths are relative, with `/`, and have no leading slash.
+    """A list of patterns, compiled once. Paths are relative, with slashes, without one at the end.
 
-    Raises:
-        UsageError: a pattern is malformed, or is a lone `!`.
+    Most paths match no pattern themselves; for them a question costs a few set
+    look-ups and one regular expression, whatever the number of patterns, since
+    what the directory above came to is remembered. May be shared by threads.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        self._patterns: list[tuple[bool, str, int]] = []  # (re-includes, pattern, its place in the list given)
-        for place, text in enumerate(patterns):
-            pattern = text.strip()
-            if not pattern:
-                continue
-            negated = pattern.startswith("!")
-            pattern = pattern[1:] if negated else pattern
-            if not pattern:
-                raise UsageError("a lone '!' is not a pattern", hint="write what is to be kept behind the '!'")
-            self._patterns.append((negated, _clean(pattern), place))
-        # From the last run of equal sign to the first: the first of these that matches decides.
-        self._runs = [(re.compile(text, re.DOTALL).fullmatch, not negated) for negated, text in self._joined()]
-        self._kept = [_components(pattern) for negated, pattern, _ in self._patterns if negated]
+        """Compile. Empty patterns are passed over.
 
-    def _joined(self) -> list[tuple[bool, str]]:
-        runs: list[tuple[bool, list[str]]] = []
-        for negated, pattern, _ in self._patterns:
-            if not runs or runs[-1][0] != negated:
-                runs.append((negated, []))
-            runs[-1][1].append(_expression(pattern))
-        return [(negated, f"(?:{'|'.join(texts)})(?:/.*)?") for negated, texts in reversed(runs)]
+        Raises:
+            UsageError: a pattern is malformed.
+        """
+        self.patterns = tuple(patterns)
+        self._compiled = tuple(_compile_all(self.patterns))
+        self._directories: dict[str, int] = {"": -1}
+        self._maybe = _quick_test(self._compiled)
 
-    @property
-    def has_exceptions(self) -> bool:
-        """Whether any pattern begins with `!`."""
-        return bool(self._kept)
+    def __bool__(self) -> bool:
+        return bool(self._compiled)
 
     def matches(self, path: str) -> bool:
         """Whether the last pattern that matches `path` or a directory above it is one without `!`."""
-        for matched, verdict in self._runs:
-            if matched(path) is not None:
-                return verdict
-        return False
-
-    def may_contain_match(self, directory: str) -> bool:
-        """Whether something below a matching `directory` may not match: a `!` pattern reaches into it."""
-        parts = directory.split("/")
-        return any(_reaches(pattern, parts) for pattern in self._kept)
+        last = self._last_match(path)
+        return last >= 0 and not self._compiled[last].negated
 
     def why(self, path: str) -> int | None:
-        """The place, in the list given, of the pattern that hides `path`; None when nothing does."""
-        found: int | None = None
-        for negated, pattern, place in self._patterns:
-            if (found is None) == negated:
-                continue
-            if re.fullmatch(f"(?:{_expression(pattern)})(?:/.*)?", path, re.DOTALL):
-                found = None if negated else place
-        return found
+        """The place in `patterns` of the one by which `path` matches, None when it does not match."""
+        last = self._last_match(path)
+        if last < 0 or self._compiled[last].negated:
+            return None
+        return self._compiled[last].place
+
+    def may_contain_match(self, directory: str) -> bool:
+        """Whether something in `directory` may be judged otherwise than `directory` itself.
+
+        For an exclude list: whether a directory that is excluded must be walked all the
+        same. For an include list: whether one that is not included must be. Can say True
+        where there is nothing, never False where there is something.
+        """
+        last = self._last_match(directory)
+        matched = last >= 0 and not self._compiled[last].negated
+        parts = directory.split("/") if directory not in ("", ".") else []
+        return any(pattern.negated == matched and _may_match_below(pattern.parts, parts) for pattern in self._compiled)
+
+    def _last_match(self, path: str) -> int:
+        """The highest index of a compiled pattern that matches `path` or a directory above it, or -1."""
+        directory, _, name = path.rpartition("/")
+        inherited = self._directories.get(directory)
+        if inherited is None:
+            inherited = self._judge_directories(directory)
+        if not self._maybe(path, name):
+            return inherited
+        for index in range(len(self._compiled) - 1, inherited, -1):
+            if self._compiled[index].test(path):
+                return index
+        return inherited
+
+    def _judge_directories(self, directory: str) -> int:
+        if len(self._directories) > _MAX_DIRECTORIES:
+            self._directories = {"": -1}
+        known = self._directories
+        end = 0
+        last = -1
+        while end >= 0:  # from the top down, so that each finds the one above it
+            end = directory.find("/", end + 1)
+            above = directory if end < 0 else directory[:end]
+            last = known[above] = self._last_match(above)
+        return last
 
 
-def _clean(pattern: str) -> str:
-    normal = os.path.normpath(pattern)
-    return normal.lstrip("/") if len(normal) > 1 else normal
+class _Kind(Enum):
+    CHAR = "this character"
+    ONE = "one character of some kind"
+    STAR = "anything up to a slash"
+    DEEP = "any directories, or none"
+    REST = "anything"
 
 
-def _expression(pattern: str) -> str:
-    """The regular expression of one ignore pattern."""
-    parts: list[str] = []
-    position = 0
-    length = len(pattern)
-    while position < length:
-        character = pattern[position]
-        position += 1
-        if character == "*":
-            if not pattern.startswith("*", position):
-                parts.append("[^/]*")
-                continue
-            position += 1
-            if pattern.startswith("/", position):
-                position += 1
-            parts.append(".*" if position >= length else "(?:.*/)?")
-        elif character == "?":
-            parts.append("[^/]")
-        elif character == "[":
-            text, position = _class(pattern, position)
-            parts.append(text)
-        elif character == "\\":
-            if position == length:
-                raise _malformed(pattern)
-            parts.append(re.escape(pattern[position]))
-            position += 1
-        else:
-            parts.append(re.escape(character) if character in _SPECIAL else character)
-    return "".join(parts)
+_Token = tuple[_Kind, str]  # the kind; the character, or a regular expression for it
+
+_STAR: _Token = (_Kind.STAR, "[^/]*")
+_DEEP: _Token = (_Kind.DEEP, "(?:.*/)?")
+_REST: _Token = (_Kind.REST, ".*")
+_ANY_BUT_SLASH: _Token = (_Kind.ONE, "[^/]")
 
 
-def _components(pattern: str) -> list[re.Pattern[str] | None]:
-    """The pattern directory by directory; None stands for `**`, which may be any number of them."""
-    return [None if "**" in part else re.compile(_expression(part), re.DOTALL) for part in pattern.split("/")]
+class _Shape(Enum):
+    """Patterns of common shapes are tested without a regular expression."""
+
+    EXACT = "path == text"
+    NAME = "the last component == text"
+    SUFFIX = "path ends with text"
+    PREFIX = "path starts with text"
+    REGEX = "text is a regular expression"
 
 
-def _reaches(pattern: list[re.Pattern[str] | None], directory: list[str]) -> bool:
-    """Whether `pattern` can match something below `directory` (or the directory itself)."""
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    place: int  # in the list as given
+    negated: bool
+    shape: _Shape
+    text: str
+    test: Callable[[str], object]  # truthy when the pattern matches the path itself
+    parts: tuple[str, ...]  # the pattern's components
+
+
+def _compile_all(patterns: Sequence[str]) -> Iterator[_Compiled]:
+    for place, written in enumerate(patterns):
+        pattern = written.strip(_SPACE)
+        if not pattern:
+            continue
+        pattern = clean(pattern)
+        negated = pattern.startswith("!")
+        if negated:
+            pattern = pattern[1:]
+            if not pattern:
+                raise UsageError('illegal exclusion pattern: "!"', hint="write the pattern right behind the !")
+        shape, text = _shape(_tokens(pattern, written, deep=True))
+        yield _Compiled(place, negated, shape, text, _test(shape, text), tuple(pattern.split("/")))
+
+
+def _shape(tokens: list[_Token]) -> tuple[_Shape, str]:
+    kinds = {kind for kind, _ in tokens}
+    if kinds <= {_Kind.CHAR}:
+        return _Shape.EXACT, _text(tokens)
+    first, rest = tokens[0][0], tokens[1:]
+    if first is _Kind.REST and {kind for kind, _ in rest} <= {_Kind.CHAR}:
+        return _Shape.SUFFIX, _text(rest)
+    if tokens[-1][0] is _Kind.REST and {kind for kind, _ in tokens[:-1]} == {_Kind.CHAR}:
+        return _Shape.PREFIX, _text(tokens[:-1])
+    if first is _Kind.DEEP:
+        star = rest[:1] == [_STAR]
+        literal = rest[1:] if star else rest
+        if {kind for kind, _ in literal} == {_Kind.CHAR} and "/" not in _text(literal):
+            return (_Shape.SUFFIX if star else _Shape.NAME), _text(literal)
+    return _Shape.REGEX, _regex(tokens)
+
+
+def _test(shape: _Shape, text: str) -> Callable[[str], object]:
+    if shape is _Shape.EXACT:
+        return text.__eq__
+    if shape is _Shape.NAME:
+        return lambda path: path.rpartition("/")[2] == text
+    if shape is _Shape.SUFFIX:
+        return lambda path: path.endswith(text)
+    if shape is _Shape.PREFIX:
+        return lambda path: path.startswith(text)
+    return re.compile(text, re.DOTALL).fullmatch
+
+
+def _quick_test(compiled: Sequence[_Compiled]) -> Callable[[str, str], object]:
+    """A test of a path and its last component that is true whenever any of the patterns matches the path."""
+
+    def texts(shape: _Shape) -> list[str]:
+        return list(dict.fromkeys(one.text for one in compiled if one.shape is shape))
+
+    exact = frozenset(texts(_Shape.EXACT))
+    names = frozenset(texts(_Shape.NAME))
+    suffixes = tuple(texts(_Shape.SUFFIX))
+    prefixes = tuple(texts(_Shape.PREFIX))
+    regexes = texts(_Shape.REGEX)
+    if not regexes:
+        return lambda path, name: path in exact or name in names or path.endswith(suffixes) or path.startswith(prefixes)
+    regex = re.compile("|".join(f"(?:{text})" for text in regexes), re.DOTALL).fullmatch
+    return lambda path, name: (
+        path in exact or name in names or path.endswith(suffixes) or path.startswith(prefixes) or regex(path)
+    )
+
+
+def _may_match_below(pattern: tuple[str, ...], directory: list[str]) -> bool:
     for part, name in zip(pattern, directory, strict=False):
-        if part is None:
-            return True
-        if part.fullmatch(name) is None:
+        if "**" in part or (has_wildcard(part) and "[" in part):
+            return True  # a bracket may hold a slash, which this comparison cannot see
+        if not match(part, name):
             return False
-    return True
+    return len(pattern) > len(directory)
+
+
+@lru_cache(maxsize=256)
+def _compile_match(pattern: str) -> re.Pattern[str]:
+    return re.compile(_regex(_tokens(pattern, pattern, deep=False)), re.DOTALL)
+
+
+def _tokens(pattern: str, written: str, *, deep: bool) -> list[_Token]:
+    tokens: list[_Token] = []
+    at = 0
+    while at < len(pattern):
+        char = pattern[at]
+        if deep and pattern.startswith("**", at):
+            at += 2
+            slash = pattern.startswith("/", at)
+            at += slash
+            # In front of plain text `**` without a slash is "ends with", as if it were the suffix alone.
+            ends_with = not tokens and not slash and not has_wildcard(pattern[at:])
+            tokens.append(_REST if at == len(pattern) or ends_with else _DEEP)
+            continue
+        at += 1
+        if char == "*":
+            tokens.append(_STAR)
+        elif char == "?":
+            tokens.append(_ANY_BUT_SLASH)
+        elif char == "[":
+            regex, at = _bracket(pattern, at, written)
+            tokens.append((_Kind.ONE, regex))
+        elif char == "\\":
+            if at == len(pattern):
+                raise _malformed(written, "a backslash at the end escapes nothing")
+            tokens.append((_Kind.CHAR, pattern[at]))
+            at += 1
+        else:
+            tokens.append((_Kind.CHAR, char))
+    return tokens
+
+
+def _bracket(pattern: str, at: int, written: str) -> tuple[str, int]:
+    """The class whose `[` is just before `at` as a regular expression, and where it ends."""
+    negated = pattern.startswith("^", at)
+    at += negated
+    ranges = []
+    while not (ranges and pattern.startswith("]", at)):
+        low, at = _bracket_char(pattern, at, written)
+        high = low
+        if pattern.startswith("-", at):
+            high, at = _bracket_char(pattern, at + 1, written)
+        ranges.append((low, high))
+    inner = "".join(f"{re.escape(low)}-{re.escape(high)}" for low, high in ranges if low <= high)
+    if not inner:  # only ranges that run backwards
+        return ("." if negated else "(?!)"), at + 1
+    return f"[{'^' if negated else ''}{inner}]", at + 1
+
+
+def _bracket_char(pattern: str, at: int, written: str) -> tuple[str, int]:
+    char = pattern[at : at + 1]
+    if char == "\\":
+        at += 1
+        char = pattern[at : at + 1]
+    elif char in ("-", "]"):
+        char = ""
+    if not char:
+        raise _malformed(written, "[ without its ], or nothing between them")
+    return char, at + 1
+
+
+def _regex(tokens: list[_Token]) -> str:
+    """The whole pattern as a regular expression for `fullmatch`.
+
+    Between two stars of one component the earliest place for the text is as good as
+    any, so it is taken for good (`(?>…)`): without that, a handful of stars would
+    make a mismatch take minutes. The same holds for text with a slash at its end
+    between two `**`. Not where a bracket might match a slash: there a later place
+    can be the better one.
+    """
+    pieces = _pieces(tokens)
+    may_commit = not any(kind is _Kind.ONE and value != _ANY_BUT_SLASH[1] for kind, value in tokens)
+    out = []
+    for number, (wild, text, ends_in_slash) in enumerate(pieces):
+        following = pieces[number + 1][0] if number + 1 < len(pieces) else None
+        if wild is _STAR and following is _STAR and may_commit:
+            out.append(f"(?>[^/]*?{text})")
+        elif wild is _DEEP and following in (_DEEP, _REST) and ends_in_slash and may_commit:
+            out.append(f"(?>(?:.*?/)??{text})")
+        else:
+            out.append((wild[1] if wild else "") + text)
+    return "".join(out)
+
+
+def _pieces(tokens: list[_Token]) -> list[tuple[_Token | None, str, bool]]:
+    """Each wildcard with the text up to the next one as a regular expression, and whether that ends in a slash."""
+    pieces: list[tuple[_Token | None, str, bool]] = [(None, "", False)]
+    for token in tokens:
+        kind, value = token
+        if kind in (_Kind.STAR, _Kind.DEEP, _Kind.REST):
+            pieces.append((token, "", False))
+        else:
+            wild, text, _ = pieces[-1]
+            pieces[-1] = (wild, text + (re.escape(value) if kind is _Kind.CHAR else value), value == "/")
+    return pieces
+
+
+def _text(tokens: list[_Token]) -> str:
+    return "".join(value for _, value in tokens)
+
+
+def _malformed(pattern: str, why: str) -> UsageError:
+    return UsageError(f'syntax error in pattern "{pattern}"', hint=why)

@@ -1,0 +1,243 @@
+"""The comma-separated values of RUN: `--mount=type=cache,target=/x` and `--device=vendor.com/class=name`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from knarr.errors import DockerfileError
+from knarr.frontend.dockerfile.instructions import MountText, RunDevice, RunMount
+from knarr.frontend.dockerfile.suggest import did_you_mean
+
+TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")
+SHARING = ("shared", "private", "locked")
+
+_FIELD_OF_KEY = {
+    "type": "type",
+    "from": "from_",
+    "source": "source",
+    "src": "source",
+    "target": "target",
+    "dst": "target",
+    "destination": "target",
+    "readonly": "readonly",
+    "ro": "readonly",
+    "readwrite": "readwrite",
+    "rw": "readwrite",
+    "required": "required",
+    "size": "size_bytes",
+    "id": "id",
+    "sharing": "sharing",
+    "mode": "mode",
+    "uid": "uid",
+    "gid": "gid",
+    "env": "env",
+}
+_BARE_TRUE = frozenset(("readonly", "readwrite", "required"))
+_GO_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
+_GO_FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
+_SIZE = re.compile(r"([0-9]{1,30}(?:\.[0-9]{0,30})?) ?(?:([kmgtp])(?:i?b)?|b)?", re.IGNORECASE)
+_SIZE_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
+_MAX_ID = 2**32 - 1
+
+
+def csv_fields(text: str) -> list[str]:
+    """The fields of one line of CSV.
+
+    Raises:
+        DockerfileError: a quote inside a field that does not begin with one, or one that is not closed.
+    """
+    fields = []
+    at = 0
+    while text:
+        if text[at : at + 1] == '"':
+            field, at = _quoted_field(text, at + 1)
+        else:
+            end = text.find(",", at)
+            field = text[at:] if end < 0 else text[at:end]
+            if '"' in field:
+                raise DockerfileError(f'bare " in a field that has no quotes around it: {field}')
+            at += len(field)
+        fields.append(field)
+        if at >= len(text):
+            break
+        at += 1
+    return fields
+
+
+def read_mount_text(text: str) -> MountText:
+    """A `--mount` while variables are not known yet: only `from` is looked at.
+
+    Raises:
+        DockerfileError: not CSV, or a variable in `from`, which must be known before anything is built.
+    """
+    from_ = ""
+    for field in csv_fields(text):
+        key, equals, value = field.partition("=")
+        if not equals or key.lower() != "from":
+            continue
+        if 0 <= value.find("$") < len(value) - 1:
+            raise DockerfileError(
+                "'from' doesn't support variable expansion, define alias stage instead",
+                hint=f"FROM {value} AS some-name before this stage, then from=some-name",
+            )
+        from_ = value
+    return MountText(text, from_)
+
+
+def read_mount(text: str, expand: Callable[[str], str]) -> RunMount:
+    """A `--mount` in full, every value passed through `expand`.
+
+    Raises:
+        DockerfileError: an unknown key, type or value, or keys that do not go together. No span yet.
+    """
+    mount = _Draft(RunMount())
+    for field in csv_fields(text):
+        key, equals, value = field.partition("=")
+        key = key.lower()
+        name = _FIELD_OF_KEY.get(key)
+        if not equals:
+            if name not in _BARE_TRUE:
+                raise DockerfileError(f"invalid field '{field}' must be a key=value pair")
+            mount.set(name, key, "true")
+            continue
+        value = expand(value)
+        if name is None:
+            raise DockerfileError(f"unexpected key '{key}' in '{field}'", hint=did_you_mean(key, _FIELD_OF_KEY))
+        mount.set(name, key, value)
+    return mount.finish()
+
+
+def read_device(text: str) -> RunDevice:
+    """A `--device`: a CDI name, bare or as `name=`, and `required`.
+
+    Raises:
+        DockerfileError: two names, or an unknown key.
+    """
+    name = ""
+    required = False
+    for field in csv_fields(text):
+        key, equals, value = field.partition("=")
+        key = key.lower()
+        if key == "required":
+            required = _boolean(key, value) if equals else True
+        elif key == "name" and equals:
+            if name:
+                raise DockerfileError(f"device name already set to {name}")
+            name = value
+        elif not name:
+            name = field  # vendor.com/class=device has an equals sign of its own
+        elif equals:
+            raise DockerfileError(f"unexpected key '{key}' in '{field}'", hint=did_you_mean(key, ("name", "required")))
+        else:
+            raise DockerfileError(f"invalid field '{field}' must be a key=value pair")
+    return RunDevice(name, required)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A mount while its fields are read one by one. The order counts: `type` must come before what depends on it."""
+
+    mount: RunMount
+    said_readonly: bool = False
+
+    def set(self, name: str, key: str, value: str) -> None:
+        if name in ("readonly", "readwrite"):
+            self.said_readonly = True
+            self._put("readonly", _boolean(key, value) == (name == "readonly"))
+        elif name == "type":
+            self._put("type", _choice("unsupported mount type", value, TYPES))
+        elif name == "sharing":
+            self._put("sharing", _choice("unsupported sharing value", value, SHARING))
+        elif name == "required":
+            self._only_for(key, "secret", "ssh")
+            self._put("required", _boolean(key, value))
+        elif name == "size_bytes":
+            self._only_for(key, "tmpfs")
+            self._put("size_bytes", _size(key, value))
+        elif name in ("mode", "uid", "gid"):
+            self._put(name, _number(key, value, base=8 if name == "mode" else 10))
+        else:
+            self._put(name, value)
+
+    def finish(self) -> RunMount:
+        mount = self.mount
+        if mount.type in ("bind", "tmpfs"):
+            for name in ("mode", "uid", "gid"):
+                if getattr(mount, name) is not None:
+                    raise DockerfileError(f'{name} not allowed for "{mount.type}" type mounts')
+        if mount.type == "secret":
+            _check_secret(mount)
+        if mount.sharing and mount.type != "cache":
+            raise DockerfileError(f"invalid cache sharing set for {mount.type} mount")
+        if not self.said_readonly:
+            mount = replace(mount, readonly=mount.type not in ("cache", "tmpfs"))
+        return mount
+
+    def _put(self, name: str, value: str | int) -> None:
+        changes: dict[str, object] = {name: value}
+        self.mount = replace(self.mount, **changes)  # type: ignore[arg-type]  # the table above pairs names and types
+
+    def _only_for(self, key: str, *types: str) -> None:
+        if self.mount.type not in types:
+            raise DockerfileError(
+                f"unexpected key '{key}' for mount type '{self.mount.type}'",
+                hint=f"it belongs to type={' and type='.join(types)}, and `type` must stand before it",
+            )
+
+
+def _check_secret(mount: RunMount) -> None:
+    if mount.from_:
+        raise DockerfileError("secret mount should not have a from")
+    if mount.sharing:
+        raise DockerfileError("secret mount should not define sharing")
+    if not (mount.source or mount.target or mount.id):
+        raise DockerfileError("invalid secret mount. one of source, target required", hint="add id=NAME")
+    if mount.source and mount.id:
+        raise DockerfileError("both source and id can't be set")
+
+
+def _quoted_field(text: str, at: int) -> tuple[str, int]:
+    """The field whose opening quote is just before `at`, and where it ends."""
+    parts = []
+    while (end := text.find('"', at)) >= 0:
+        parts.append(text[at:end])
+        if text[end + 1 : end + 2] != '"':
+            if text[end + 1 : end + 2] not in ("", ","):
+                break
+            return "".join(parts), end + 1
+        parts.append('"')
+        at = end + 2
+    raise DockerfileError(f'extraneous or missing " in quoted field: {text}')
+
+
+def _choice(what: str, value: str, known: tuple[str, ...]) -> str:
+    lower = value.lower()
+    if lower not in known:
+        hint = did_you_mean(value, known) or "known are " + ", ".join(known)
+        raise DockerfileError(f'{what} "{value}"', hint=hint)
+    return lower
+
+
+def _boolean(key: str, value: str) -> bool:
+    if value in _GO_TRUE:
+        return True
+    if value in _GO_FALSE:
+        return False
+    raise DockerfileError(f"invalid value for {key}: {value}", hint="true or false")
+
+
+def _number(key: str, value: str, *, base: int) -> int:
+    digits = "01234567" if base == 8 else "0123456789"
+    if value and len(value) <= 20 and not value.strip(digits) and (number := int(value, base)) <= _MAX_ID:
+        return number
+    hint = "an octal number like 0755" if base == 8 else "a number from 0 to 4294967295"
+    raise DockerfileError(f"invalid value {value} for {key}", hint=hint)
+
+
+def _size(key: str, value: str) -> int:
+    match = _SIZE.fullmatch(value)
+    if match is None:
+        raise DockerfileError(f"invalid value for {key}: {value}", hint="bytes, or a number with k, m or g behind it")
+    return int(float(match[1]) * _SIZE_UNITS[(match[2] or "").lower()])

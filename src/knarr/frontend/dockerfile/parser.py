@@ -1,0 +1,120 @@
+"""A Dockerfile's bytes into records: stages with their instructions, each knowing its lines.
+
+    >>> file = parse(b"FROM alpine AS base\\nRUN echo hi\\n")
+    >>> file.stages[0].name, file.stages[0].instructions[0].keyword
+    ('base', 'RUN')
+
+Nothing is expanded and nothing outside the bytes is looked at. Spec: Dockerfile
+reference 1.26; where that is silent, BuildKit's parser of the same version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from knarr.errors import DockerfileError, Span
+from knarr.frontend.dockerfile.instructions import Arg, Dockerfile, Finding, From, Instruction, Maintainer, Stage
+from knarr.frontend.dockerfile.lexer import Lexer, LogicalLine
+from knarr.frontend.dockerfile.statement import Statement, read, split, stage_doc
+
+
+def parse(data: bytes, *, filename: str = "Dockerfile") -> Dockerfile:
+    """Parse a whole file.
+
+    Raises:
+        DockerfileError: always with the lines it is about, and an excerpt of them.
+    """
+    lexer = Lexer(data, filename)
+    findings: list[Finding] = []
+    global_args: list[Arg] = []
+    stages: list[tuple[From, list[Instruction]]] = []
+    for instruction in _instructions(lexer, findings):
+        if isinstance(instruction, From):
+            stages.append((instruction, []))
+        elif stages:
+            stages[-1][1].append(instruction)
+        elif isinstance(instruction, Arg):
+            global_args.append(instruction)
+        else:
+            raise DockerfileError(
+                f"no build stage in current context: {instruction.written} before the first FROM",
+                hint="only ARG may stand before FROM",
+                span=instruction.span,
+                excerpt=lexer.excerpt,
+            )
+    if not stages and not global_args:
+        raise DockerfileError(
+            "file with no instructions", hint="the least is one FROM", span=Span(filename, 1, 1), excerpt=lexer.excerpt
+        )
+    return Dockerfile(
+        filename=filename,
+        stages=tuple(Stage(index, from_, tuple(body), stage_doc(from_)) for index, (from_, body) in enumerate(stages)),
+        global_args=tuple(global_args),
+        directives=lexer.directives,
+        escape=lexer.escape,
+        findings=tuple(findings),
+        excerpt=lexer.excerpt,
+    )
+
+
+def parse_trigger(expression: str, *, filename: str = "ONBUILD") -> Instruction:
+    """The instruction of an ONBUILD trigger, from the text that an image config holds.
+
+    Its span counts the lines of `expression`.
+
+    Raises:
+        DockerfileError: not exactly one instruction, or one that no stage can have.
+    """
+    lexer = Lexer(expression.encode("utf-8", "replace"), filename)
+    found = list(_instructions(lexer, []))
+    if len(found) != 1 or isinstance(found[0], From):
+        raise DockerfileError(
+            f"an ONBUILD trigger must be one instruction other than FROM, not: {expression}",
+            span=Span(filename, 1, max(1, len(lexer.lines))),
+            excerpt=lexer.excerpt,
+        )
+    return found[0]
+
+
+def _instructions(lexer: Lexer, findings: list[Finding]) -> Iterator[Instruction]:
+    for line in lexer:
+        try:
+            statement = _statement(lexer, line)
+            instruction = read(statement)
+        except DockerfileError as error:
+            span = Span(lexer.filename, line.first, max(line.last, lexer.line_number))
+            raise error.with_context(span=span, excerpt=lexer.excerpt) from None
+        findings.extend(_findings(line, instruction))
+        yield instruction
+
+
+def _statement(lexer: Lexer, line: LogicalLine) -> Statement:
+    statement = split(line.text, Span(lexer.filename, line.first, line.last), lexer.escape, line.comments)
+    opened = statement.opened_heredocs()
+    if not opened:
+        return statement
+    try:
+        heredocs = tuple(lexer.take_heredoc(doc) for doc in opened)
+    except DockerfileError as error:
+        # The place to look is where the heredoc begins, not the end of the file.
+        raise error.with_context(span=statement.span) from None
+    span = Span(lexer.filename, line.first, lexer.line_number)
+    return replace(statement, span=span, heredocs=heredocs)
+
+
+def _findings(line: LogicalLine, instruction: Instruction) -> Iterator[Finding]:
+    span = instruction.span
+    if line.empty_continuation:
+        yield Finding("NoEmptyContinuation", "Empty continuation line", Span(span.file, line.last, line.last))
+    if isinstance(instruction, Maintainer):
+        message = "Maintainer instruction is deprecated in favor of using label"
+        yield Finding("MaintainerDeprecated", message, span)
+    elif isinstance(instruction, From) and instruction.name:
+        written, as_ = instruction.written, instruction.as_written
+        if instruction.name_written != instruction.name:
+            message = f"Stage name '{instruction.name_written}' should be lowercase"
+            yield Finding("StageNameCasing", message, span)
+        if (written.islower() and not as_.islower()) or (written.isupper() and not as_.isupper()):
+            message = f"'{as_}' and '{written}' keywords' casing do not match"
+            yield Finding("FromAsCasing", message, span)
