@@ -139,8 +139,8 @@ class _Inflated:
             if not data:
                 return None
             left = data.lstrip(b"\0")
-        if len(left) < _SNIFF:
-            left += self._source.read(_SNIFF)
+        while len(left) < _SNIFF and (data := self._source.read(_SNIFF)):
+            left += data
         if sniff(left[:_SNIFF].ljust(_SNIFF, b"\0")) != self._kind:
             raise LayerInvalid(f"the {self._kind} stream has other data behind its end")
         self._given = left
