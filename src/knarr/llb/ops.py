@@ -7,10 +7,10 @@ turns them into bytes and back.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
 
 from knarr.errors import Span
+from knarr.record import field, record
 from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform
 
@@ -52,7 +52,7 @@ NO_INPUT = -1
 NO_OUTPUT = -1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProxyEnv:
     http_proxy: str = ""
     https_proxy: str = ""
@@ -61,20 +61,20 @@ class ProxyEnv:
     all_proxy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HostIP:
     host: str
     ip: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UlimitOpt:
     name: str
     soft: int
     hard: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Meta:
     args: tuple[str, ...]
     env: tuple[str, ...] = ()
@@ -89,13 +89,13 @@ class Meta:
     valid_exit_codes: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CacheOpt:
     id: str
     sharing: CacheSharing = CacheSharing.SHARED
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SecretOpt:
     id: str
     uid: int = 0
@@ -104,7 +104,7 @@ class SecretOpt:
     optional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SSHOpt:
     id: str
     uid: int = 0
@@ -113,7 +113,7 @@ class SSHOpt:
     optional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExecMount:
     """One mount of an exec. `input` is an index into the vertex's inputs or NO_INPUT; likewise `output`."""
 
@@ -132,20 +132,20 @@ class ExecMount:
     content_cache: ContentCache = ContentCache.DEFAULT
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SecretEnv:
     id: str
     name: str
     optional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CDIDevice:
     name: str
     optional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExecOp:
     meta: Meta
     mounts: tuple[ExecMount, ...]
@@ -155,7 +155,7 @@ class ExecOp:
     cdi_devices: tuple[CDIDevice, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SourceOp:
     """`docker-image://…`, `local://…`, `git://…`, `https://…`, `oci-layout://…`, with attributes."""
 
@@ -163,7 +163,7 @@ class SourceOp:
     attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UserOpt:
     """A user or a group of a chown: a number, or a name looked up in the passwd/group of input `input`."""
 
@@ -172,13 +172,13 @@ class UserOpt:
     input: int = NO_INPUT
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChownOpt:
     user: UserOpt | None = None
     group: UserOpt | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Copy:
     src: str
     dest: str
@@ -198,7 +198,7 @@ class Copy:
     required_paths: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MkFile:
     path: str
     mode: int
@@ -207,7 +207,7 @@ class MkFile:
     timestamp: int = -1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MkDir:
     path: str
     mode: int
@@ -216,14 +216,14 @@ class MkDir:
     timestamp: int = -1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rm:
     path: str
     allow_not_found: bool = False
     allow_wildcard: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Symlink:
     oldpath: str
     newpath: str
@@ -231,7 +231,7 @@ class Symlink:
     timestamp: int = -1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FileAction:
     """One action of a file op.
 
@@ -246,19 +246,19 @@ class FileAction:
     output: int = NO_OUTPUT
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FileOp:
     actions: tuple[FileAction, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MergeOp:
     """Lay the inputs over one another, first input lowest. All vertex inputs, in order."""
 
     inputs: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DiffOp:
     """What `upper` has that `lower` has not; NO_INPUT is scratch."""
 
@@ -266,7 +266,7 @@ class DiffOp:
     upper: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BuildOp:
     """Solve the LLB found in a file of an input."""
 
@@ -276,7 +276,7 @@ class BuildOp:
     definition: bytes = b""  # a marshalled pb.Definition, where it is given in place
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PassthroughOp:
     """Give inputs on unchanged, once all of them are done. `outputs` are the inputs that can be used further."""
 
@@ -287,14 +287,14 @@ class PassthroughOp:
 Op = ExecOp | SourceOp | FileOp | MergeOp | DiffOp | BuildOp | PassthroughOp
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProgressGroup:
     id: str
     name: str
     weak: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LinuxResources:
     """Limits of the cgroup a step runs in; 0 and "" are no limit."""
 
@@ -307,7 +307,7 @@ class LinuxResources:
     cpuset_mems: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Metadata:
     """What rides with a vertex but is not part of its digest. `description` has `llb.customname` and the like."""
 
@@ -323,7 +323,7 @@ class Metadata:
         return self.description.get("llb.customname", "")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Edge:
     """Output `index` of the vertex `digest`."""
 
@@ -331,7 +331,7 @@ class Edge:
     index: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Vertex:
     """One vertex of a definition: its op, what it reads, where it runs, where it was written.
 
@@ -346,10 +346,10 @@ class Vertex:
     metadata: Metadata = Metadata()
     spans: tuple[Span, ...] = ()
     filters: tuple[str, ...] = ()  # which workers may run it
-    raw: bytes = field(default=b"", repr=False, compare=False)  # the op as marshalled
+    raw: bytes = field(default=b"", hash=False, repr=False)  # the op as marshalled
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SourceText:
     """A source file the spans point into."""
 
@@ -358,7 +358,7 @@ class SourceText:
     language: str = "Dockerfile"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Graph:
     """A decoded definition: vertices in an order where inputs come first, and the edge it is about.
 

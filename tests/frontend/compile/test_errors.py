@@ -173,3 +173,8 @@ def test_nothing_but_messages_reaches_a_person(compiled: Any) -> None:
         compiled("FROM x\nEXPOSE http\n", platforms=(Platform("linux", "arm64"),))
 
     assert "Traceback" not in caught.value.render()
+
+
+def test_an_exception_of_nothing_in_the_ignore_file_is_refused(compiled: Any) -> None:
+    with pytest.raises(UsageError, match=r'illegal exclusion pattern "!" in \.dockerignore'):
+        compiled("FROM x\n", dockerignore=b"*.md\n!\n")

@@ -57,7 +57,7 @@ def platform_build(request: FrontendRequest, dockerfile: Dockerfile, target: Pla
 
     Raises:
         DockerfileError: a global ARG that does not expand.
-        UsageError: a SOURCE_DATE_EPOCH that is no number.
+        UsageError: a SOURCE_DATE_EPOCH that is no number, an ignore file that cannot be meant.
     """
     worker = request.build_platform or host_platform()
     build_args = dict(request.build_args)
@@ -129,4 +129,7 @@ def _excludes(request: FrontendRequest) -> tuple[str, ...]:
         return request.context_excludes
     from knarr.patterns import parse_ignore
 
-    return parse_ignore(request.dockerignore)
+    excludes = parse_ignore(request.dockerignore)
+    if "!" in excludes:
+        raise UsageError(f'illegal exclusion pattern "!" in {request.dockerignore_name}', hint="write a path behind it")
+    return excludes
