@@ -5,6 +5,9 @@ from __future__ import annotations
 from threading import Barrier
 from typing import Any
 
+import pytest
+
+from knarr.errors import Unsupported
 from knarr.llb import ops
 from knarr.llb.ops import Graph
 from knarr.spec.platform import Platform
@@ -222,3 +225,22 @@ def test_two_hundred_stages_are_quick(compiled: Any) -> None:
     compiled(text)
 
     assert process_time() - start < 0.5  # measured 0.08 s; the rest is for a busy machine
+
+
+@pytest.mark.parametrize(
+    ("where", "identifier"),
+    [
+        ("https://example.com/repo.git#main:sub", "git://example.com/repo.git#main:sub"),
+        ("https://example.com/context.tar.gz", "https://example.com/context.tar.gz"),
+        ("local:elsewhere", "local://elsewhere"),
+    ],
+)
+def test_the_main_context_may_be_elsewhere(graph: Any, where: str, identifier: str) -> None:
+    made = graph("FROM scratch\nCOPY a /a\n", contexts={"context": where})
+
+    assert [v.op.identifier for v in made.vertices.values() if isinstance(v.op, ops.SourceOp)] == [identifier]
+
+
+def test_a_main_context_of_no_known_kind_is_refused(compiled: Any) -> None:
+    with pytest.raises(Unsupported, match=r"ftp://example\.com cannot be a build context"):
+        compiled("FROM scratch\nCOPY a /a\n", contexts={"context": "ftp://example.com"})

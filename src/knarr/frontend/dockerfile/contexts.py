@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable
 from knarr.errors import ContentError, UsageError
 from knarr.frontend.dockerfile.giturl import parse_git_url
 from knarr.frontend.dockerfile.imagepath import join
-from knarr.llb.state import Note, State, source
+from knarr.llb.ops import Copy
+from knarr.llb.state import FileStep, Note, State, source
 from knarr.spec.reference import Reference
 
 
@@ -41,6 +42,15 @@ def remote_context(where: str) -> State | None:
     if url is None:
         return None
     return source(url.identifier, url.attrs, note=Note({"llb.customname": f"[internal] load git source {where}"}))
+
+
+def archive_context(url: str) -> State | None:
+    """The files of a tar at a http(s) URL, None when `url` is not one."""
+    if not url.startswith(("http://", "https://")):
+        return None
+    note = Note({"llb.customname": "[internal] load remote build context"})
+    fetched = source(url, {"http.filename": "context"}, note=note)
+    return State().file([FileStep(Copy("/context", "/", attempt_unpack=True), fetched.output)])
 
 
 def normal_name(name: str) -> str:

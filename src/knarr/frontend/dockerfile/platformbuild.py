@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from knarr.errors import Excerpt, KnarrError, Span, UsageError
-from knarr.frontend.dockerfile.contexts import main_context, normal_contexts, remote_context
+from knarr.errors import Excerpt, KnarrError, Span, Unsupported, UsageError
+from knarr.frontend.dockerfile.contexts import archive_context, main_context, normal_contexts, remote_context
 from knarr.frontend.dockerfile.expand import Expander
 from knarr.frontend.dockerfile.instructions import Dockerfile
 from knarr.frontend.dockerfile.platformargs import global_args, platform_args, proxy_env
@@ -57,6 +57,7 @@ def platform_build(request: FrontendRequest, dockerfile: Dockerfile, target: Pla
 
     Raises:
         DockerfileError: a global ARG that does not expand.
+        Unsupported: a context of a kind that is not known here.
         UsageError: a SOURCE_DATE_EPOCH that is no number, an ignore file that cannot be meant.
     """
     worker = request.build_platform or host_platform()
@@ -117,11 +118,16 @@ def _rfc3339(epoch: int) -> str:
 
 
 def _main_context(request: FrontendRequest, contexts: dict[str, str], paths: set[str]) -> State:
-    remote = contexts.get("context", "")
-    state = remote_context(remote) if remote else None
-    if state is not None:
-        return state
-    return main_context("context", paths, _excludes(request))
+    """The caller's directory, to which alone ignore files apply, or what `contexts` has for `context`."""
+    where = contexts.get("context", "local:context")
+    if where.startswith("local:"):
+        return main_context(where.removeprefix("local:"), paths, _excludes(request))
+    state = remote_context(where) or archive_context(where)
+    if state is None:
+        raise Unsupported(
+            f"{where} cannot be a build context", hint="a directory, a git URL, or a http(s) URL of a tar"
+        )
+    return state
 
 
 def _excludes(request: FrontendRequest) -> tuple[str, ...]:
