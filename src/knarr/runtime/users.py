@@ -119,12 +119,21 @@ def _read(rootfs: Path | str, path: str) -> bytes:
         return b""
     except OSError as error:
         raise KnarrError(f"{path} of the image cannot be read: {error.strerror}") from error
-    with open(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise KnarrError(f"{path} of the image is not a regular file")
-        data = file.read(_MOST_BYTES + 1)
+        data = _read_most(descriptor)
+    finally:
+        os.close(descriptor)
     if len(data) > _MOST_BYTES:
         raise KnarrError(f"{path} of the image is larger than {_MOST_BYTES >> 20} MiB")
+    return data
+
+
+def _read_most(descriptor: int) -> bytes:
+    data = b""
+    while len(data) <= _MOST_BYTES and (part := os.read(descriptor, _MOST_BYTES + 1 - len(data))):
+        data += part
     return data
 
 
