@@ -249,7 +249,7 @@ def _quick_test(compiled: Sequence[_Compiled]) -> Callable[[str, str], object]:
 
 def _may_match_below(pattern: tuple[str, ...], directory: list[str]) -> bool:
     for part, name in zip(pattern, directory, strict=False):
-        if "**" in part or (has_wildcard(part) and "[" in part):
+        if "**" in part or "[" in part or "\\" in part:
             return True  # a bracket may hold a slash, which this comparison cannot see
         if not match(part, name):
             return False
@@ -296,7 +296,7 @@ def _bracket(pattern: str, at: int, written: str) -> tuple[str, int]:
     """The class whose `[` is just before `at` as a regular expression, and where it ends."""
     negated = pattern.startswith("^", at)
     at += negated
-    ranges = []
+    ranges: list[tuple[str, str]] = []
     while not (ranges and pattern.startswith("]", at)):
         low, at = _bracket_char(pattern, at, written)
         high = low

@@ -1,18 +1,22 @@
 """Which stage a name means, and which stages a target needs. Pure: works on parsed records.
 
-A name in FROM, `COPY --from` or `--mount from` first means a stage *above* it,
-the nearest one when several share the name, and only then an image. In `--from`
-a number means the stage with that index.
+A name in FROM, `COPY --from` or `--mount from` first means a stage, of several
+with that name the nearest one above, and only then an image. A number in
+`COPY --from` is always the index of a stage. Only stages above can be read.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from knarr.errors import DockerfileError
+from knarr.errors import DockerfileError, Span
+from knarr.frontend.dockerfile.expand import process_word
 from knarr.frontend.dockerfile.instructions import Copy, Dockerfile, Run, Stage
 from knarr.frontend.dockerfile.suggest import did_you_mean
+
+_NUMBER = re.compile(r"[+-]?[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +36,44 @@ def find_stage(stages: Sequence[Stage], name: str, *, before: int) -> int | None
     return None
 
 
-def find_from(stages: Sequence[Stage], name: str, *, before: int) -> int | None:
-    """As `find_stage`, for `COPY --from` and `--mount from`, where a number is an index too."""
-    found = find_stage(stages, name, before=before)
-    if found is not None:
-        return found
-    index = int(name) if name.isascii() and name.isdecimal() and len(name) < 10 else -1
-    return index if 0 <= index < min(before, len(stages)) else None
+def copy_source(stages: Sequence[Stage], copy: Copy, *, index: int) -> int | None:
+    """The stage that a `COPY --from` of stage `index` reads; None when it names an image or nothing.
+
+    Raises:
+        DockerfileError: a variable in the name, or a stage that is not above.
+    """
+    name = copy.from_
+    if process_word(name, {}) != name:
+        raise DockerfileError(
+            "variable expansion is not supported for --from, define a new stage with FROM using ARG from global "
+            "scope as a workaround",
+            span=copy.span,
+            hint=f"FROM {name} AS some-name, then --from=some-name",
+        )
+    if not _NUMBER.fullmatch(name):
+        return _source(stages, name, index, f'cannot copy from stage "{name}"', copy.span)
+    number = int(name)
+    if not 0 <= number < len(stages):
+        raise DockerfileError(f"invalid stage index {number}", hint="the first stage is 0", span=copy.span)
+    if number >= index:
+        raise _not_above(f'cannot copy from stage "{name}"', stages[index], copy.span)
+    return number
+
+
+def mount_sources(stages: Sequence[Stage], run: Run, *, index: int) -> list[int | None]:
+    """For every mount of a RUN in stage `index` the stage that it reads; None when it names an image or nothing.
+
+    Raises:
+        DockerfileError: a stage that is not above.
+    """
+    return [
+        _source(stages, mount.from_, index, f'cannot mount from stage "{mount.from_}"', run.span)
+        for mount in run.mounts
+    ]
 
 
 def find_target(file: Dockerfile, target: str) -> int:
-    """The index of the stage to build: by name, by number, or the last one for "".
+    """The index of the stage to build: by name, by index, or the last one for "".
 
     Raises:
         DockerfileError: the file has no stage, or none that is called so.
@@ -52,7 +83,9 @@ def find_target(file: Dockerfile, target: str) -> int:
         raise DockerfileError("no stages in the Dockerfile: it has no FROM", excerpt=file.excerpt)
     if not target:
         return len(stages) - 1
-    found = find_from(stages, target, before=len(stages))
+    found = find_stage(stages, target, before=len(stages))
+    if found is None and _NUMBER.fullmatch(target) and 0 <= int(target) < len(stages):
+        found = int(target)
     if found is not None:
         return found
     names = stage_names(stages)
@@ -73,6 +106,9 @@ def needs(stages: Sequence[Stage], index: int, *, base: str | None = None) -> tu
 
     `base` is the base name with its variables expanded; the text as written is
     taken when it is None.
+
+    Raises:
+        DockerfileError: a stage that is not above is read.
     """
     stage = stages[index]
     found = []
@@ -81,15 +117,12 @@ def needs(stages: Sequence[Stage], index: int, *, base: str | None = None) -> tu
         found.append(Need(parent, base=True))
     for instruction in stage.instructions:
         if isinstance(instruction, Copy):
-            sources = (instruction.from_,)
+            read = [copy_source(stages, instruction, index=index)]
         elif isinstance(instruction, Run):
-            sources = tuple(mount.from_ for mount in instruction.mounts)
+            read = mount_sources(stages, instruction, index=index)
         else:
             continue
-        for source in sources:
-            read = find_from(stages, source, before=index)
-            if read is not None:
-                found.append(Need(read))
+        found.extend(Need(source) for source in read if source is not None)
     return tuple(found)
 
 
@@ -107,3 +140,15 @@ def reachable(stages: Sequence[Stage], target: int, *, bases: Mapping[int, str] 
                 wanted.add(need.stage)
                 todo.append(need.stage)
     return frozenset(wanted)
+
+
+def _source(stages: Sequence[Stage], name: str, index: int, complaint: str, span: Span) -> int | None:
+    found = find_stage(stages, name, before=index)
+    if found is None and find_stage(stages, name, before=len(stages)) is not None:
+        raise _not_above(complaint, stages[index], span)
+    return found
+
+
+def _not_above(complaint: str, stage: Stage, span: Span) -> DockerfileError:
+    current = stage.name or f"stage-{stage.index}"
+    return DockerfileError(f'{complaint}, it needs to be defined before current stage "{current}"', span=span)
