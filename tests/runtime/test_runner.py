@@ -344,23 +344,20 @@ def test_a_runtime_that_is_not_installed(tmp_path: Path, tree: Path) -> None:
         runtime.run(ProcessSpec(tree, ("/bin/true",)), output=lambda *_: None, scope=scope)
 
 
-def test_a_step_costs_little_more_than_its_runtime(tmp_path: Path, tree: Path) -> None:
-    runtime = Runtime(tmp_path / "state", "crun")
-    spec = ProcessSpec(tree, ("/bin/true",))
-    bundle = tmp_path / "bundle"
-    bundle.mkdir()
-    subprocess.run(["crun", "spec"], cwd=bundle, check=True)
-    text = (bundle / "config.json").read_text().replace('"terminal": true', '"terminal": false')
-    text = text.replace('"rootfs"', f'"{tree}"').replace('"sh"', '"/bin/true"')
-    (bundle / "config.json").write_text(text)
-    ours, bare = [], []
+def test_a_step_costs_little_beside_its_runtime(runtime: Runtime, tree: Path) -> None:
+    # Own processor time, which does not depend on what else the machine does; 1.5 ms where this was written.
+    spec, spent = ProcessSpec(tree, ("/bin/true",)), []
     with Scope() as scope:
-        runtime.run(spec, output=lambda *_: None, scope=scope)  # makes crun work here, compiles the filter
-        for number in range(12):
-            start = time.perf_counter()
-            subprocess.run(["crun", "run", "--bundle", bundle, f"bare-{os.getpid()}-{number}"], check=True)
-            bare.append(time.perf_counter() - start)
-            start = time.perf_counter()
+        for _ in range(10):
+            start = time.process_time()
             runtime.run(spec, output=lambda *_: None, scope=scope)
-            ours.append(time.perf_counter() - start)
-    assert min(ours) < 2 * min(bare)  # the aim is 1.3; machines under test are busy
+            spent.append(time.process_time() - start)
+    assert min(spent) < 0.006
+
+
+def test_crun_is_given_a_compiled_filter(tmp_path: Path, tree: Path) -> None:
+    state = tmp_path / "state"
+    with Scope() as scope:
+        Runtime(state, "crun").run(ProcessSpec(tree, ("/bin/true",)), output=lambda *_: None, scope=scope)
+    (program,) = (state / "seccomp").iterdir()
+    assert program.stat().st_size > 1000

@@ -115,9 +115,9 @@ def test_a_snapshot_costs_little(driver: Overlayfs, at: Path) -> None:
     driver.commit("0", "a")
     times = []
     for number in range(20):
-        start = time.perf_counter()
+        start = time.process_time()
         with mounted(driver.prepare("active", str(number)), at):
             pass
         driver.commit(str(number + 1), "active")
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.006  # the aim is 2 ms; 1.2 on an idle machine
+        times.append(time.process_time() - start)
+    assert min(times) < 0.004  # own processor time; 1.2 ms by the clock of an idle machine
