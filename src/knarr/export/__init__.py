@@ -1,7 +1,7 @@
-"""Results handed over: one file per kind of output.
+"""Exporters: what becomes of a build's result, one file for each kind.
 
-`options` reads `--output`; `trees` is what an exporter asks of the engine; `assemble`
-makes configs, manifests and the index; `image`, `archive`, `files` write them to the
-store and registries, to archives, to directories; `export` runs what was asked for.
-Options and results as in BuildKit's exporters (build.md §1.10).
+`export` is the entry and has the table of kinds; `options` reads `--output`;
+`trees` says what an exporter needs of the engine; `assemble` makes config,
+manifest and index out of layers. Names, options, documents and texts are those
+of BuildKit's exporters, so that the tools around it find what they expect.
 """

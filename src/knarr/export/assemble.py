@@ -1,164 +1,189 @@
-"""From layers and an image config to documents: config, manifest, and an index where one is wanted.
+"""Make an image out of layers: config, manifest, and an index where there are several platforms.
 
-Pure. Times: a layer's history line says when the layer was made, an empty line
-takes the time of the line before, SOURCE_DATE_EPOCH replaces both. The config's
-own `created` is its last line's. As BuildKit does it (exporter/containerimage).
+Pure but for the store that takes the documents. Members, their order and the
+filling of `created` are BuildKit's (exporter/containerimage/writer.go at v0.33),
+so that equal layers and configs give equal digests.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from knarr.errors import Bug, UsageError
-from knarr.export.options import Annotation
+from knarr.content.target import BlobStore
+from knarr.errors import Bug
+from knarr.export import annotations as notes
+from knarr.export.clock import SECOND, nanoseconds, rfc3339
 from knarr.export.trees import Layer
-from knarr.frontend.request import PlatformResult
 from knarr.image.edit import in_words_of
+from knarr.record import record, replace
 from knarr.spec import mediatype
 from knarr.spec.config import History, ImageConfig, encode_config
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
-from knarr.spec.manifest import Index, Manifest, encode_index, encode_manifest
+from knarr.spec.manifest import encode_index, encode_manifest
 from knarr.spec.platform import Platform
 
+if TYPE_CHECKING:
+    from knarr.export.options import LayerOptions
+    from knarr.export.vertex import Vertex
 
-@dataclass(frozen=True, slots=True)
-class Assembled:
-    """One platform's image: its documents and the layers below them."""
+_COMMENT = "buildkit.exporter.image.v0"  # BuildKit's word for history lines that the exporter had to add
+
+
+@record
+class Ingredients:
+    """One platform's image before it is one."""
 
     platform: Platform
-    config: bytes
-    manifest: Manifest
+    config: ImageConfig
+    base: ImageConfig | None
     layers: tuple[Layer, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
-    """What is exported: one manifest, or an index over several."""
+@record
+class Assembled:
+    """An image that is whole but for its layers: every document is in the store."""
 
-    images: tuple[Assembled, ...]
-    index: Index | None = None
-
-    @property
-    def root(self) -> Descriptor:
-        return self.index.descriptor if self.index is not None else self.images[0].manifest.descriptor
+    root: Descriptor  # of the index, or of the only manifest (then with its platform)
+    manifests: tuple[Descriptor, ...]
+    configs: tuple[Digest, ...]
 
     @property
-    def raw(self) -> bytes:
-        return self.index.raw if self.index is not None else self.images[0].manifest.raw
+    def is_index(self) -> bool:
+        return mediatype.is_index(self.root.media_type)
 
 
 def assemble(
-    result: PlatformResult,
-    layers: Sequence[Layer],
+    images: Sequence[Ingredients],
+    options: LayerOptions,
+    store: BlobStore,
     *,
-    oci: bool,
     now_ns: int,
-    epoch: int | None = None,
-    annotations: Sequence[Annotation] = (),
+    is_index: bool,
+    vertex: Vertex,
 ) -> Assembled:
-    """The config and the manifest of one platform."""
-    config = encode_config(finished_config(result, layers, now_ns=now_ns, epoch=epoch))
-    kind = mediatype.OCI_CONFIG if oci else mediatype.DOCKER_CONFIG
-    described = Descriptor(kind, Digest.of(config), len(config))
+    """Put the documents of an image into `store`.
+
+    `now_ns` is the time of the build, for what has no time of its own.
+
+    Raises:
+        UsageError: annotations for something that is not there.
+    """
+    notes.check(options.annotations, [image.platform for image in images], is_index=is_index)
+    made = [_image(image, options, store, now_ns, vertex) for image in images]
+    manifests = tuple(manifest for manifest, _ in made)
+    configs = tuple(config for _, config in made)
+    if not is_index:
+        if len(manifests) != 1:
+            raise Bug(f"{len(manifests)} platforms and no index")
+        return Assembled(manifests[0], manifests, configs)
+    index = encode_index(manifests, oci=options.oci, annotations=notes.at(options.annotations, notes.INDEX))
+    with vertex.phase(f"exporting manifest list {index.descriptor.digest}"):
+        root = store.put(index.media_type, index.raw)
+    described = root.with_annotations(notes.at(options.annotations, notes.INDEX_DESCRIPTOR))
+    return Assembled(described, manifests, configs)
+
+
+def _image(
+    image: Ingredients, options: LayerOptions, store: BlobStore, now_ns: int, vertex: Vertex
+) -> tuple[Descriptor, Digest]:
+    raw = encode_config(finished_config(image, options.epoch, now_ns))
+    kind = mediatype.OCI_CONFIG if options.oci else mediatype.DOCKER_CONFIG
+    config = Descriptor(kind, Digest.of(raw), len(raw))
     manifest = encode_manifest(
-        described,
-        [in_words_of(layer.descriptor, oci=oci) for layer in layers],
-        oci=oci,
-        annotations=_wanted(annotations, "manifest", result.platform),
+        config,
+        [_public(layer.descriptor, oci=options.oci) for layer in image.layers],
+        oci=options.oci,
+        annotations=notes.at(options.annotations, notes.MANIFEST, image.platform),
     )
-    return Assembled(result.platform, config, manifest, tuple(layers))
+    with vertex.phase(f"exporting manifest {manifest.descriptor.digest}"):
+        stored = store.put(manifest.media_type, manifest.raw)
+    with vertex.phase(f"exporting config {config.digest}"):
+        store.put(kind, raw)
+    described = replace(stored, platform=image.platform).with_annotations(
+        notes.at(options.annotations, notes.MANIFEST_DESCRIPTOR, image.platform)
+    )
+    return described, config.digest
 
 
-def finished_config(
-    result: PlatformResult, layers: Sequence[Layer], *, now_ns: int, epoch: int | None = None
-) -> ImageConfig:
-    """The image config with its diff IDs and all times filled in.
+def _public(layer: Descriptor, *, oci: bool) -> Descriptor:
+    """A layer's descriptor as a manifest has it: no platform, and annotations only where OCI has them."""
+    converted = in_words_of(layer, oci=oci)
+    kept = dict(converted.annotations) if oci else {}
+    return replace(converted.bare(), annotations=kept, urls=converted.urls)
 
-    Raises:
-        Bug: the history does not fit the layers.
-    """
-    base = len(result.base_config.history) if result.base_config is not None else 0
-    history = list(result.config.history[:base])
-    below = sum(1 for line in history if not line.empty_layer)
-    lines = result.config.history[base:]
-    fresh = list(layers[_base_layers(result, layers) :])
-    if not history or below != len(layers) - len(fresh):
-        history = _padded(history, len(layers) - len(fresh))
-    created = format_time(epoch * 10**9 if epoch is not None else now_ns)
-    made = [format_time(epoch * 10**9 if epoch is not None else layer.created_ns or now_ns) for layer in fresh]
-    times = iter(made)
-    last = created if not made or epoch is not None else made[0]
-    for line in lines:
-        if not line.empty_layer:
-            last = next(times, None) or _unfitting(result)
-        history.append(replace(line, created=line.created or last))
-    if next(times, None) is not None:
-        _unfitting(result)
+
+def finished_config(image: Ingredients, epoch: int | None, now_ns: int) -> ImageConfig:
+    """The config with diff IDs, and with times and layers in its history that fit."""
+    history = _filled(_aligned(image.config.history, image.layers), image.layers, now_ns)
+    created = image.config.created
+    if epoch is not None:
+        history = _clamped(history, image.base.history if image.base else (), epoch)
+        created = _not_after(created, epoch) if created is not None else None
+    if created is None:
+        created = next((line.created for line in reversed(history) if line.created is not None), None)
+    if created is None:
+        created = rfc3339(now_ns if epoch is None else epoch * SECOND)
     return replace(
-        result.config,
-        diff_ids=tuple(layer.diff_id for layer in layers),
+        image.config,
+        diff_ids=tuple(layer.diff_id for layer in image.layers),
         history=tuple(history),
-        created=last if lines else result.config.created or created,
+        created=created,
     )
 
 
-def _base_layers(result: PlatformResult, layers: Sequence[Layer]) -> int:
-    return min(len(result.base_config.diff_ids), len(layers)) if result.base_config is not None else 0
+def _aligned(history: Sequence[History], layers: Sequence[Layer]) -> list[History]:
+    """The history with exactly as many lines that have a layer as there are layers."""
+    aligned, used = [], 0
+    for line in history:
+        if not line.empty_layer and used == len(layers):
+            line = replace(line, empty_layer=True)
+        used += not line.empty_layer
+        aligned.append(line)
+    for layer in layers[used:]:
+        aligned.append(History(None, layer.description or "created by knarr", comment=_COMMENT))
+    return aligned
 
 
-def _padded(history: list[History], layers: int) -> list[History]:
-    """A base whose history does not tell of all its layers gets nameless lines, so that the counts agree."""
-    told = sum(1 for line in history if not line.empty_layer)
-    return history + [History()] * max(0, layers - told)
+def _filled(history: list[History], layers: Sequence[Layer], now_ns: int) -> list[History]:
+    """The history with a time on every line.
 
-
-def _unfitting(result: PlatformResult) -> str:
-    raise Bug(f"the history of {result.platform} does not fit its layers")
-
-
-def index_over(
-    images: Sequence[Assembled], *, oci: bool, epoch: int | None = None, annotations: Sequence[Annotation] = ()
-) -> Image:
-    """The images under one index, in their order."""
-    entries = []
-    for image in images:
-        about = _wanted(annotations, "manifest-descriptor", image.platform)
-        entry = replace(image.manifest.descriptor, platform=image.platform, artifact_type="")
-        entries.append(entry.with_annotations(about) if about else entry)
-    return Image(tuple(images), encode_index(entries, oci=oci, annotations=_wanted(annotations, "index", None)))
-
-
-def alone(image: Assembled, annotations: Sequence[Annotation] = ()) -> Image:
-    """A single manifest without an index.
-
-    Raises:
-        UsageError: an annotation needs an index.
+    A line with a layer has the layer's time. Others have that of the new layer
+    before them; those before the first new layer have its time and not one from
+    the base image, which may be years old.
     """
-    for annotation in annotations:
-        if annotation.level in ("index", "index-descriptor"):
-            raise UsageError(
-                f"annotation {annotation.key} belongs on an index, but this is one image",
-                hint="build for several platforms, or annotate the manifest",
-            )
-    return Image((image,))
+    made = iter(layers)
+    timed = []
+    for line in history:
+        layer = None if line.empty_layer else next(made)
+        if line.created is None and layer is not None:
+            line = replace(line, created=rfc3339(layer.created_ns or now_ns))
+        timed.append(line)
+    first_gap = next((n for n, line in enumerate(timed) if line.created is None), len(timed))
+    known = [line.created for line in timed[first_gap:] if line.created is not None]
+    known = known or [line.created for line in reversed(timed) if line.created is not None]
+    current = known[0] if known else rfc3339(now_ns)
+    for n in range(first_gap, len(timed)):
+        created = timed[n].created
+        if created is None:
+            timed[n] = replace(timed[n], created=current)
+        else:
+            current = created
+    return timed
 
 
-def root_annotations(annotations: Sequence[Annotation], image: Image) -> dict[str, str]:
-    """What goes on the descriptor of the result in a layout's index.json."""
-    if image.index is not None:
-        return _wanted(annotations, "index-descriptor", None)
-    return _wanted(annotations, "manifest-descriptor", image.images[0].platform)
+def _clamped(history: list[History], base: Sequence[History], epoch: int) -> list[History]:
+    """No new line is later than `epoch`; lines of the base image stay as they are."""
+    shared = 0
+    while shared < min(len(history), len(base)) and history[shared] == base[shared]:
+        shared += 1
+    return [
+        *history[:shared],
+        *(replace(line, created=_not_after(line.created, epoch)) for line in history[shared:]),
+    ]
 
 
-def _wanted(annotations: Sequence[Annotation], level: str, platform: Platform | None) -> dict[str, str]:
-    return {a.key: a.value for a in annotations if a.level == level and a.platform in (None, platform)}
-
-
-def format_time(ns: int) -> str:
-    """RFC 3339 in UTC with nanoseconds, zeros at the end cut, as Go writes times."""
-    seconds, rest = divmod(ns, 10**9)
-    fraction = f".{rest:09}".rstrip("0").rstrip(".")
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + fraction + "Z"
+def _not_after(created: str | None, epoch: int) -> str:
+    limit = epoch * SECOND
+    return rfc3339(limit) if created is None or nanoseconds(created) > limit else created

@@ -1,4 +1,8 @@
-"""Runs the outputs of a build, one after another; layers are computed once, since each finds them packed."""
+"""Carry out the outputs of a build.
+
+Each reads its own options; layers that several of them want are made once, since
+whoever comes second finds them in the store.
+"""
 
 from __future__ import annotations
 
@@ -6,37 +10,37 @@ from collections.abc import Sequence
 from typing import Any
 
 from knarr.builder import Export
-from knarr.errors import UsageError
 from knarr.export.context import ExportContext, Result
 from knarr.export.options import check
 
-_MODULES = {
+_EXPORTERS = {
     "image": ("image", "export_image"),
     "registry": ("image", "export_image"),
     "oci": ("archive", "export_archive"),
     "docker": ("archive", "export_archive"),
-    "local": ("files", "export_local"),
-    "tar": ("files", "export_tar"),
+    "local": ("local", "export_local"),
+    "tar": ("tar", "export_tar"),
 }
 
 
 def export(exports: Sequence[Export], result: Result, context: ExportContext) -> dict[str, Any]:
-    """Carry out every output; returns the metadata of all (the first one's values win).
+    """Carry out every output; returns what `--metadata-file` tells (of the first output that has something to tell).
 
     Raises:
+        UsageError, Unsupported: an option of any of them; nothing was exported then.
         KnarrError: an output failed; those before it are complete.
     """
     from importlib import import_module
 
     for wanted in exports:
-        if wanted.type != "cacheonly" and wanted.type not in _MODULES:
-            raise UsageError(f"--output type={wanted.type}: not known")
-        check(wanted.type, wanted.attrs)
+        check(wanted)
     answer: dict[str, Any] = {}
     for wanted in exports:
         if wanted.type == "cacheonly":
             continue
-        module, name = _MODULES[wanted.type]
+        module, name = _EXPORTERS[wanted.type]
         run = getattr(import_module(f"knarr.export.{module}"), name)
         answer = {**run(wanted, result, context), **answer}
+    if context.build_ref:
+        answer["buildx.build.ref"] = context.build_ref
     return answer

@@ -1,206 +1,96 @@
-"""The `image` and `registry` outputs: into the own store under its names, and to registries.
+"""`type=image`: into our own store under its names and, if asked for, to registries.
 
-Layers go to the registry while later ones are still being compressed. Names are
-set last, the registry's before our own: who finds a name finds all of the image.
+Names are set last, the registry's before our own: who finds a name finds all of the image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from knarr.builder import Export
 from knarr.errors import UsageError
-from knarr.export.assemble import Assembled, Image, alone, assemble, index_over
-from knarr.export.context import ExportContext, Result, status, telling
+from knarr.export.make import make_image, metadata
 from knarr.export.options import ImageOptions, image_options
-from knarr.export.trees import Layer
-from knarr.image.copy import MountsOf, copy_blob, copy_graph
-from knarr.progress import Status
-from knarr.remote.repository import Repository
-from knarr.scope import Outcome, Scope
-from knarr.spec import mediatype
-from knarr.spec.descriptor import Descriptor
-from knarr.spec.digest import Digest
+from knarr.export.vertex import Vertex
+from knarr.image.copy import each
 from knarr.spec.reference import Reference
 
-OnLayer = Callable[[Layer], None]
+if TYPE_CHECKING:
+    from knarr.export.assemble import Assembled
+    from knarr.export.context import ExportContext, Result
+    from knarr.export.push import Push
+    from knarr.export.trees import Layer
+    from knarr.remote.repository import Registry
+
+_NAMELESS = "<none>"  # kept under its digest: what was built is not lost, and `knarr images` shows it
 
 
 def export_image(export: Export, result: Result, context: ExportContext) -> dict[str, Any]:
-    """Make the image, store it, push it; returns the response metadata."""
+    """Make the image, push it, keep it; returns its metadata."""
     options = image_options(export)
-    if options.push and not options.names:
-        raise UsageError("--push needs a name to push to", hint="add -t REGISTRY/NAME:TAG")
-    with telling(context, "exporting to image") as vertex, ExitStack() as stack:
-        pushes = stack.enter_context(_Pushes(options, result, context, vertex)) if options.push else None
-        image = make_image(options, result, context, vertex, on_layer=pushes.layer if pushes else None)
-        keep(image, context)
-        if pushes is not None:
-            pushes.finish(image)
-        if options.store:
-            _name(image, options, context, vertex)
-    return metadata(image, options)
-
-
-def make_image(
-    options: ImageOptions, result: Result, context: ExportContext, vertex: str, *, on_layer: OnLayer | None = None
-) -> Image:
-    """Pack the layers and assemble the documents of all platforms."""
-    epoch = options.epoch if options.epoch is not None else context.settings.source_date_epoch
-    images: list[Assembled] = []
-    with status(context, vertex, "exporting layers"):
-        packed = [_layers(result, record, options, on_layer) for record in result.records]
-    for platform, layers in zip(result.frontend.results, packed, strict=True):
-        made = assemble(
-            platform,
-            layers,
-            oci=options.oci,
-            now_ns=context.now_ns,
-            epoch=epoch,
-            annotations=options.annotations,
+    if options.push and not options.layers.names:
+        raise UsageError("nothing says where to push", hint="give the image a name: --tag REGISTRY/NAME:TAG")
+    with Vertex(context.sink, "exporting to image") as vertex, ExitStack() as stack:
+        push = stack.enter_context(_push(options, result, context, vertex)) if options.push else None
+        image, layers = make_image(
+            options.layers, result, context, vertex, on_layer=push.layer if push is not None else None
         )
-        images.append(made)
-        for what, digest in (("manifest", made.manifest.descriptor.digest), ("config", made.manifest.config.digest)):
-            with status(context, vertex, f"exporting {what} {digest}"):
-                pass
-    if len(images) > 1 or result.frontend.multi_platform or context.settings.multi_platform:
-        image = index_over(images, oci=options.oci, annotations=options.annotations)
-        with status(context, vertex, f"exporting manifest list {image.root.digest}"):
-            pass
-        return image
-    return alone(images[0], options.annotations)
+        if push is not None:
+            push.finish(image.root, [*(layer.descriptor.digest for layer in layers), *image.configs])
+        if options.store:
+            _keep(image, layers, options, result, context, vertex)
+    return metadata(image, options.layers, context)
 
 
-def _layers(result: Result, record: str | None, options: ImageOptions, on_layer: OnLayer | None) -> list[Layer]:
-    layers = []
-    for layer in result.trees.layers(record, options.compression):
-        layers.append(layer)
-        if on_layer is not None:
-            on_layer(layer)
-    return layers
+def _push(options: ImageOptions, result: Result, context: ExportContext, vertex: Vertex) -> Push:
+    from knarr.export.push import Push
+
+    names = [Reference.parse(name) for name in options.layers.names]
+    if not options.push_by_digest:
+        names = [name.tagged() for name in names]
+    registry: Registry = context.registry()
+    if options.insecure:
+        registry = registry.trusting(*{name.registry for name in names})
+    return Push(names, registry, context.store, result.trees.fetcher(), context.scope, vertex)
 
 
-def keep(image: Image, context: ExportContext) -> None:
-    """Put the documents of an image into the store."""
-    for made in image.images:
-        context.store.put(made.manifest.config.media_type, made.config)
-        context.store.put(made.manifest.media_type, made.manifest.raw)
-    if image.index is not None:
-        context.store.put(image.index.media_type, image.index.raw)
-
-
-def _name(image: Image, options: ImageOptions, context: ExportContext, vertex: str) -> None:
-    names = [str(name) for name in options.names]
-    if not names:
-        # Nameless, but findable: what was built is not lost, and `knarr images` shows it as <none>.
-        prefix = options.dangling_prefix or "<none>"
-        names = [f"{prefix}@{image.root.digest}"]
+def _keep(
+    image: Assembled,
+    layers: tuple[Layer, ...],
+    options: ImageOptions,
+    result: Result,
+    context: ExportContext,
+    vertex: Vertex,
+) -> None:
+    """Name the image in our own store; one that is not in a registry must be here whole."""
+    if not options.push:
+        _bring(layers, result, context, vertex)
+    names = own_names(options, str(image.root.digest))
     for name in names:
-        with status(context, vertex, f"naming to {name}"):
-            context.store.tag(image.root, name)
+        with vertex.phase(f"naming to {name}"):
+            context.store.tag(image.root.bare(), name)
+    if options.unpack:
+        for found, record in zip(result.frontend.results, result.records, strict=True):
+            with vertex.phase(f"unpacking to {found.platform}"), result.trees.mounted(record):
+                pass  # mounting unpacks
 
 
-def metadata(image: Image, options: ImageOptions) -> dict[str, Any]:
-    """What `--metadata-file` says of an image."""
-    data: dict[str, Any] = {}
-    if image.index is None:
-        data["containerimage.config.digest"] = str(image.images[0].manifest.config.digest)
-    root = image.root
-    data["containerimage.descriptor"] = root.to_json()
-    data["containerimage.digest"] = str(root.digest)
-    if options.names:
-        data["image.name"] = ",".join(str(name) for name in options.names)
-    return data
+def _bring(layers: tuple[Layer, ...], result: Result, context: ExportContext, vertex: Vertex) -> None:
+    """Fetch the layers that are still in a registry only."""
+    far = [layer.descriptor for layer in layers if not context.store.has(layer.descriptor)]
+    if not far:
+        return
+    fetcher = result.trees.fetcher()
+    with vertex.phase("fetching layers"):
+        each(lambda blob: fetcher.open(blob).__exit__(None, None, None), far, scope=context.scope, jobs=4)
 
 
-class _Pushes:
-    """The pushes of one image to all its names: layers as they come, the rest in the end."""
-
-    def __init__(self, options: ImageOptions, result: Result, context: ExportContext, vertex: str) -> None:
-        self._options = options
-        self._context = context
-        self._vertex = vertex
-        self._fetcher = result.trees.fetcher()
-        self._repositories = self._targets()
-        self._sent: dict[tuple[str, Digest], Outcome[str]] = {}
-        self._remote: dict[Digest, tuple[str, ...]] = {}
-        self._scope = Scope(limit=4)  # BuildKit's maxRegistryConcurrency
-
-    def __enter__(self) -> _Pushes:
-        self._scope.__enter__()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._scope.__exit__(kind, error, tb)
-
-    def _targets(self) -> dict[str, Repository]:
-        registry = self._context.registry()
-        found: dict[str, Repository] = {}
-        for name in self._options.names:
-            key = f"{name.registry}/{name.repository}"
-            if key not in found:
-                found[key] = registry.repository(name, scope=self._context.scope)
-        return found
-
-    def layer(self, layer: Layer) -> None:
-        """Begin to send a layer that is ready."""
-        blob = layer.descriptor
-        self._remote[blob.digest] = layer.remote
-        for key, repository in self._repositories.items():
-            if (key, blob.digest) not in self._sent:
-                sent = self._scope.attempt(
-                    copy_blob, self._fetcher, repository, blob, self._watch, self._mounts_of(key)
-                )
-                self._sent[key, blob.digest] = sent
-
-    def _mounts_of(self, key: str) -> MountsOf:
-        host = key.partition("/")[0]
-
-        def mounts(blob: Descriptor) -> list[str]:
-            known = (*self._remote.get(blob.digest, ()), *self._context.store.sources.of(blob.digest))
-            siblings = [place.partition("/") for place in known]
-            return [path for place, _, path in siblings if place == host and f"{host}/{path}" != key]
-
-        return mounts
-
-    def _watch(self, blob: Descriptor, done: int, how: str) -> None:
-        if mediatype.is_layer(blob.media_type):
-            finished = how != "moving"
-            self._context.sink.send(Status(self._vertex, f"pushing {blob.digest}", done, blob.size, done=finished))
-
-    def finish(self, image: Image) -> None:
-        """Wait for the layers, send the documents, set the tags."""
-        context = self._context
-        with context.scope.on_cancel(self._scope.cancel), status(context, self._vertex, "pushing layers"):
-            for outcome in self._sent.values():
-                outcome.result()
-        for name in self._options.names:
-            key = f"{name.registry}/{name.repository}"
-            with status(context, self._vertex, f"pushing manifest for {name}@{image.root.digest}"):
-                self._documents(image, name, self._repositories[key], key)
-            sent = [digest for place, digest in self._sent if place == key]
-            context.store.sources.add(key, [*sent, *(made.manifest.config.digest for made in image.images)])
-
-    def _documents(self, image: Image, name: Reference, repository: Repository, key: str) -> None:
-        present = _Known(repository, {digest for place, digest in self._sent if place == key})
-        for made in image.images:
-            copy_blob(self._fetcher, present, made.manifest.config)
-            if image.index is not None:
-                copy_graph(self._fetcher, present, made.manifest.descriptor, scope=self._context.scope)
-        repository.push_manifest(image.root, image.raw, tag="" if self._options.push_by_digest else name.tag)
-
-
-class _Known:
-    """A repository that need not be asked again about blobs it was just sent."""
-
-    def __init__(self, repository: Repository, known: set[Digest]) -> None:
-        self._repository = repository
-        self._known = known
-        self.open = repository.open
-        self.push = repository.push
-
-    def has(self, descriptor: Descriptor) -> bool:
-        return descriptor.digest in self._known or self._repository.has(descriptor)
+def own_names(options: ImageOptions, digest: str) -> list[str]:
+    """The names an image gets in our store, by BuildKit's rules."""
+    names = [str(Reference.parse(name).tagged()) for name in options.layers.names]
+    canonical = options.name_canonical and bool(names)
+    own = [form for name in names for form in ((name, f"{name}@{digest}") if canonical else (name,))]
+    if options.dangling_prefix and (not names or not options.dangling_empty_only):
+        own.append(f"{options.dangling_prefix}@{digest}")
+    return own or [f"{_NAMELESS}@{digest}"]

@@ -1,200 +1,308 @@
-"""`--output`: `type=…,key=value` as buildx reads it, and the options that exporters share."""
+"""`--output` and the options of exporters, from text to records; what cannot be meant is refused by name.
+
+    parse_output("type=image,name=app:1,push=true", cwd="/src")  # Export("image", {"name": …, "push": "true"})
+    parse_output("out", cwd="/src")                              # Export("local", {"dest": "/src/out"})
+
+Forms and keys are buildx's (util/buildflags) and BuildKit's (exporter/*).
+"""
 
 from __future__ import annotations
 
-import csv
-import re
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from knarr.builder import Export
-from knarr.errors import Unsupported, UsageError
-from knarr.layer.compress import KINDS, Compression
-from knarr.spec.platform import Platform
+from knarr.errors import KnarrError, Unsupported, UsageError
+from knarr.export.annotations import Annotation, parse_key
+from knarr.record import record
 from knarr.spec.reference import Reference
 
-_IMAGE = frozenset(
-    (
-        *("name", "push", "push-by-digest", "registry.insecure", "unpack", "store", "name-canonical"),
-        *("dangling-name-prefix", "dangling-name-empty-only", "danging-name-empty-only"),
-    )
+if TYPE_CHECKING:
+    from knarr.layer.compress import Compression
+
+STDOUT = "-"
+_TRUE = ("", "1", "t", "T", "true", "TRUE", "True")
+_FALSE = ("0", "f", "F", "false", "FALSE", "False")
+
+_LAYERS = ("compression", "compression-level", "force-compression", "oci-mediatypes", "source-date-epoch", "name")
+_IMAGE = (
+    *("push", "push-by-digest", "registry.insecure", "unpack", "store"),
+    *("name-canonical", "dangling-name-prefix", "danging-name-empty-only"),  # BuildKit spells the last one so
 )
-_SHARED = frozenset(
-    (
-        *("compression", "compression-level", "force-compression", "oci-mediatypes", "source-date-epoch"),
-        *("rewrite-timestamp", "oci-artifact", "attestation-inline", "prefer-nondist-layers", "attestation-prefix"),
-    )
-)
-KNOWN: Mapping[str, frozenset[str]] = {
-    "image": _IMAGE | _SHARED,
-    "registry": _IMAGE | _SHARED,
-    "oci": frozenset(("dest", "tar", "name", "annotation")) | _SHARED,
-    "docker": frozenset(("dest", "tar", "name", "context")) | _SHARED,
-    "local": frozenset(("dest", "platform-split", "mode", "attestation-prefix", "source-date-epoch")),
-    "tar": frozenset(("dest", "platform-split", "attestation-prefix", "source-date-epoch")),
-    "cacheonly": frozenset(),
+_KEYS: Mapping[str, tuple[str, ...]] = {
+    "image": (*_LAYERS, *_IMAGE),
+    "registry": (*_LAYERS, *_IMAGE),
+    "oci": (*_LAYERS, "dest", "tar"),
+    "docker": (*_LAYERS, "dest", "tar"),
+    "local": ("dest", "platform-split", "mode", "source-date-epoch"),
+    "tar": ("dest", "platform-split", "source-date-epoch"),
+    "cacheonly": (),
 }
-_ANNOTATION = re.compile(
-    r"annotation(?:-(manifest|index|manifest-descriptor|index-descriptor))?(?:\[([^\]]+)\])?\.(.+)", re.DOTALL
-)
-_GZIP = Compression()
-_NOT_BUILT = {
-    "rewrite-timestamp": "set SOURCE_DATE_EPOCH for the config and the history; file times are kept",
-    "prefer-nondist-layers": "foreign layers become ordinary ones",
+_ANNOTATED = ("image", "registry", "oci", "docker")
+# Known in the field, not here: key → what to do instead. A value that asks for nothing is let pass.
+_REFUSED = {
+    "rewrite-timestamp": "SOURCE_DATE_EPOCH sets the times of the config and its history; files keep theirs",
+    "oci-artifact": "attestations are not made yet",
+    "attestation-inline": "attestations are not made yet",
+    "attestation-prefix": "attestations are not made yet",
+    "prefer-nondist-layers": "layers are always pushed as distributable ones, as registries want them",
+    "context": "knarr loads into its own store (type=image); `knarr save` makes an archive for docker load",
 }
 
 
-def parse_output(text: str) -> Export:
-    """One `--output`: `type=TYPE,k=v,…`, a bare path (type local), or `-` (a tar on standard output).
+@record
+class LayerOptions:
+    """What image, oci and docker have in common."""
 
-    Raises:
-        UsageError: malformed, an unknown type or option, a missing dest.
-    """
-    try:
-        fields = next(csv.reader([text], strict=True))
-    except (csv.Error, StopIteration):
-        raise UsageError(f"--output {text!r}: not a list of key=value", hint="example: type=oci,dest=out.tar") from None
-    if len(fields) == 1 and not fields[0].startswith("type="):
-        return Export("tar" if text == "-" else "local", {"dest": text})
-    attrs: dict[str, str] = {}
-    for item in fields:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise UsageError(f"--output {text!r}: {item!r} is not key=value", hint="example: type=oci,dest=out.tar")
-        attrs[key.strip().lower() if not key.startswith("annotation") else key] = value
-    kind = attrs.pop("type", "")
-    if kind not in KNOWN:
-        raise UsageError(f"--output: {kind or 'no type given'}", hint="types are " + ", ".join(KNOWN))
-    check(kind, attrs)
-    if kind in ("local", "tar") and not attrs.get("dest"):
-        raise UsageError(f"--output type={kind} needs dest=", hint=f"example: type={kind},dest=out")
-    return Export(kind, attrs)
+    names: tuple[str, ...]
+    compression: Compression
+    oci: bool
+    epoch: int | None  # seconds; None: none was given
+    annotations: tuple[tuple[Annotation, str], ...]
 
 
-def check(kind: str, attrs: Mapping[str, str]) -> None:
-    """Refuse what the exporter does not know or cannot do, by name.
-
-    Raises:
-        UsageError, Unsupported
-    """
-    for key, value in attrs.items():
-        if key in _NOT_BUILT and is_true(key, value):
-            raise Unsupported(f"--output: {key} is not supported yet", hint=_NOT_BUILT[key])
-        if key in KNOWN[kind] or (_ANNOTATION.fullmatch(key) and kind not in ("local", "tar", "cacheonly")):
-            continue
-        import difflib
-
-        near = difflib.get_close_matches(key, KNOWN[kind], 1)
-        hint = f"did you mean {near[0]}?" if near else "options are " + ", ".join(sorted(KNOWN[kind]))
-        raise UsageError(f"--output type={kind}: unknown option {key!r}", hint=hint)
-
-
-def is_true(key: str, value: str) -> bool:
-    """A boolean option as Go's strconv.ParseBool reads it; an empty value is true.
-
-    Raises:
-        UsageError: neither.
-    """
-    if value in ("", "1", "t", "T", "true", "TRUE", "True"):
-        return True
-    if value in ("0", "f", "F", "false", "FALSE", "False"):
-        return False
-    raise UsageError(f"--output: {key}={value}: not a boolean", hint="use true or false")
-
-
-@dataclass(frozen=True, slots=True)
-class Annotation:
-    """An annotation, where it goes, and for which platform (None: all)."""
-
-    key: str
-    value: str
-    level: str = "manifest"  # manifest, index, manifest-descriptor, index-descriptor
-    platform: Platform | None = None
-
-
-@dataclass(frozen=True, slots=True)
+@record
 class ImageOptions:
-    """The options of image-like exporters, read."""
+    """`type=image`."""
 
-    names: tuple[Reference, ...] = ()
-    push: bool = False
-    push_by_digest: bool = False
-    insecure: bool = False
-    store: bool = True
-    unpack: bool = False
-    oci: bool = True
-    compression: Compression = _GZIP
-    annotations: tuple[Annotation, ...] = ()
-    dest: str = ""
-    tar: bool = True
-    epoch: int | None = None
-    dangling_prefix: str = ""
-    platform_split: bool | None = None
-    extra: Mapping[str, str] = field(default_factory=dict, hash=False)
+    layers: LayerOptions
+    push: bool
+    push_by_digest: bool
+    insecure: bool
+    unpack: bool
+    store: bool
+    name_canonical: bool
+    dangling_prefix: str
+    dangling_empty_only: bool
+
+
+@record
+class ArchiveOptions:
+    """`type=oci` and `type=docker`."""
+
+    layers: LayerOptions
+    dest: str
+    tar: bool
+
+
+@record
+class TreeOptions:
+    """`type=local` and `type=tar`. `split` None: one directory per platform when there are several."""
+
+    dest: str
+    split: bool | None
+    epoch: int | None
+
+
+def parse_output(text: str, *, cwd: str = "") -> Export:
+    """The output a user wrote; `type=registry` becomes an image that is pushed.
+
+    A relative `dest` is one below `cwd`, or else below this process's own directory.
+
+    Raises:
+        UsageError: malformed, or an option that the type does not have.
+        Unsupported: an option that exists elsewhere, but not here.
+    """
+    fields = _fields(text)
+    if len(fields) == 1 and fields[0] == text and not text.startswith("type="):
+        kind, attrs = ("tar", {"dest": STDOUT}) if text == STDOUT else ("local", {"dest": text})
+    else:
+        kind, attrs = _pairs(text, fields)
+    dest = attrs.get("dest", "")
+    if dest and dest != STDOUT:
+        attrs["dest"] = os.path.join(cwd, os.path.expanduser(dest))
+    export = Export(kind, attrs)
+    if kind == "registry":
+        export = Export("image", {"push": "true", **attrs})
+    check(export)
+    return export
+
+
+def _fields(text: str) -> list[str]:
+    if '"' not in text:
+        return text.split(",")
+    import csv
+
+    try:
+        return next(csv.reader([text], strict=True), [])
+    except csv.Error as error:
+        raise UsageError(f"--output {text}: {error}") from error
+
+
+def _pairs(text: str, fields: list[str]) -> tuple[str, dict[str, str]]:
+    attrs: dict[str, str] = {}
+    for field in fields:
+        key, equals, value = field.partition("=")
+        if not equals:
+            raise UsageError(f"--output {text}: {field!r} is not key=value", hint="write --output type=TYPE,key=value")
+        attrs[key.strip().lower()] = value
+    kind = attrs.pop("type", "")
+    if not kind:
+        raise UsageError(f"--output {text}: there is no type", hint="write --output type=image, local, tar, oci …")
+    return kind, attrs
+
+
+def check(export: Export) -> None:
+    """Read the options of an output just to see that they can be meant.
+
+    Raises:
+        UsageError, Unsupported: see `parse_output`.
+    """
+    if export.type in ("image", "registry"):
+        image_options(export)
+    elif export.type in ("oci", "docker"):
+        archive_options(export)
+    elif export.type in ("local", "tar"):
+        tree_options(export)
+    else:
+        _check_keys(export)
+
+
+def _check_keys(export: Export) -> None:
+    kind = export.type
+    if kind not in _KEYS:
+        near = _near(kind, list(_KEYS))
+        raise UsageError(f"output type {kind!r} is not known", hint=near or f"types are: {', '.join(_KEYS)}")
+    for key, value in export.attrs.items():
+        _check_key(kind, key, value)
+
+
+def _check_key(kind: str, key: str, value: str) -> None:
+    if key in _KEYS[kind] or (kind in _ANNOTATED and parse_key(key) is not None):
+        return
+    if key in _REFUSED:
+        if value not in _FALSE:
+            raise Unsupported(f"type={kind}: {key} is not supported", hint=_REFUSED[key])
+        return
+    names = ", ".join(_KEYS[kind])
+    hint = _near(key, _KEYS[kind]) or (f"type={kind} has: {names}" if names else f"type={kind} has no options")
+    raise UsageError(f"type={kind} has no option {key!r}", hint=hint)
+
+
+def _near(word: str, known: tuple[str, ...] | list[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def image_options(export: Export) -> ImageOptions:
-    """The options of `export`.
-
-    Raises:
-        UsageError: a value that cannot be meant.
-    """
-    attrs = export.attrs
-
-    def flag(key: str, default: bool) -> bool:
-        return is_true(key, attrs[key]) if key in attrs else default
-
-    names = tuple(_name(text) for text in attrs.get("name", "").split(",") if text)
-    by_digest = flag("push-by-digest", False)
-    if by_digest:
-        for name in names:
-            if name.tag != "latest" or name.digest:
-                raise UsageError(f"push-by-digest: {name.familiar} has a tag", hint="give the repository without a tag")
-    kind = attrs.get("compression", "gzip")
-    if kind == "estargz":
-        raise Unsupported("compression=estargz is not supported yet", hint="use gzip, zstd or uncompressed")
-    if kind not in KINDS:
-        raise UsageError(f"compression={kind}: not known", hint="use " + ", ".join(KINDS))
-    oci = flag("oci-mediatypes", True)
-    if kind == "zstd" and not oci:
-        raise UsageError("compression=zstd needs OCI media types", hint="leave out oci-mediatypes=false")
-    return ImageOptions(
-        names=names,
-        push=flag("push", export.type == "registry"),
-        push_by_digest=by_digest,
-        insecure=flag("registry.insecure", False),
-        store=flag("store", True),
-        unpack=flag("unpack", False),
-        oci=oci,
-        compression=Compression(kind, _number(attrs, "compression-level"), flag("force-compression", False)),
-        annotations=tuple(_annotations(attrs)),
-        dest=attrs.get("dest", ""),
-        tar=flag("tar", True),
-        epoch=_number(attrs, "source-date-epoch"),
+    """The options of `image` and `registry`; raises as `parse_output` does."""
+    _check_keys(export)
+    attrs, where = export.attrs, f"type={export.type}"
+    options = ImageOptions(
+        layers=_layers(attrs, where),
+        push=_switch(attrs, "push", where, default=export.type == "registry"),
+        push_by_digest=_switch(attrs, "push-by-digest", where, default=False),
+        insecure=_switch(attrs, "registry.insecure", where, default=False),
+        unpack=_switch(attrs, "unpack", where, default=False),
+        store=_switch(attrs, "store", where, default=True),
+        name_canonical=_switch(attrs, "name-canonical", where, default=False),
         dangling_prefix=attrs.get("dangling-name-prefix", ""),
-        platform_split=is_true("platform-split", attrs["platform-split"]) if "platform-split" in attrs else None,
+        dangling_empty_only=_switch(attrs, "danging-name-empty-only", where, default=False),
     )
+    if options.push_by_digest:
+        for name in options.layers.names:
+            if Reference.parse(name).tag:
+                raise UsageError(
+                    f"{where}: push-by-digest cannot push the tag of {name}",
+                    hint="give the name without a tag, and set tags on the index later",
+                )
+    return options
 
 
-def _name(text: str) -> Reference:
-    return Reference.parse(text.strip()).tagged()
+def archive_options(export: Export) -> ArchiveOptions:
+    """The options of `oci` and `docker`; raises as `parse_output` does."""
+    _check_keys(export)
+    kind, attrs, where = export.type, export.attrs, f"type={export.type}"
+    tar = _switch(attrs, "tar", where, default=True)
+    dest = attrs.get("dest", "")
+    if not dest and kind == "docker":
+        raise UsageError(
+            f"{where} needs dest=FILE", hint="without docker there is nothing to load into; type=image keeps it here"
+        )
+    if not tar and dest in ("", STDOUT):
+        raise UsageError(f"{where},tar=false needs dest=DIRECTORY")
+    if tar:
+        _check_file(dest, where)
+    return ArchiveOptions(_layers(attrs, where), dest or STDOUT, tar)
 
 
-def _number(attrs: Mapping[str, str], key: str) -> int | None:
-    text = attrs.get(key, "")
+def _check_file(dest: str, where: str) -> None:
+    if dest not in ("", STDOUT) and os.path.isdir(dest):
+        raise UsageError(f"{where}: dest={dest} is a directory", hint="name a file in it")
+
+
+def tree_options(export: Export) -> TreeOptions:
+    """The options of `local` and `tar`; raises as `parse_output` does."""
+    _check_keys(export)
+    kind, attrs, where = export.type, export.attrs, f"type={export.type}"
+    dest = attrs.get("dest", "")
+    if kind == "local":
+        if dest in ("", STDOUT):
+            raise UsageError(f"{where} needs dest=DIRECTORY")
+        _check_mode(attrs.get("mode", "copy"), where)
+    else:
+        _check_file(dest, where)
+    split = _switch(attrs, "platform-split", where, default=True) if "platform-split" in attrs else None
+    return TreeOptions(dest or STDOUT, split, _epoch(attrs, where))
+
+
+def _check_mode(mode: str, where: str) -> None:
+    if mode == "delete":
+        raise Unsupported(f"{where}: mode=delete is not supported yet", hint="export into an empty directory")
+    if mode not in ("", "copy"):
+        raise UsageError(f"{where}: mode={mode} is not known", hint="mode=copy is")
+
+
+def _layers(attrs: Mapping[str, str], where: str) -> LayerOptions:
+    oci = _switch(attrs, "oci-mediatypes", where, default=True)
+    compression = _compression(attrs, where)
+    annotations = tuple((parsed, value) for key, value in attrs.items() if (parsed := parse_key(key)) is not None)
+    if not oci:
+        if compression.kind == "zstd":
+            raise UsageError(f"{where}: compression=zstd and oci-mediatypes=false exclude each other")
+        if annotations:
+            raise UsageError(f"{where}: Docker's media types have no annotations", hint="drop oci-mediatypes=false")
+    names = tuple(str(Reference.parse(name)) for name in attrs.get("name", "").split(",") if name)
+    return LayerOptions(names, compression, oci, _epoch(attrs, where), annotations)
+
+
+def _compression(attrs: Mapping[str, str], where: str) -> Compression:
+    from knarr.layer.compress import Compression
+
+    kind = attrs.get("compression", "") or "gzip"
+    if kind == "estargz":
+        raise Unsupported(f"{where}: compression=estargz is not supported", hint="use gzip or zstd")
+    level: Any = attrs.get("compression-level", "")
+    if level:
+        try:
+            level = int(level)
+        except ValueError:
+            raise UsageError(f"{where}: compression-level={level} is not a number") from None
+    force = _switch(attrs, "force-compression", where, default=False)
+    try:
+        return Compression(kind, None if level == "" else level, force)
+    except KnarrError as error:
+        raise UsageError(f"{where}: {error.message}", hint=error.hint) from None
+
+
+def _epoch(attrs: Mapping[str, str], where: str) -> int | None:
+    text = attrs.get("source-date-epoch", "")
     if not text:
         return None
-    try:
-        return int(text)
-    except ValueError:
-        raise UsageError(f"--output: {key}={text}: not a number") from None
+    if not (text.isascii() and text.isdigit()):
+        raise UsageError(f"{where}: source-date-epoch={text} is not a number of seconds since 1970")
+    return int(text)
 
 
-def _annotations(attrs: Mapping[str, str]) -> list[Annotation]:
-    found = []
-    for key, value in attrs.items():
-        match = _ANNOTATION.fullmatch(key)
-        if match:
-            level, platform, name = match.groups()
-            found.append(Annotation(name, value, level or "manifest", Platform.parse(platform) if platform else None))
-    return found
+def _switch(attrs: Mapping[str, str], key: str, where: str, *, default: bool) -> bool:
+    value = attrs.get(key)
+    if value is None:
+        return default
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise UsageError(f"{where}: {key}={value} is neither true nor false")

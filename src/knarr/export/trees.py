@@ -1,41 +1,57 @@
-"""What an exporter asks of the engine: a result's layers as blobs, and its tree."""
+"""What an exporter needs of the engine: a result's layers, its merged tree, and the layers' content."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from knarr.cache.record import RecordId
 from knarr.content.target import Fetcher
-from knarr.layer.compress import Compression
+from knarr.record import record
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 
+if TYPE_CHECKING:
+    from knarr.cache.record import RecordId
+    from knarr.layer.compress import Compression
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Layer:
-    """One layer of a result. `remote` are the repositories ("host/repo") known to have the blob."""
+    """One layer of a result, ready to be pushed.
+
+    `created_ns` says when it was made and `description` by what (0 and "": its
+    image's own history knows); `remote` are the repositories ("host/repo") that
+    have the blob, which may not be here.
+    """
 
     descriptor: Descriptor
     diff_id: Digest
     created_ns: int = 0
     remote: tuple[str, ...] = ()
+    description: str = ""
 
 
 class Trees(Protocol):
-    """Results of a solve, by record."""
+    """Results as layers and as trees. A tree is named by its record; None is the empty one."""
 
     def layers(self, tree: RecordId | None, compression: Compression) -> Iterator[Layer]:
-        """The layers bottom up, each as soon as its blob is ready (which may be in a registry only)."""
+        """The layers of `tree`, bottom up, each as soon as it and those below are ready.
+
+        Making of all of them begins with the first `next`. May be asked for several
+        trees at once.
+
+        Raises:
+            KnarrError: a layer cannot be made or fetched.
+        """
         ...
 
     def mounted(self, tree: RecordId | None) -> AbstractContextManager[Path]:
-        """The whole tree, read-only."""
+        """The merged tree, read-only, for as long as the block lasts."""
         ...
 
     def fetcher(self) -> Fetcher:
-        """Opens the blobs of these layers, wherever they are, and everything in the store."""
+        """Opens any of these layers, also those that are still in a registry (they come into the store then), and
+        what is in the store."""
         ...

@@ -15,13 +15,13 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from knarr.content.target import Fetcher, Mounter, Pusher
 from knarr.errors import ContentError
 from knarr.image.select import restrict
 from knarr.image.successors import is_document, read_small
+from knarr.record import record
 from knarr.scope import Scope
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
@@ -47,7 +47,7 @@ class Place(Fetcher, Pusher, Protocol):
 _MAX_DEPTH = 8  # levels of documents; a hostile index cannot send us further down
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CopyReport:
     """What was moved and what did not have to be."""
 
@@ -71,13 +71,15 @@ def copy_graph(
     watch: Watch | None = None,
     mounts_of: MountsOf | None = None,
     sparse_target: bool = False,
+    below_only: bool = False,
 ) -> CopyReport:
     """Make `target` have `root` and everything below it.
 
     With `platforms`, only those entries of a root index (and the attestations
     about them) are followed; the index itself is copied as it is, so its digest
     stays. `sparse_target` says that the target may have a document without its
-    children, as our own store after such a copy; a registry never has.
+    children, as our own store after such a copy; a registry never has. With
+    `below_only` the root itself is left to the caller, who may push it under a tag.
 
     Raises:
         NotFound: `source` lacks something, or the index one of `platforms`.
@@ -90,7 +92,7 @@ def copy_graph(
     # The largest first: the end of the copy is then not one thread with one large blob.
     blobs = sorted(plan.blobs.values(), key=lambda blob: blob.size, reverse=True)
     each(lambda blob: tally.add(blob, copy_blob(source, target, blob, watch, mounts_of)), blobs, scope=scope, jobs=jobs)
-    for level in reversed(plan.levels):
+    for level in reversed(plan.levels[1:] if below_only else plan.levels):
         each(lambda document: _push_document(target, document, tally), level, scope=scope, jobs=jobs)
     return tally.report()
 
@@ -150,13 +152,13 @@ def each(act: Callable[[T], R], items: Sequence[T], *, scope: Scope, jobs: int) 
     return [outcome.result() for outcome in outcomes]
 
 
-@dataclass(slots=True)
 class _Tally:
     """The report in the making; filled from several threads."""
 
-    watch: Watch | None
-    moved: dict[str, list[Descriptor]] = field(default_factory=lambda: {COPIED: [], PRESENT: [], MOUNTED: []})
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, watch: Watch | None) -> None:
+        self.watch = watch
+        self.moved: dict[str, list[Descriptor]] = {COPIED: [], PRESENT: [], MOUNTED: []}
+        self.lock = threading.Lock()
 
     def add(self, descriptor: Descriptor, how: str) -> None:
         with self.lock:
@@ -171,7 +173,7 @@ class _Tally:
         return CopyReport(tuple(self.moved[COPIED]), tuple(self.moved[PRESENT]), tuple(self.moved[MOUNTED]))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Document:
     descriptor: Descriptor
     raw: bytes
@@ -186,18 +188,17 @@ def _push_document(target: Pusher, document: _Document, tally: _Tally) -> None:
     tally.finish(document.descriptor, COPIED)
 
 
-@dataclass(slots=True)
 class _Plan:
     """What is below a root: documents by level, and blobs. Made by one thread; reads go through `each`."""
 
-    source: Fetcher
-    target: Place
-    scope: Scope
-    jobs: int
-    tally: _Tally
-    sparse_target: bool
-    levels: list[list[_Document]] = field(default_factory=list)
-    blobs: dict[Digest, Descriptor] = field(default_factory=dict)
+    def __init__(
+        self, source: Fetcher, target: Place, scope: Scope, jobs: int, tally: _Tally, sparse_target: bool
+    ) -> None:
+        self.source, self.target, self.scope, self.jobs = source, target, scope, jobs
+        self.tally = tally
+        self.sparse_target = sparse_target
+        self.levels: list[list[_Document]] = []
+        self.blobs: dict[Digest, Descriptor] = {}
 
     def explore(self, root: Descriptor, platforms: Sequence[Platform] | None) -> None:
         if not is_document(root.media_type):

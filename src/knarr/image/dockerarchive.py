@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from knarr.errors import ContentError, KnarrError
 from knarr.image.layout import blob_path
+from knarr.record import record
 from knarr.spec import mediatype
 from knarr.spec.config import decode_config
 from knarr.spec.descriptor import Descriptor
@@ -27,7 +27,7 @@ MANIFEST_FILE = "manifest.json"
 _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """One image of a `manifest.json`: paths inside the archive, and full image names."""
 
@@ -36,7 +36,7 @@ class Entry:
     names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Member:
     """A file of the archive as far as an image needs it: its size, its first bytes, and a way to hash it."""
 

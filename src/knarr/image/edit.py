@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from knarr.errors import Bug
-from knarr.spec import mediatype
+from knarr.record import replace
+from knarr.spec import gojson, mediatype
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.manifest import Index, Manifest, decode
 
@@ -71,7 +71,7 @@ def in_words_of(descriptor: Descriptor, *, oci: bool) -> Descriptor:
 def _changed(document: D, change: Callable[[dict[str, Any]], None]) -> D:
     data = json.loads(document.raw)
     change(data)
-    changed = decode(json.dumps(data, indent=2, ensure_ascii=False).encode(), document.media_type)
+    changed = decode(gojson.dump(data, indent=2), document.media_type)
     if type(changed) is not type(document):
         raise Bug(f"an edit turned {document.media_type} into {changed.media_type}")
     return changed

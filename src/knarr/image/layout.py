@@ -15,13 +15,13 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from knarr.content.target import Report
 from knarr.errors import ContentError, NotFound
-from knarr.spec import mediatype
+from knarr.record import replace
+from knarr.spec import gojson, mediatype
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 from knarr.spec.manifest import Index, decode
@@ -68,7 +68,7 @@ def encode_layout_index(entries: Sequence[Descriptor]) -> bytes:
         "mediaType": mediatype.OCI_INDEX,
         "manifests": [entry.to_json() for entry in entries],
     }
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
+    return gojson.dump(data)
 
 
 def decode_layout_index(raw: bytes) -> tuple[Descriptor, ...]:

@@ -17,8 +17,7 @@ import posixpath
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from knarr.errors import ContentError, NotFound
 from knarr.image import dockerarchive
@@ -52,8 +51,7 @@ class Section:
         return data
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     start: int
     size: int
 

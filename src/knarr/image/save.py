@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from knarr.content.target import Fetcher
 from knarr.errors import NotFound
@@ -18,6 +17,7 @@ from knarr.image.dockerarchive import MANIFEST_FILE, encode
 from knarr.image.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, blob_path, encode_layout_index, named
 from knarr.image.select import images_of, match
 from knarr.image.successors import is_document, read_document
+from knarr.record import record
 from knarr.scope import Scope
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
@@ -28,7 +28,7 @@ from knarr.streams import CHUNK, Writable
 Has = Callable[[Descriptor], bool]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NamedImage:
     """An image and the full names it has (none: it is listed by digest only)."""
 

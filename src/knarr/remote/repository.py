@@ -20,6 +20,7 @@ from typing import Any
 
 from knarr.content.target import Report
 from knarr.errors import DigestMismatch, NotFound, RegistryError, SizeMismatch
+from knarr.record import replace
 from knarr.remote import auth, referrers, resolve, url
 from knarr.remote.access import Access
 from knarr.remote.hosts import PULL, Endpoint
@@ -56,6 +57,7 @@ class Registry:
 
         `scope` cancels requests under way; `warn` gets each warning of a registry once.
         """
+        self._credentials, self._warn = credentials, warn
         self.transport = Transport(settings, credentials, scope=scope, warn=warn)
         self._resting: dict[Origin, float] = {}
         self.subjects = threading.Lock()  # one writer of fallback tags at a time; see `referrers`
@@ -69,6 +71,12 @@ class Registry:
     def close(self) -> None:
         """Close the connections that lie idle."""
         self.transport.pool.close()
+
+    def trusting(self, *hosts: str) -> Registry:
+        """A client like this one that does not check the certificates of `hosts`, and speaks HTTP if they have none."""
+        settings = self.transport.settings
+        more = replace(settings, insecure=settings.insecure | set(hosts))
+        return Registry(more, self._credentials, scope=self.transport.scope, warn=self._warn)
 
     def repository(self, reference: Reference, *, scope: Scope | None = None) -> Repository:
         """The repository that `reference` names; its tag and digest play no part.

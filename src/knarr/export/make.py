@@ -1,0 +1,91 @@
+"""Make a result's image: its layers, all platforms at once, then its documents."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from knarr.export.assemble import Assembled, Ingredients, assemble
+from knarr.export.trees import Layer
+from knarr.image.copy import each
+from knarr.record import replace
+from knarr.spec.digest import Digest
+
+if TYPE_CHECKING:
+    from knarr.cache.record import RecordId
+    from knarr.export.context import ExportContext, Result
+    from knarr.export.options import LayerOptions
+    from knarr.export.vertex import Vertex
+
+OnLayer = Callable[[Layer], None]
+
+
+def make_image(
+    options: LayerOptions,
+    result: Result,
+    context: ExportContext,
+    vertex: Vertex,
+    *,
+    on_layer: OnLayer | None = None,
+) -> tuple[Assembled, tuple[Layer, ...]]:
+    """The image, its documents in the store, and its layers, each once.
+
+    `on_layer` is told of every layer as soon as it is ready (from one thread at a time, each once).
+    """
+    epoch = options.epoch if options.epoch is not None else context.settings.source_date_epoch
+    seen = _Seen(on_layer)
+    with vertex.phase("exporting layers"):
+
+        def layers_of(record: RecordId | None) -> tuple[Layer, ...]:
+            return tuple(map(seen.note, result.trees.layers(record, options.compression)))
+
+        platforms = result.frontend.results
+        layers = each(layers_of, result.records, scope=context.scope, jobs=len(platforms))
+    ingredients = [
+        Ingredients(found.platform, found.config, found.base_config, own)
+        for found, own in zip(platforms, layers, strict=True)
+    ]
+    image = assemble(
+        ingredients,
+        replace(options, epoch=epoch),
+        context.store,
+        now_ns=context.now_ns,
+        is_index=makes_index(result, context),
+        vertex=vertex,
+    )
+    return image, tuple(seen.layers.values())
+
+
+def makes_index(result: Result, context: ExportContext) -> bool:
+    """Whether the image is an index: there are several platforms, or one was asked for even for one."""
+    return len(result.records) > 1 or result.frontend.multi_platform or context.settings.multi_platform
+
+
+def metadata(image: Assembled, options: LayerOptions, context: ExportContext) -> dict[str, Any]:
+    """What `--metadata-file` says of an image, in BuildKit's words."""
+    data: dict[str, Any] = {}
+    if not image.is_index:
+        data["containerimage.config.digest"] = str(image.configs[0])
+    data["containerimage.descriptor"] = image.root.to_json()
+    data["containerimage.digest"] = str(image.root.digest)
+    if options.names:
+        data["image.name"] = ",".join(options.names)
+    return data
+
+
+class _Seen:
+    """The layers so far, by digest: platforms may share some."""
+
+    def __init__(self, on_layer: OnLayer | None) -> None:
+        self.layers: dict[Digest, Layer] = {}
+        self._on_layer = on_layer
+        self._lock = threading.Lock()
+
+    def note(self, layer: Layer) -> Layer:
+        with self._lock:
+            if layer.descriptor.digest not in self.layers:
+                self.layers[layer.descriptor.digest] = layer
+                if self._on_layer is not None:
+                    self._on_layer(layer)
+        return layer

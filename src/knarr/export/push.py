@@ -1,0 +1,158 @@
+"""Push an image while it is being made: layers go out as they become ready, names are set last.
+
+A layer that a repository is known to have is not sent ahead: the image may be
+there as a whole, and then one question at the end says so.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from knarr.content.target import Fetcher, Report
+from knarr.image.copy import MountsOf, copy_blob, copy_graph
+from knarr.scope import Outcome, Scope
+from knarr.spec.descriptor import Descriptor
+from knarr.spec.digest import Digest
+from knarr.streams import Readable
+
+if TYPE_CHECKING:
+    from knarr.content.sources import Sources
+    from knarr.content.store import Store
+    from knarr.export.trees import Layer
+    from knarr.export.vertex import Vertex
+    from knarr.remote.repository import Registry, Repository
+    from knarr.spec.reference import Reference
+
+_JOBS = 4  # transfers at a time: BuildKit's maxRegistryConcurrency
+_MAX_MOUNTS = 3  # siblings asked for one blob: each costs a round trip
+
+
+class Push:
+    """One image on its way to all its names. Leaving the `with` block waits for what is under way, or stops it."""
+
+    def __init__(
+        self,
+        names: Sequence[Reference],
+        registry: Registry,
+        store: Store,
+        fetcher: Fetcher,
+        scope: Scope,
+        vertex: Vertex,
+    ) -> None:
+        self._store, self._fetcher, self._scope, self._vertex = store, fetcher, scope, vertex
+        self._ahead = Scope(limit=_JOBS)
+        self._remote: dict[Digest, tuple[str, ...]] = {}
+        self._watch = vertex.watch("pushing layer")
+        self._parts: dict[str, _Part] = {}
+        for name in names:
+            repository = registry.repository(name, scope=scope)
+            part = self._parts.setdefault(repository.name, _Part(repository))
+            if name.tag not in part.tags:
+                part.tags.append(name.tag)
+
+    def __enter__(self) -> Push:
+        self._stop = self._scope.on_cancel(self._ahead.cancel)
+        self._stop.__enter__()
+        self._ahead.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        try:
+            self._ahead.__exit__(kind, error, tb)
+        finally:
+            self._stop.__exit__(kind, error, tb)
+
+    def layer(self, layer: Layer) -> None:
+        """Begin to send a layer that is ready."""
+        blob = layer.descriptor
+        self._remote[blob.digest] = layer.remote
+        known = self._store.sources.of(blob.digest)
+        for part in self._parts.values():
+            if part.repository.name not in known:
+                part.ahead.append(self._ahead.start(self._send, blob, part))
+
+    def _send(self, blob: Descriptor, part: _Part) -> None:
+        copy_blob(self._fetcher, part.repository, blob, self._watch, self._mounts_of(part.repository.name))
+        part.note(blob.digest)
+
+    def finish(self, root: Descriptor, blobs: Iterable[Digest]) -> None:
+        """Send what is left, and set the tags (none: push by digest). `blobs` are the image's layers and configs.
+
+        Raises:
+            RegistryError, KnarrError: the first failure; no tag of that repository has moved then.
+        """
+        raw = self._store.read(root.bare())
+        for part in self._parts.values():
+            target = _Target(part)
+            with self._vertex.phase("pushing layers"):
+                for outcome in part.ahead:
+                    outcome.result()
+                report = copy_graph(
+                    self._fetcher,
+                    target,
+                    root.bare(),
+                    scope=self._scope,
+                    jobs=_JOBS,
+                    watch=self._watch,
+                    mounts_of=self._mounts_of(part.repository.name),
+                    below_only=True,
+                )
+            for tag in part.tags:
+                if tag or root.digest not in {found.digest for found in report.present}:
+                    name = f"{part.repository.name}{f':{tag}' if tag else ''}@{root.digest}"
+                    with self._vertex.phase(f"pushing manifest for {name}"):
+                        part.repository.push_manifest(root.bare(), raw, tag=tag)
+            self._store.sources.add(part.repository.name, blobs)
+
+    def _mounts_of(self, place: str) -> MountsOf:
+        return siblings(place, self._store.sources, self._remote)
+
+
+def siblings(place: str, sources: Sources, remote: dict[Digest, tuple[str, ...]] | None = None) -> MountsOf:
+    """The repositories on the registry of `place` ("host/repo") that are known to have a blob.
+
+    `remote` tells of some blobs what `sources` may not know.
+    """
+    host = place.partition("/")[0]
+
+    def mounts(blob: Descriptor) -> list[str]:
+        known = dict.fromkeys((*(remote or {}).get(blob.digest, ()), *sources.of(blob.digest)))
+        return [name[len(host) + 1 :] for name in known if name.startswith(f"{host}/") and name != place][:_MAX_MOUNTS]
+
+    return mounts
+
+
+class _Part:
+    """The push to one repository."""
+
+    def __init__(self, repository: Repository) -> None:
+        self.repository = repository
+        self.tags: list[str] = []
+        self.ahead: list[Outcome[None]] = []
+        self.sent: set[Digest] = set()
+        self._lock = threading.Lock()
+
+    def note(self, digest: Digest) -> None:
+        with self._lock:
+            self.sent.add(digest)
+
+
+class _Target:
+    """A repository that is not asked about blobs it was just sent."""
+
+    def __init__(self, part: _Part) -> None:
+        self._part = part
+        self.mount_from = part.repository.mount_from
+
+    def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
+        return self._part.repository.open(descriptor)
+
+    def has(self, descriptor: Descriptor) -> bool:
+        return descriptor.digest in self._part.sent or self._part.repository.has(descriptor)
+
+    def push(self, descriptor: Descriptor, content: Readable, *, report: Report | None = None) -> None:
+        self._part.repository.push(descriptor, content, report=report)
