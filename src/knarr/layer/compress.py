@@ -21,18 +21,19 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
 from knarr.errors import UsageError
 from knarr.layer.relay import Pipe
+from knarr.record import record
 from knarr.scope import Scope
 from knarr.streams import CHUNK, Writable
 
 KINDS = ("gzip", "zstd", "uncompressed")
 _GZIP_HEADER = b"\x1f\x8b\x08\x00" + bytes(4) + b"\x00\xff"  # no flags, no time, system 255: unknown
 _LAST_BLOCK = b"\x03\x00"  # an empty deflate block that says it is the last
+_GZIP_WORKERS = 12  # 5 MiB each; more would not fit in 150 MiB together with the rest
 _ISAL_LEVELS = 3  # igzip has 1 to 3; above, zlib is asked
 _ZSTD_WINDOW_LOG = 23  # 8 MiB: the most that every decoder must take (RFC 8878), and what klauspost uses
 _ZSTD_CHAIN_LOG = 15  # for our own level, 3: half of libzstd's, in less time
@@ -41,7 +42,7 @@ _ZSTD_OVERLAP_LOG = 7  # each job sees a quarter of a window of the one before
 _ZSTD_WORKERS = 4  # more would not fit in 150 MiB
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Compression:
     """How layers are compressed. `level` None is ours; `force` recompresses layers that have another form."""
 
@@ -140,8 +141,8 @@ class _Gzip:
     def __init__(self, out: Writable, level: int | None, jobs: int) -> None:
         self._out = out
         self._deflate = _deflater(level)
-        self._jobs = jobs
-        self._window = 2 * jobs + 1
+        self._jobs = min(jobs, _GZIP_WORKERS)
+        self._window = 2 * self._jobs + 1
         self._chunked = _Chunked(self._take)
         self._pipe: Pipe[_Block] = Pipe(self._window)
         self._flying: deque[_Block] = deque()
