@@ -12,7 +12,7 @@ import pytest
 
 from knarr.errors import Cancelled, ContentError, LayerInvalid
 from knarr.layer import tar
-from knarr.layer.apply import apply
+from knarr.layer.apply import apply, unpack_archive
 from knarr.layer.tar import Entry
 from knarr.spec.digest import Digest
 
@@ -297,3 +297,16 @@ def test_a_full_disk_is_one_clear_error(root: Path, make_tar: MakeTar) -> None:
         assert "knarr prune" in caught.value.hint
     finally:
         subprocess.run(["umount", str(root)], check=True)
+
+
+def test_an_archive_is_not_a_layer(root: Path, make_tar: MakeTar) -> None:
+    (root / "old").touch()
+    unpack_archive(make_tar(Entry(".wh.old"), Entry("d/.wh..wh..opq", uid=3)), root, owner=(7, 8))
+    assert sorted(os.listdir(root)) == [".wh.old", "d", "old"]
+    assert (os.stat(root / ".wh.old").st_uid, os.stat(root / "d/.wh..wh..opq").st_gid) == (7, 8)
+
+
+def test_an_archive_stays_inside_as_well(root: Path, make_tar: MakeTar) -> None:
+    unpack_archive(make_tar(symlink("l", ".."), (Entry("l/../../f"), b"x"), (Entry("l/g"), b"x")), root)
+    assert sorted(os.listdir(root)) == ["f", "g", "l"]
+    assert os.listdir(root.parent) == ["root"]
