@@ -115,9 +115,10 @@ _APP = 'FROM busybox\nWORKDIR /app\nCOPY src src\nRUN ls -R src > list\nENV A=b\
 _TEN = "FROM busybox\n" + "".join(f"RUN echo {number} > /file{number}\n" for number in range(10))
 _ALL = "FROM busybox\nCOPY . /app/\n"
 _LARGE = "FROM busybox\nCOPY large.bin /\n"
+# Shell built-ins only: BuildKit with stock qemu cannot start a second emulated program.
 _TWO = (
-    "FROM busybox AS b\nCOPY src /src\nRUN cat /src/* | md5sum > /sum\n"
-    "FROM busybox\nCOPY --from=b /sum /\nRUN cat /sum\n"
+    "FROM busybox AS b\nCOPY src /src\nRUN while read -r l; do echo $l; done < /src/module1.py > /copy\n"
+    "FROM busybox\nCOPY --from=b /copy /\nRUN read -r l < /copy; echo $l > /line\n"
 )
 
 WORKLOADS = (

@@ -88,3 +88,16 @@ def test_methods_and_matching_stay() -> None:
     match Point(1, 2):
         case Point(x, y):
             assert (x, y) == (1, 2)
+
+
+@record(kw_only=True)
+class Flagged(Point):
+    flag: bool
+    other: str = ""
+
+
+def test_fields_by_keyword_may_follow_defaults() -> None:
+    assert Flagged(1, flag=True).flag
+    with pytest.raises(TypeError):
+        Flagged(1, 2, {}, True)  # type: ignore[call-arg]
+    assert pickle.loads(pickle.dumps(Flagged(1, flag=True))) == Flagged(1, flag=True)

@@ -7,16 +7,16 @@ same face. `cli/build` picks one by address and does not care after that.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from knarr.frontend.request import FrontendRequest
 from knarr.progress import Sink
+from knarr.record import field, record
 from knarr.session.session import Session
 from knarr.spec.digest import Digest
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Export:
     """One `--output`: its type and its options, as text (`image`, `oci`, `docker`, `local`, `tar`, `cacheonly`)."""
 
@@ -24,7 +24,7 @@ class Export:
     attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SolveRequest:
     """One build: what to compile and what to do with the result."""
 
@@ -33,7 +33,7 @@ class SolveRequest:
     name: str = ""  # for the history: the command as a person knows it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SolveResult:
     """What came of it."""
 

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from knarr.errors import UsageError
+from knarr.record import record
 
 _SNAPSHOTTERS = ("overlayfs", "native")
 _RUNTIMES = ("runc", "crun")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settings:
     """Where state lives, and what to prefer. Empty text means: choose what works here."""
 

@@ -9,10 +9,11 @@ sentence in another.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from knarr.record import field, record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Span:
     """A place in a text the user wrote: lines `first`..`last` (1-based, inclusive) of `file`."""
 
@@ -25,7 +26,7 @@ class Span:
         return f"{self.file}:{self.first}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Excerpt:
     """The source text a span points into, so that an error can quote it."""
 

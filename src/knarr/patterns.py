@@ -21,11 +21,11 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
 from knarr.errors import UsageError
+from knarr.record import record
 
 _BOM = b"\xef\xbb\xbf"
 _SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
@@ -174,7 +174,7 @@ class _Shape(Enum):
     REGEX = "text is a regular expression"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Compiled:
     place: int  # in the list as given
     negated: bool

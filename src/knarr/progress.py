@@ -8,11 +8,12 @@ BuildKit's status stream are sinks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from knarr.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class VertexStarted:
     """A step begins (or was found cached: then `VertexDone(cached=True)` follows at once)."""
 
@@ -22,7 +23,7 @@ class VertexStarted:
     at_ns: int = 0  # time.time_ns()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class VertexDone:
     """A step ended: well, found in the cache, cancelled, or with `error` (one line)."""
 
@@ -33,7 +34,7 @@ class VertexDone:
     at_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Status:
     """A counter inside a step. `total` 0: unknown. `done` closes it."""
 
@@ -46,7 +47,7 @@ class Status:
     at_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Log:
     """Bytes a step's process wrote: `stream` 1 is standard output, 2 standard error."""
 
@@ -56,7 +57,7 @@ class Log:
     at_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Warned:
     """A lint warning or an advice: shown in the end, too."""
 

@@ -38,10 +38,11 @@ _MISSING: Any = object()
 class _Field:
     """A field with more to say than a default."""
 
-    __slots__ = ("default", "factory", "hash", "repr")
+    __slots__ = ("by_keyword", "default", "factory", "hash", "repr")
 
-    def __init__(self, default: Any, factory: Any, hash: bool, repr: bool) -> None:
+    def __init__(self, default: Any, factory: Any, hash: bool, repr: bool, by_keyword: bool) -> None:
         self.default, self.factory, self.hash, self.repr = default, factory, hash, repr
+        self.by_keyword = by_keyword
 
 
 def field(
@@ -50,19 +51,31 @@ def field(
     default_factory: Callable[[], Any] | None = None,
     hash: bool = True,
     repr: bool = True,
+    kw_only: bool = False,
 ) -> Any:
-    """Say of a record's field: how its default is made, and whether it counts for `hash` and shows in `repr`."""
-    return _Field(default, default_factory, hash, repr)
+    """Say of a field how its default is made, whether it counts for `hash`, shows in `repr`, is given by name only."""
+    return _Field(default, default_factory, hash, repr, kw_only)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-def record(cls: type[T]) -> type[T]:
-    """Make `cls` a frozen record with slots; its fields are its annotations, in order, after those of its bases."""
+def record(cls: Any = None, /, *, kw_only: bool = False) -> Any:
+    """Make a class a frozen record with slots; its fields are its annotations, in order, after those of its bases.
+
+    With `kw_only` the fields of this class (not of its bases) are given by name.
+    """
+    if cls is None:
+        return lambda wanted: _made(wanted, kw_only=kw_only)
+    return _made(cls, kw_only=kw_only)
+
+
+def _made(cls: Any, *, kw_only: bool) -> Any:
     inherited: dict[str, _Field] = {}
     for base in reversed(cls.__mro__[1:]):
         inherited.update(base.__dict__.get("_fields_", {}))
     namespace = dict(cls.__dict__)
     own = {name: _field_of(namespace.pop(name, _MISSING)) for name in namespace.get("__annotations__", ())}
+    for about in own.values():
+        about.by_keyword = about.by_keyword or kw_only
     fields = {**inherited, **own}
     for unwanted in ("__dict__", "__weakref__", *own):
         namespace.pop(unwanted, None)
@@ -80,11 +93,11 @@ def record(cls: type[T]) -> type[T]:
     made.__qualname__ = cls.__qualname__
     if "__init__" not in cls.__dict__:
         made.__init__ = _initialiser(made, fields)
-    return made  # type: ignore[no-any-return]  # the same class, made again with slots
+    return made
 
 
 def _field_of(value: Any) -> _Field:
-    return value if isinstance(value, _Field) else _Field(value, None, True, True)
+    return value if isinstance(value, _Field) else _Field(value, None, True, True, False)
 
 
 def _nothing(_: object) -> tuple[()]:
@@ -93,22 +106,28 @@ def _nothing(_: object) -> tuple[()]:
 
 def _initialiser(cls: Any, fields: dict[str, _Field]) -> Any:
     """`__init__(self, …)`, compiled once: slots are set through their descriptors, past `__setattr__`."""
-    parameters, body, scope = ["self"], [], {}
+    parameters = ["self"]
+    named: list[str] = []
+    body: list[str] = []
+    scope: dict[str, Any] = {}
     for name, about in fields.items():
+        given = named if about.by_keyword else parameters
         scope[f"_set_{name}"] = getattr(cls, name).__set__
         if about.factory is not None:
             scope[f"_make_{name}"], scope["_missing"] = about.factory, _MISSING
-            parameters.append(f"{name}=_missing")
+            given.append(f"{name}=_missing")
             body.append(f"_set_{name}(self, _make_{name}() if {name} is _missing else {name})")
         else:
             if about.default is not _MISSING:
                 scope[f"_default_{name}"] = about.default
-                parameters.append(f"{name}=_default_{name}")
+                given.append(f"{name}=_default_{name}")
             else:
-                parameters.append(name)
+                given.append(name)
             body.append(f"_set_{name}(self, {name})")
     if hasattr(cls, "__post_init__"):
         body.append("self.__post_init__()")
+    if named:
+        parameters += ["*", *named]
     source = f"def __init__({', '.join(parameters)}):\n " + "\n ".join(body or ["pass"])
     exec(source, scope)
     return scope["__init__"]
@@ -156,8 +175,11 @@ def _delattr(self: Any, name: str) -> None:
 
 
 def _reduce(self: Any) -> Any:
-    cls = type(self)
-    return cls, tuple(getattr(self, name) for name in cls.__match_args__)
+    return _rebuilt, (type(self), {name: getattr(self, name) for name in type(self).__match_args__})
+
+
+def _rebuilt(cls: Any, values: dict[str, Any]) -> Any:
+    return cls(**values)
 
 
 _METHODS: dict[str, Any] = {

@@ -105,8 +105,8 @@ def test_env_beats_arg_also_in_an_inheriting_stage_and_neither_leaks(knarr: Knar
 
 def test_the_environment_of_a_run(knarr: Knarr) -> None:
     image = knarr.build(
-        "FROM busybox\nWORKDIR /w\nRUN env > /env; hostname > /host; umask > /umask; grep -E 'Cap|NoNew' /proc/self/status"
-        " > /caps; df -k /dev/shm | tail -1 > /shm; cp /etc/hosts /hosts\n"
+        "FROM busybox\nWORKDIR /w\nRUN env > /env; hostname > /host; umask > /umask; grep -E 'Cap|NoNew'"
+        " /proc/self/status > /caps; df -k /dev/shm | tail -1 > /shm; cp /etc/hosts /hosts\n"
     )
     env = dict(line.split("=", 1) for line in image.contents["env"].decode().splitlines())
     assert env["HOME"] == "/root"
@@ -126,7 +126,8 @@ def test_the_environment_of_a_run(knarr: Knarr) -> None:
 def test_a_cache_mount_has_its_mode_and_owner_and_stays(knarr: Knarr) -> None:
     mount = "--mount=type=cache,target=/c,mode=0777,uid=5,gid=6"
     image = knarr.build(
-        f"FROM busybox\nRUN {mount} stat -c '%a %u:%g' /c > /stat && echo kept > /c/file\nRUN {mount} cat /c/file > /file\n"
+        f"FROM busybox\nRUN {mount} stat -c '%a %u:%g' /c > /stat && echo kept > /c/file\n"
+        f"RUN {mount} cat /c/file > /file\n"
     )
     assert image.contents["stat"] == b"777 5:6\n"
     assert image.contents["file"] == b"kept\n"

@@ -8,8 +8,7 @@ bottom up is the tree. Base images are chains of records too (one per layer, id
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from knarr.record import field, record
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 
@@ -17,7 +16,7 @@ RecordId = str
 """Opaque: `layer:sha256:…` for a layer of a base image, else the sha256 hex of a cache key (see `solver.keys`)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Record:
     """One link. At least one of `snapshot` and `blob` is set, or `same_as` names the record that has them."""
 

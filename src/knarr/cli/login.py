@@ -101,8 +101,7 @@ def _verify(host: str, login: Credentials, options: Namespace) -> bool:
 
 
 def _settings(host: str, options: Namespace) -> RegistrySettings:
-    from dataclasses import replace
-
+    from knarr.record import replace
     from knarr.remote.settings import RegistrySettings
 
     return replace(

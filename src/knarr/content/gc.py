@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import islice
 
 from knarr.content.store import Store
 from knarr.errors import ContentError
+from knarr.record import record
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 
@@ -24,7 +24,7 @@ _BATCH = 256  # blobs deleted under one hold of the write lock: some ten millise
 _MAX_MANIFEST_BYTES = 4 << 20  # what is larger cannot be a manifest
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Freed:
     """What a collection removed, or would remove."""
 

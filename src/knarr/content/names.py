@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 
 from knarr.content.database import Database
+from knarr.record import record
 from knarr.spec.descriptor import Descriptor
 
 _KEPT = 10  # past targets remembered for each name
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Name:
     """One name and what it leads to."""
 

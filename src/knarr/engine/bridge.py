@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from knarr.errors import KnarrError
 from knarr.frontend.bridge import ResolvedImage
@@ -16,29 +14,30 @@ from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
 
 
-@dataclass(slots=True)
 class EngineBridge:
     """The engine's side of `frontend.bridge.Bridge`."""
 
-    images: Images
-    session: Session
-    sink: Sink
-    clock: Callable[[], int] = time.time_ns
-    _seen: set[str] = field(default_factory=set)
+    def __init__(
+        self, images: Images, session: Session, sink: Sink, *, clock: Callable[[], int] = time.time_ns
+    ) -> None:
+        self.images = images
+        self.session = session
+        self.sink = sink
+        self._seen: set[str] = set()
 
     def image_config(self, reference: Reference, platform: Platform, *, span_text: str = "") -> ResolvedImage:
         name = f"[internal] load metadata for {reference.tagged()}"
         first = name not in self._seen
         self._seen.add(name)
         if first:
-            self.sink.send(VertexStarted(name, name, at_ns=self.clock()))
+            self.sink.send(VertexStarted(name, name, at_ns=time.time_ns()))
         try:
             found = self.images.find(reference, platform)
         except KnarrError as error:
-            self.sink.send(VertexDone(name, error=error.message, at_ns=self.clock()))
+            self.sink.send(VertexDone(name, error=error.message, at_ns=time.time_ns()))
             raise error.with_context(platform=str(platform)) from None
         if first:
-            self.sink.send(VertexDone(name, at_ns=self.clock()))
+            self.sink.send(VertexDone(name, at_ns=time.time_ns()))
         return ResolvedImage(reference, found.digest, found.config, found.raw_config)
 
     def read(self, source: str, path: str) -> bytes | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from knarr.builder import SolveRequest, SolveResult
@@ -37,18 +36,18 @@ if TYPE_CHECKING:
     from knarr.remote.settings import RegistrySettings
 
 
-@dataclass(slots=True)
 class Job:
-    """One build under way: its world, and what it has come to so far."""
+    """One build under way: its world, and what it has come to so far. `drive` comes when the graph is known."""
 
-    parts: Parts
-    world: World
-    trees: DiskTrees
-    blobs: Blobs
-    images: Images
-    nonce: str
-    started_ns: int
-    drive: Drive | None = None
+    def __init__(self, parts: Parts, world: World, trees: DiskTrees, blobs: Blobs, images: Images) -> None:
+        self.parts = parts
+        self.world = world
+        self.trees = trees
+        self.blobs = blobs
+        self.images = images
+        self.nonce = os.urandom(12).hex()
+        self.started_ns = time.time_ns()
+        self.drive: Drive | None = None
 
 
 class Engine:
@@ -110,7 +109,7 @@ class Engine:
             parts.registry,
             parts.runtime,
         )
-        return Job(parts, world, trees, blobs, images, os.urandom(12).hex(), time.time_ns())
+        return Job(parts, world, trees, blobs, images)
 
     def _solve(self, job: Job, request: SolveRequest, timings: dict[str, float]) -> SolveResult:
         with _Timed(timings, "compile"):

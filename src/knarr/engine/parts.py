@@ -87,8 +87,7 @@ class Parts:
 
     def registry(self) -> Registry:
         def make() -> Registry:
-            from dataclasses import replace
-
+            from knarr.record import replace
             from knarr.remote.repository import Registry
             from knarr.remote.settings import RegistrySettings
 

@@ -12,19 +12,19 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from knarr.cache.prune import Policy, select, size_of
 from knarr.cache.record import Record
 from knarr.content.gc import GRACE_S, collect
 from knarr.engine.parts import Parts
+from knarr.record import record, replace
 from knarr.spec.digest import Digest
 
 CACHE_MOUNT = "exec.cachemount"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pruned:
     """What went: records and cache mounts, and the bytes that came free."""
 
@@ -35,10 +35,9 @@ class Pruned:
 def usage(parts: Parts) -> tuple[Record, ...]:
     """Every record and cache mount, sizes measured in blocks really taken."""
     measured = []
-    for record in parts.cache.all():
-        if record.snapshot is not None and not record.size_bytes:
-            record = _measured(parts, record)
-        measured.append(record)
+    for known in parts.cache.all():
+        unmeasured = known.snapshot is not None and not known.size_bytes
+        measured.append(_measured(parts, known) if unmeasured else known)
     return (*measured, *_cache_mounts(parts.settings.root))
 
 
@@ -95,9 +94,9 @@ def prune(parts: Parts, policy: Policy, *, dry_run: bool = False, grace_s: float
     links = [record for record in gone if record.kind != CACHE_MOUNT]
     freed = sum(record.size_bytes for record in links)
     parts.cache.remove(*(record.id for record in links))
-    for record in links:
-        if record.snapshot is not None:
-            parts.snapshotter.remove(record.snapshot)
+    for link in links:
+        if link.snapshot is not None:
+            parts.snapshotter.remove(link.snapshot)
     kept = [record for record in mounts if not _remove_mount(parts.settings.root, record)]
     freed += sum(record.size_bytes for record in mounts if record not in kept)
     swept = collect(parts.store, roots=lambda: held_by_records(parts.cache.all()), grace_s=grace_s)
@@ -107,10 +106,10 @@ def prune(parts: Parts, policy: Policy, *, dry_run: bool = False, grace_s: float
 
 def held_by_records(records: Iterable[Record]) -> Iterator[Digest]:
     """The blobs that records need: their own, and the other forms of it that were exported."""
-    for record in records:
-        if record.blob is not None:
-            yield record.blob.digest
-        for key, text in record.history.items():
+    for known in records:
+        if known.blob is not None:
+            yield known.blob.digest
+        for key, text in known.history.items():
             if key.startswith("blob:"):
                 yield Digest.parse(json.loads(text)["digest"])
 

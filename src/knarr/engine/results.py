@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from knarr.cache.record import RecordId
@@ -14,11 +13,12 @@ from knarr.export.trees import Layer
 from knarr.layer.compress import Compression
 from knarr.ops.blobs import Blobs
 from knarr.ops.trees import DiskTrees
+from knarr.record import record
 from knarr.spec.descriptor import Descriptor
 from knarr.streams import Readable
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ResultTrees:
     """Records on this machine, for export."""
 
@@ -46,7 +46,7 @@ class ResultTrees:
         return _Anywhere(self.store, self.blobs)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Anywhere:
     """Opens what is in the store, and fetches what is only in a registry so far."""
 

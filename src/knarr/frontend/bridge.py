@@ -6,16 +6,16 @@ remote buildkitd, and in a test with a dict.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from knarr.record import record
 from knarr.spec.config import ImageConfig
 from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ResolvedImage:
     """A base image as the compiler needs it: where the tag leads now, and its config for the platform."""
 

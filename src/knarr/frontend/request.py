@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from knarr.errors import Span
 from knarr.llb.ops import UlimitOpt
+from knarr.record import field, record
 from knarr.spec.config import ImageConfig
 from knarr.spec.platform import Platform
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FrontendRequest:
     """The options of one build, as BuildKit's `dockerfile.v0` has them (build.md §1.4)."""
 
@@ -41,7 +41,7 @@ class FrontendRequest:
     secret_ids: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Warning:
     """A lint finding."""
 
@@ -52,7 +52,7 @@ class Warning:
     span: Span | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlatformResult:
     """One platform's answer: the definition (marshalled pb.Definition) and the image config around it.
 
@@ -67,7 +67,7 @@ class PlatformResult:
     base_config: ImageConfig | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FrontendResult:
     """A frontend's whole answer, platforms in the order asked for."""
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from knarr.errors import LayerInvalid, Unsupported
@@ -31,10 +30,11 @@ from knarr.layer.lowers import Merged
 from knarr.layer.samefile import same
 from knarr.layer.tree_write import TreeWriter
 from knarr.layer.whiteout import PREFIX, is_overlay_opaque, is_overlay_whiteout, marker, overlay_redirect
+from knarr.record import record
 from knarr.streams import Writable
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Options:
     """How to write a diff. `max_mtime_s`: later times are cut to it. `check` runs per directory (cancellation)."""
 
@@ -64,16 +64,20 @@ def write_between(lower: Path, upper: Path, out: Writable, *, options: Options |
     _Walk(out, options, overlay=False).run(os.fspath(upper), Merged([os.fspath(lower)]), hides=True)
 
 
-@dataclass(slots=True)
 class _Level:
     """A directory the walk is in."""
 
-    path: str  # on this machine, with a slash at its end
-    name: str  # in the layer, likewise; empty for the root
-    lower: Merged | None  # what was there before
-    hides: bool  # nothing below shows through
-    names: Iterator[str]  # still to visit
-    pending: bytes | None  # its own header, until something in it needs it
+    __slots__ = ("hides", "lower", "name", "names", "path", "pending")
+
+    def __init__(
+        self, path: str, name: str, lower: Merged | None, hides: bool, names: Iterator[str], pending: bytes | None
+    ) -> None:
+        self.path = path  # on this machine, with a slash at its end
+        self.name = name  # in the layer, likewise; empty for the root
+        self.lower = lower  # what was there before
+        self.hides = hides  # nothing below shows through
+        self.names = names  # still to visit
+        self.pending = pending  # its own header, until something in it needs it
 
 
 class _Walk:

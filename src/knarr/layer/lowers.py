@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from knarr.layer.whiteout import is_overlay_opaque, is_overlay_whiteout
+from knarr.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Found:
     """What the union has under a name."""
 

@@ -11,18 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Protocol
 
 from knarr.layer.compress import Compression, compressor
 from knarr.layer.relay import WriteBehind
+from knarr.record import record
 from knarr.spec import mediatype
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 from knarr.streams import HashingWriter, Writable
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Packed:
     """A layer in the store."""
 

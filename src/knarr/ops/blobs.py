@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from knarr.cache.store import CacheStore
 from knarr.content.store import Store
 from knarr.errors import Bug, KnarrError, NotFound
 from knarr.progress import Sink, Status
+from knarr.record import record, replace
 from knarr.scope import Flights, Outcome, Scope
 from knarr.snapshot.snapshotter import Snapshotter
 from knarr.spec import mediatype
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from knarr.remote.repository import Registry
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Packed:
     """A layer blob of a record's change."""
 
@@ -69,8 +69,8 @@ class Blobs:
     def prefetch(self, records: Sequence[Record]) -> None:
         """Begin to fetch every blob of `records` that is not here; returns at once."""
         far = [r for r in records if r.blob is not None and self._store.find(r.blob.digest) is None]
-        for record in far[1:]:  # the first is fetched by the caller itself in a moment
-            self._scope.attempt(self.fetch, record)
+        for other in far[1:]:  # the first is fetched by the caller itself in a moment
+            self._scope.attempt(self.fetch, other)
 
     def fetch(self, record: Record) -> Descriptor:
         """Bring the blob of `record` into the store, from whichever repository has it.
@@ -206,19 +206,15 @@ class Blobs:
     def pack_all(self, records: Sequence[Record], compression: Compression | None) -> Iterator[tuple[Record, Packed]]:
         """Pack several at once; yields them in order, each as soon as it and those before are ready."""
         outcomes: list[tuple[Record, Outcome[Packed] | Packed]] = []
-        for record in records:
-            if record.blob is not None and record.remote:
-                self._remote[record.blob.digest] = record.remote
-            if (
-                record.blob is not None
-                and record.diff_id is not None
-                and (compression is None or _fits(record, compression))
-            ):
-                outcomes.append((record, Packed(record.blob, record.diff_id)))
+        for link in records:
+            if link.blob is not None and link.remote:
+                self._remote[link.blob.digest] = link.remote
+            if link.blob is not None and link.diff_id is not None and (compression is None or _fits(link, compression)):
+                outcomes.append((link, Packed(link.blob, link.diff_id)))
             else:
-                outcomes.append((record, self._scope.attempt(self.pack, record, compression)))
-        for record, outcome in outcomes:
-            yield record, outcome if isinstance(outcome, Packed) else outcome.result()
+                outcomes.append((link, self._scope.attempt(self.pack, link, compression)))
+        for link, outcome in outcomes:
+            yield link, outcome if isinstance(outcome, Packed) else outcome.result()
 
 
 def _fits(record: Record, compression: Compression) -> bool:

@@ -13,17 +13,17 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from knarr import patterns
 from knarr.errors import ContentError, KnarrError
 from knarr.ops.symbolicmode import apply_symbolic
 from knarr.paths import clean, inside
+from knarr.record import record
 
 _SMALL = 1 << 18  # a file read and written in one go; larger ones go through copy_file_range
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tree:
     """A readable source: a root, what it hides, and whether its owners count (a client's context has none)."""
 
@@ -37,7 +37,7 @@ class Tree:
         return self.hidden is None or path == "/" or not self.hidden.matches(path[1:])
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CopyOptions:
     """How a copy changes what it copies; see `llb.ops.Copy`."""
 

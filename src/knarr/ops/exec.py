@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +20,7 @@ from knarr.ops.cachemount import cache_directory
 from knarr.ops.world import Active, World
 from knarr.paths import inside
 from knarr.progress import Log
+from knarr.record import record
 from knarr.runtime.process import BindMount, Exit, MountSpec, ProcessSpec, SecretFile, TmpfsMount, Ulimit
 from knarr.spec.platform import Platform
 
@@ -32,19 +32,19 @@ _NETWORK: dict[NetMode, Literal["default", "host", "none"]] = {
 _KEPT_LINES = 20  # of a failed step's output, shown again below the excerpt
 
 
-@dataclass(slots=True)
+@record
 class StepOptions:
     """What the request adds to every exec: not part of the op, not part of its cache key."""
 
     shm_size_bytes: int = 64 * 2**20
 
 
-@dataclass(slots=True)
 class _Prepared:
-    root: str = ""
-    readonly_root: bool = False
-    mounts: list[MountSpec] = field(default_factory=list)
-    outputs: dict[int, Active] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.root = ""
+        self.readonly_root = False
+        self.mounts: list[MountSpec] = []
+        self.outputs: dict[int, Active] = {}
 
 
 def run(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from knarr.cache.record import Record, RecordId
@@ -19,6 +18,7 @@ from knarr.cache.store import CacheStore
 from knarr.content.store import Store
 from knarr.errors import ContentError, KnarrError, NotFound
 from knarr.image.select import select
+from knarr.record import record
 from knarr.scope import Flights
 from knarr.spec.config import ImageConfig, decode_config
 from knarr.spec.descriptor import Descriptor
@@ -35,7 +35,7 @@ ResolveMode = Literal["default", "pull", "local"]
 EMPTY = "layer:empty"  # the record of an image without layers
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Found:
     """A base image for one platform."""
 

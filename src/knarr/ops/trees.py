@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from knarr.cache.flight import flight
@@ -22,6 +21,7 @@ from knarr.cache.store import CacheStore
 from knarr.errors import Bug
 from knarr.ops.blobs import Blobs
 from knarr.ops.copytree import CopyOptions, Tree, copy_all, expand
+from knarr.record import replace
 from knarr.scope import Flights, Scope
 from knarr.snapshot.mounting import mounted
 from knarr.snapshot.snapshotter import Snapshotter

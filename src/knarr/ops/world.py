@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from knarr.cache.record import RecordId
 from knarr.progress import Sink
+from knarr.record import record
 from knarr.scope import Scope
 from knarr.session.session import Session
 
@@ -58,7 +58,7 @@ class Trees(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@record
 class World:
     """The parts of one build, as ops see them. `registry` and `runtime` are made on first use."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from knarr.record import field, record
 
 SYSTEM_DIRS = (
     "/etc/knarr/certs.d",
@@ -56,7 +57,7 @@ _NO_PROXIES = Proxies()
 _USUAL_RETRIES = RetryBudget()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RegistrySettings:
     """Everything the client is told; it reads no environment of its own."""
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from knarr.errors import UsageError
+from knarr.record import record
 from knarr.session.dockerconfig import DockerConfig
 from knarr.session.session import Credentials, Secret
 
 MAX_SECRET_BYTES = 500 << 10  # BuildKit's MaxSecretSize: what is accepted here must pass there as well
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SecretSource:
     """Where one `--secret` comes from: `src=FILE`, else `env=VARIABLE`."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from knarr.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Secret:
     """A secret's value. Its repr hides it: a secret must never reach a log."""
 
@@ -17,7 +18,7 @@ class Secret:
         return "Secret(****)"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Credentials:
     """A login for a registry host: a user and a password, or an identity token for a token server."""
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from knarr.errors import ContentError
+from knarr.record import field, record, replace
 from knarr.spec import gojson
 from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Healthcheck:
     """How to probe a container; durations in nanoseconds, 0 inherits the engine's default."""
 
@@ -29,7 +29,7 @@ class Healthcheck:
     retries: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunConfig:
     """The `config` object: defaults for a container."""
 
@@ -49,7 +49,7 @@ class RunConfig:
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class History:
     """One line of `history`; `empty_layer` lines have no layer of their own."""
 
@@ -60,7 +60,7 @@ class History:
     empty_layer: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ImageConfig:
     """A whole image config document."""
 

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from knarr.errors import ContentError
+from knarr.record import field, record, replace
 from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform
 
 _KNOWN = frozenset(("mediaType", "digest", "size", "platform", "annotations", "artifactType", "urls", "data"))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Descriptor:
     """What a blob is and how to know it."""
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from knarr.errors import ContentError
+from knarr.record import field, record
 from knarr.spec import gojson, mediatype
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
@@ -20,7 +20,7 @@ from knarr.spec.digest import Digest
 MAX_MANIFEST_BYTES = 4 * 2**20  # distribution-spec v1.1: registries accept at least 4 MiB; containerd reads no more
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Manifest:
     """One image (or artifact): a config and its layers."""
 
@@ -42,7 +42,7 @@ class Manifest:
         return (self.config, *self.layers)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Index:
     """Several manifests under one name, usually one per platform."""
 
@@ -125,7 +125,9 @@ def encode_manifest(
         data["subject"] = subject.to_json()
     if annotations:
         data["annotations"] = dict(sorted(annotations.items()))
-    return Manifest(gojson.dump(data, indent=2), kind, config, tuple(layers), dict(annotations or {}), artifact_type, subject)
+    return Manifest(
+        gojson.dump(data, indent=2), kind, config, tuple(layers), dict(annotations or {}), artifact_type, subject
+    )
 
 
 def encode_index(

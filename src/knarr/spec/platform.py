@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from knarr.errors import UsageError
+from knarr.record import record
 
 _ARCH = {
     "x86_64": "amd64",
@@ -43,7 +43,7 @@ _KNOWN_OS = frozenset(
 _PART = re.compile(r"[A-Za-z0-9_.-]+")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Platform:
     """An operating system, an architecture and perhaps a variant, normalised by `parse`."""
 

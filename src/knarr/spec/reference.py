@@ -7,9 +7,9 @@ distribution/reference (`busybox` is `docker.io/library/busybox:latest`).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 
 from knarr.errors import UsageError
+from knarr.record import record, replace
 from knarr.spec.digest import Digest
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -19,7 +19,7 @@ _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:.
 DEFAULT_REGISTRY = "docker.io"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reference:
     """Where an image is named: a registry host, a repository, and a tag or a digest or both."""
 

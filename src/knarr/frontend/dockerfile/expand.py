@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 
 from knarr.errors import DockerfileError
 from knarr.frontend.dockerfile.shellpattern import Pattern, compile_pattern
 from knarr.frontend.dockerfile.words import SPACE
+from knarr.record import field, record
 
 MAX_TEXT = 16 * 2**20  # characters put in for variables; some lines of ENV a=$a$a could otherwise fill the memory
 MAX_DEPTH = 64  # of ${a:-${b:-…}}; each level takes six Python frames
@@ -28,7 +28,7 @@ _SPACES = re.compile(f"[{SPACE}]+")
 _SPECIAL_NAMES = frozenset("@*#?-$!0")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Expansion:
     """What a word became, and the names it asked for: `used` had a value, `unset` had none."""
 
@@ -37,7 +37,7 @@ class Expansion:
     unset: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Expander:
     """How to expand. The four switches are off for instructions; heredocs need them.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from knarr.errors import DockerfileError
 from knarr.frontend.dockerfile.suggest import did_you_mean
+from knarr.record import record
 
 
 class Kind(Enum):
@@ -34,7 +34,7 @@ KNOWN: Mapping[str, Mapping[str, Kind]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Flags:
     """What was given. Every value is a tuple, in order; a boolean's is "true" or "false"."""
 

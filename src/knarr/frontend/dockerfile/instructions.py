@@ -12,15 +12,15 @@ parser knows.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import ClassVar
 
 from knarr.errors import Excerpt, Span
+from knarr.record import field, record
 
 _LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Heredoc:
     """One `<<NAME` of an instruction, with the lines up to its terminator."""
 
@@ -36,7 +36,7 @@ class Heredoc:
         return _LEADING_TABS.sub("", self.content) if self.chomp else self.content
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Instruction:
     """What all instructions share."""
 
@@ -48,7 +48,7 @@ class Instruction:
     comments: tuple[str, ...] = ()  # the comment lines directly above, without `#`
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeyValue:
     """One pair of ENV or LABEL."""
 
@@ -57,7 +57,7 @@ class KeyValue:
     legacy: bool = False  # `KEY value`, without `=`
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ArgValue:
     """One name of an ARG line; `value` None: declared without a default."""
 
@@ -66,7 +66,7 @@ class ArgValue:
     doc: str = ""  # from a comment above of the form `# NAME text`
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CommandLine:
     """What RUN, CMD, ENTRYPOINT and HEALTHCHECK CMD run.
 
@@ -78,7 +78,7 @@ class CommandLine:
     shell: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MountText:
     """A `--mount` as written. `mounts.read_mount` reads it once the variables are known."""
 
@@ -86,7 +86,7 @@ class MountText:
     from_: str = ""  # a stage, an index or an image; never has variables, so dependencies are known early
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunMount:
     """A `--mount` with its variables expanded. Fields that were not given are None or ""."""
 
@@ -105,7 +105,7 @@ class RunMount:
     gid: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunDevice:
     """A `--device` of RUN: a CDI name."""
 
@@ -113,7 +113,7 @@ class RunDevice:
     required: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class From(Instruction):
     """`FROM [--platform=P] BASE [AS NAME]`."""
 
@@ -126,28 +126,28 @@ class From(Instruction):
     platform: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Arg(Instruction):
     keyword: ClassVar[str] = "ARG"
 
     args: tuple[ArgValue, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Env(Instruction):
     keyword: ClassVar[str] = "ENV"
 
     pairs: tuple[KeyValue, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Label(Instruction):
     keyword: ClassVar[str] = "LABEL"
 
     pairs: tuple[KeyValue, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Run(Instruction):
     keyword: ClassVar[str] = "RUN"
 
@@ -160,7 +160,7 @@ class Run(Instruction):
     flags: frozenset[str] = frozenset()  # names of the flags given, without `--`
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Transfer(Instruction):
     """What COPY and ADD share. The destination is apart; `sources` has paths (and for ADD, URLs) in order."""
 
@@ -174,7 +174,7 @@ class Transfer(Instruction):
     flags: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Copy(Transfer):
     keyword: ClassVar[str] = "COPY"
 
@@ -182,7 +182,7 @@ class Copy(Transfer):
     parents: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Add(Transfer):
     keyword: ClassVar[str] = "ADD"
 
@@ -191,63 +191,63 @@ class Add(Transfer):
     unpack: bool | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Workdir(Instruction):
     keyword: ClassVar[str] = "WORKDIR"
 
     path: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class User(Instruction):
     keyword: ClassVar[str] = "USER"
 
     user: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Cmd(Instruction):
     keyword: ClassVar[str] = "CMD"
 
     command: CommandLine
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Entrypoint(Instruction):
     keyword: ClassVar[str] = "ENTRYPOINT"
 
     command: CommandLine
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Shell(Instruction):
     keyword: ClassVar[str] = "SHELL"
 
     args: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Expose(Instruction):
     keyword: ClassVar[str] = "EXPOSE"
 
     ports: tuple[str, ...]  # sorted, as BuildKit sorts them before it expands
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Volume(Instruction):
     keyword: ClassVar[str] = "VOLUME"
 
     paths: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class StopSignal(Instruction):
     keyword: ClassVar[str] = "STOPSIGNAL"
 
     signal: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Healthcheck(Instruction):
     """`test` is ("NONE",), ("CMD", …) or ("CMD-SHELL", text), as the image config has it."""
 
@@ -261,7 +261,7 @@ class Healthcheck(Instruction):
     retries: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class OnBuild(Instruction):
     """`expression` is what the image config stores: the trigger's text, its heredocs appended."""
 
@@ -270,14 +270,14 @@ class OnBuild(Instruction):
     expression: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Maintainer(Instruction):
     keyword: ClassVar[str] = "MAINTAINER"
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stage:
     """A FROM with the instructions up to the next one."""
 
@@ -303,7 +303,7 @@ class Stage:
         return self.from_.span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Directive:
     """A `# key=value` line at the head of the file: syntax, escape or check."""
 
@@ -312,7 +312,7 @@ class Directive:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finding:
     """Something the text itself shows to be doubtful: a lint rule's name, the sentence, the place."""
 
@@ -321,7 +321,7 @@ class Finding:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dockerfile:
     """A whole parsed file."""
 

@@ -8,17 +8,17 @@ next line.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 from knarr.errors import DockerfileError, Excerpt, Span
 from knarr.frontend.dockerfile.directives import escape_character, read_directives
 from knarr.frontend.dockerfile.instructions import Directive, Heredoc
 from knarr.frontend.dockerfile.words import SPACE
+from knarr.record import record, replace
 
 _BOM = "\ufeff"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LogicalLine:
     """One instruction's text, continuation lines joined without a separator."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 from knarr.errors import DockerfileError
 from knarr.frontend.dockerfile.instructions import MountText, RunDevice, RunMount
 from knarr.frontend.dockerfile.suggest import did_you_mean
+from knarr.record import replace
 
 TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")
 SHARING = ("shared", "private", "locked")
@@ -135,12 +135,12 @@ def read_device(text: str) -> RunDevice:
     return RunDevice(name, required)
 
 
-@dataclass(slots=True)
 class _Draft:
     """A mount while its fields are read one by one. The order counts: `type` must come before what depends on it."""
 
-    mount: RunMount
-    said_readonly: bool = False
+    def __init__(self, mount: RunMount) -> None:
+        self.mount = mount
+        self.said_readonly = False
 
     def set(self, name: str, key: str, value: str) -> None:
         if name in ("readonly", "readwrite"):
@@ -177,7 +177,7 @@ class _Draft:
 
     def _put(self, name: str, value: str | int) -> None:
         changes: dict[str, object] = {name: value}
-        self.mount = replace(self.mount, **changes)  # type: ignore[arg-type]  # the table above pairs names and types
+        self.mount = replace(self.mount, **changes)
 
     def _only_for(self, key: str, *types: str) -> None:
         if self.mount.type not in types:

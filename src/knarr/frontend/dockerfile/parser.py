@@ -11,12 +11,12 @@ reference 1.26; where that is silent, BuildKit's parser of the same version.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from knarr.errors import DockerfileError, Span
 from knarr.frontend.dockerfile.instructions import Arg, Dockerfile, Finding, From, Instruction, Maintainer, Stage
 from knarr.frontend.dockerfile.lexer import Lexer, LogicalLine
 from knarr.frontend.dockerfile.statement import Statement, read, split, stage_doc
+from knarr.record import replace
 
 
 def parse(data: bytes, *, filename: str = "Dockerfile") -> Dockerfile:

@@ -13,14 +13,15 @@ newline, as in BuildKit.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from knarr.record import record
 
 STAR = None  # a token of its own; every other token matches exactly one character
 
 _Token = str | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pattern:
     """A pattern as tokens: STAR, or a regular expression for one character."""
 

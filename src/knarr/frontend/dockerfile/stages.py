@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from knarr.errors import DockerfileError, Span
 from knarr.frontend.dockerfile.expand import process_word
 from knarr.frontend.dockerfile.instructions import Copy, Dockerfile, Run, Stage
 from knarr.frontend.dockerfile.suggest import did_you_mean
+from knarr.record import record
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,9}")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Need:
     """One stage that another stage reads: by FROM (`base`) or by a COPY or a mount."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from knarr.errors import DockerfileError, Span
@@ -20,6 +19,7 @@ from knarr.frontend.dockerfile.heredoc import heredoc_word, heredocs_of
 from knarr.frontend.dockerfile.mounts import read_device, read_mount_text
 from knarr.frontend.dockerfile.suggest import did_you_mean
 from knarr.frontend.dockerfile.words import SPACE, json_list, quoted_words, split_blanks, split_first, split_flags
+from knarr.record import record, replace
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 _ONBUILD = re.compile(rf"[{SPACE}]*ONBUILD[{SPACE}]*", re.IGNORECASE)
@@ -27,7 +27,7 @@ _TAKES_HEREDOC = frozenset(("RUN", "COPY", "ADD"))
 _MIN_INTERVAL_NS = 10**6
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Statement:
     """A line split into its parts, not yet understood."""
 
