@@ -41,8 +41,7 @@ class Ingest:
         self._durable = durable
         self._hash = hashlib.new(algorithm)
         self.size = 0
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, UNSYNCED)
-        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._fd = _newborn(path)
 
     def __enter__(self) -> Ingest:
         return self
@@ -137,6 +136,32 @@ class Ingest:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _newborn(path: str) -> int:
+    """A new file, locked. A sweeper may meet it before it is locked and remove it: then another is made."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, UNSYNCED)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)
+
+
+def remove_abandoned(path: str) -> int:
+    """Remove a file under `ingest/` unless its writer lives; returns the bytes freed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)  # while it is locked: see `_newborn`
+        return os.fstat(descriptor).st_size
+    except (BlockingIOError, FileNotFoundError):
+        return 0
+    finally:
+        os.close(descriptor)
 
 
 def _disk(error: OSError, path: str) -> ContentError:

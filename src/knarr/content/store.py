@@ -23,7 +23,6 @@ Spec: image-spec v1.1, image-layout.md (`index.json` stays empty: names are in t
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import stat
@@ -35,7 +34,7 @@ from functools import cached_property
 from pathlib import Path
 
 from knarr.content.database import Database
-from knarr.content.ingest import SYNCED, Ingest, sync_directory
+from knarr.content.ingest import SYNCED, Ingest, remove_abandoned, sync_directory
 from knarr.content.lease import Leases
 from knarr.content.names import Names
 from knarr.content.sources import Sources
@@ -47,7 +46,6 @@ from knarr.streams import CHUNK, Readable
 
 MAX_READ = 8 << 20  # bytes `read` gives at once: twice the largest manifest a registry must take
 _TOUCH_AFTER_S = 600.0  # a blob's time of last use is exact to this much
-_NEWBORN_S = 60.0  # younger ingest files are left alone: their writer may be about to lock them
 
 
 class Store:
@@ -237,18 +235,7 @@ class Store:
 
     def sweep_ingest(self) -> int:
         """Remove what killed writers left under `ingest/`; returns the bytes freed. Cheap: one directory listing."""
-        freed = 0
-        now = time.time()
-        for name in _listed(self._ingest):
-            path = os.path.join(self._ingest, name)
-            try:
-                known = os.stat(path)
-                if now - known.st_mtime > _NEWBORN_S and _nobody_writes(path):
-                    os.unlink(path)
-                    freed += known.st_size
-            except FileNotFoundError:
-                continue
-        return freed
+        return sum(remove_abandoned(os.path.join(self._ingest, name)) for name in _listed(self._ingest))
 
     def _describe(self, digest: Digest) -> Descriptor:
         from knarr.spec.manifest import MAX_MANIFEST_BYTES, decode
@@ -325,17 +312,6 @@ def _listed(path: str) -> list[str]:
         return os.listdir(path)
     except FileNotFoundError:
         return []
-
-
-def _nobody_writes(path: str) -> bool:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
 
 
 def _digest_of(data: bytes, algorithm: str) -> str:
