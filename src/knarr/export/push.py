@@ -62,6 +62,8 @@ class Push:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         try:
+            if error is not None:
+                self._scope.cancel()  # a failed export fails the build; what blocks in a socket listens to this one
             self._ahead.__exit__(kind, error, tb)
         finally:
             self._stop.__exit__(kind, error, tb)

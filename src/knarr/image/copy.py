@@ -27,6 +27,7 @@ from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 from knarr.spec.manifest import MAX_MANIFEST_BYTES, Index, decode
 from knarr.spec.platform import Platform
+from knarr.streams import Readable
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -91,7 +92,17 @@ def copy_graph(
     plan.explore(root, platforms)
     # The largest first: the end of the copy is then not one thread with one large blob.
     blobs = sorted(plan.blobs.values(), key=lambda blob: blob.size, reverse=True)
-    each(lambda blob: tally.add(blob, copy_blob(source, target, blob, watch, mounts_of)), blobs, scope=scope, jobs=jobs)
+    halt = Scope()
+
+    def move(blob: Descriptor) -> None:
+        try:
+            tally.add(blob, copy_blob(source, target, blob, watch, mounts_of, check=halt.check))
+        except BaseException:
+            halt.cancel()  # the others stop at their next chunk, and not when they are done
+            raise
+
+    with scope.on_cancel(halt.cancel):
+        each(move, blobs, scope=scope, jobs=jobs)
     for level in reversed(plan.levels[1:] if below_only else plan.levels):
         each(lambda document: _push_document(target, document, tally), level, scope=scope, jobs=jobs)
     return tally.report()
@@ -103,15 +114,24 @@ def copy_blob(
     blob: Descriptor,
     watch: Watch | None = None,
     mounts_of: MountsOf | None = None,
+    *,
+    check: Callable[[], None] | None = None,
 ) -> str:
-    """Make `target` have one blob; tells how: `present`, `mounted` or `copied`."""
-    how = _place(source, target, blob, watch, mounts_of)
+    """Make `target` have one blob; tells how: `present`, `mounted` or `copied`. `check` runs per chunk."""
+    how = _place(source, target, blob, watch, mounts_of, check)
     if watch is not None:
         watch(blob, blob.size, how)
     return how
 
 
-def _place(source: Fetcher, target: Pusher, blob: Descriptor, watch: Watch | None, mounts_of: MountsOf | None) -> str:
+def _place(
+    source: Fetcher,
+    target: Pusher,
+    blob: Descriptor,
+    watch: Watch | None,
+    mounts_of: MountsOf | None,
+    check: Callable[[], None] | None,
+) -> str:
     if target.has(blob):
         return PRESENT
     if mounts_of is not None and isinstance(target, Mounter):
@@ -126,8 +146,19 @@ def _place(source: Fetcher, target: Pusher, blob: Descriptor, watch: Watch | Non
         target.push(blob.bare(), io.BytesIO(blob.data), report=report)
     else:
         with source.open(blob) as stream:
-            target.push(blob.bare(), stream, report=report)
+            target.push(blob.bare(), stream if check is None else _Checked(stream, check), report=report)
     return COPIED
+
+
+class _Checked:
+    """A stream that asks before every read whether to go on."""
+
+    def __init__(self, stream: Readable, check: Callable[[], None]) -> None:
+        self._stream, self._check = stream, check
+
+    def read(self, size: int = -1, /) -> bytes:
+        self._check()
+        return self._stream.read(size)
 
 
 class _Report:
@@ -147,8 +178,15 @@ def each(act: Callable[[T], R], items: Sequence[T], *, scope: Scope, jobs: int) 
     if len(items) <= 1:
         return [act(item) for item in items]
     inner = Scope(limit=jobs)
-    with scope.on_cancel(inner.cancel), inner:
-        outcomes = [inner.start(act, item) for item in items]
+    with scope.on_cancel(inner.cancel):
+        try:
+            with inner:
+                outcomes = [inner.start(act, item) for item in items]
+        except KeyboardInterrupt as error:
+            # It came while we waited: the threads are still at work, and those in a socket listen to `scope`.
+            scope.cancel()
+            inner.__exit__(KeyboardInterrupt, error, None)
+            raise
     return [outcome.result() for outcome in outcomes]
 
 

@@ -98,7 +98,7 @@ def open_archive(file: BinaryIO) -> Archive:
         index = tar.read(INDEX_FILE)
         if index is None:
             raise ContentError(f"the archive is an OCI layout without {INDEX_FILE}")
-        return Archive(tar, _merge(decode_layout_index(index)), {}, {})
+        return Archive(tar, images_of_layout(decode_layout_index(index)), {}, {})
     manifests = tar.read(dockerarchive.MANIFEST_FILE)
     if manifests is None:
         raise ContentError(
@@ -108,7 +108,8 @@ def open_archive(file: BinaryIO) -> Archive:
     return _docker(tar, manifests)
 
 
-def _merge(entries: tuple[Descriptor, ...]) -> tuple[NamedImage, ...]:
+def images_of_layout(entries: tuple[Descriptor, ...]) -> tuple[NamedImage, ...]:
+    """The images that the entries of a layout's index list, each once with all its names."""
     names: dict[Digest, list[str]] = {}
     first: dict[Digest, Descriptor] = {}
     for entry in entries:
