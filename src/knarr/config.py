@@ -56,7 +56,7 @@ class Settings:
             UsageError: a variable has a value that cannot be meant.
         """
         return cls(
-            root=_root(environ),
+            root=Path(state_root(environ)),
             hosts_dirs=tuple(Path(part) for part in environ.get("KNARR_HOSTS_DIR", "").split(":") if part),
             snapshotter=_one_of(environ, "KNARR_SNAPSHOTTER", _SNAPSHOTTERS),
             oci_runtime=_runtime(environ),
@@ -65,12 +65,17 @@ class Settings:
         )
 
 
-def _root(environ: Mapping[str, str]) -> Path:
+def state_root(environ: Mapping[str, str]) -> str:
+    """The state directory: KNARR_ROOT, or the usual place of root or of a user.
+
+    Raises:
+        UsageError: neither KNARR_ROOT nor HOME is set.
+    """
     chosen = environ.get("KNARR_ROOT")
     if chosen:
-        return Path(os.path.abspath(chosen))
+        return os.path.abspath(chosen)
     if os.geteuid() == 0:
-        return Path("/var/lib/knarr")
+        return "/var/lib/knarr"
     data = environ.get("XDG_DATA_HOME")
     if not data:
         home = environ.get("HOME")
@@ -79,7 +84,7 @@ def _root(environ: Mapping[str, str]) -> Path:
                 "neither KNARR_ROOT nor HOME is set", hint="set KNARR_ROOT to a directory for knarr's state"
             )
         data = os.path.join(home, ".local", "share")
-    return Path(data, "knarr")
+    return os.path.join(data, "knarr")
 
 
 def _one_of(environ: Mapping[str, str], name: str, known: tuple[str, ...]) -> str:

@@ -50,6 +50,8 @@ class TreeHasher:
         self._name = name
         self._check = check
         self._directories: dict[str, bytes | None] = {}  # nodes by path; None: all of it is hidden
+        self._asked: set[str] = set()  # paths that were selected or met on the way to one
+        self._scanned: set[str] = set()  # directories whose entries were looked at
         self._lock = threading.Lock()
 
     def checksum(
@@ -84,6 +86,18 @@ class TreeHasher:
         seen: dict[str, bytes] = {}
         self._digest(selection, seen)
         return {name: describe(node) for name, node in sorted(seen.items())}
+
+    def looked_at(self) -> set[str]:
+        """Every path on this machine that the checksums so far depend on: if none of them changes, they hold."""
+        with self._lock:
+            paths = {f"{self._root}/{path}".rstrip("/") for path in self._asked | self._scanned}
+            for directory in self._scanned:
+                here = f"{self._root}/{directory}".rstrip("/")
+                try:
+                    paths.update(f"{here}/{name}" for name in os.listdir(here))
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+        return paths
 
     def _digest(self, selection: Selection, seen: Seen) -> str:
         try:
@@ -126,6 +140,7 @@ class TreeHasher:
             deeper = []
             for directory in found:
                 here = "/".join(filter(None, (self._root, base, directory)))
+                self._scanned.add("/".join(filter(None, (base, directory))))
                 try:
                     with os.scandir(here) as entries:
                         names = [e.name for e in entries if last or e.is_dir(follow_symlinks=False)]
@@ -137,7 +152,12 @@ class TreeHasher:
 
     def _resolve(self, path: str, *, follow: bool) -> str:
         """The path below the root, without a leading slash, with symlinks followed inside it."""
-        return inside(self._root, path, follow_last=follow)[len(self._root) :].lstrip("/")
+        found = inside(self._root, path, follow_last=follow)[len(self._root) :].lstrip("/")
+        for asked in (clean(path).lstrip("/"), found):
+            while asked not in self._asked:
+                self._asked.add(asked)
+                asked = asked.rpartition("/")[0]
+        return found
 
     def _lstat(self, path: str, relative: str) -> os.stat_result:
         try:
@@ -190,6 +210,7 @@ class TreeHasher:
     def _scan(self, path: str, shown: _Shown | None, seen: Seen) -> tuple[str, Children, list[str]]:
         """The path, its children with their nodes, and the paths of those that are directories: they have none yet."""
         self._check()
+        self._scanned.add(path)
         children: Children = []
         todo: list[str] = []
         prefix = path + "/" if path else ""

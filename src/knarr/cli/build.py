@@ -15,7 +15,9 @@ def run(argv: list[str]) -> int:
     Raises:
         KnarrError: the build failed; nothing half-done remains.
     """
-    known = _recall(argv)
+    from knarr.cli.buildrecall import recall
+
+    known = recall(argv)
     if known is not None:
         return known
     from knarr.cli.buildoptions import parse_options
@@ -28,9 +30,4 @@ def run(argv: list[str]) -> int:
         return 0
     from knarr.cli.buildjob import build
 
-    return build(options)
-
-
-def _recall(argv: list[str]) -> int | None:
-    """The exit status, if this very build was made before and nothing has changed since."""
-    return None
+    return build(options, argv)

@@ -29,6 +29,7 @@ class BuildInputs:
     context: Path
     dockerignore: bytes | None = None
     dockerignore_name: str = ".dockerignore"
+    looked_for: tuple[Path, ...] = ()  # every file that decided what the Dockerfile and its ignore file are
 
 
 @contextmanager
@@ -75,9 +76,11 @@ def _from_directory(context: Path, file: str) -> BuildInputs:
         raise UsageError(f"{path}: {error.strerror}", hint=_file_hint(context, file)) from error
     name = path.name + ".dockerignore"
     own = _read_optional(path.with_name(name))
+    looked_for = (path, path.with_name(name), context / "Dockerfile", context / ".dockerignore")
     if own is not None:
-        return BuildInputs(text, str(path), context, own, name)
-    return BuildInputs(text, str(path), context, _read_optional(context / ".dockerignore"))
+        return BuildInputs(text, str(path), context, own, name, looked_for)
+    ignore = _read_optional(context / ".dockerignore")
+    return BuildInputs(text, str(path), context, ignore, looked_for=looked_for)
 
 
 def _default_file(context: Path) -> Path:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from knarr.builder import SolveRequest, SolveResult
 from knarr.cli.buildinputs import BuildInputs, open_inputs
 from knarr.cli.buildoptions import BuildOptions, parse_options, pushes
+from knarr.cli.buildrecall import remember
 from knarr.cli.progress.choose import choose
 from knarr.config import Settings
+from knarr.engine.engine import Engine
 from knarr.errors import KnarrError
 from knarr.frontend.request import FrontendRequest
 from knarr.record import replace
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
     from knarr.session.session import Session
 
 
-def build(options: BuildOptions) -> int:
-    """Carry out the build and return the exit status.
+def build(options: BuildOptions, argv: list[str]) -> int:
+    """Carry out the build that `argv` asked for and return the exit status.
 
     Raises:
         KnarrError: it failed; nothing half-done remains.
@@ -36,9 +38,14 @@ def build(options: BuildOptions) -> int:
     settings = _for_build(Settings.from_environment(os.environ), options)
     renderer = choose(options.progress, sys.stderr, os.environ)
     started = time.monotonic()
-    with _prepared(options, settings) as (request, session):
-        result = _solve(request, session, renderer, settings)
-    _write_files(options, result)
+    engine = Engine(settings, registry_settings=_registry_settings)
+    with _opened(options, settings) as (inputs, session):
+        result = _solve(engine, _request(options, inputs, settings), session, renderer)
+    files = _files(options, result)
+    for path, data in files.items():
+        _write(path, data)
+    if engine.last_job is not None:
+        remember(argv, options, inputs.looked_for, engine.last_job, result, files)
     _show(options, settings, result, renderer, time.monotonic() - started)
     return 0
 
@@ -56,14 +63,15 @@ def compile_only(argv: list[str]) -> tuple[PlatformResult, ...]:
     from knarr.progress import Silent
 
     options = parse_options(argv, os.environ, os.getcwd())
-    with open_parts(os.environ) as parts, _prepared(options, parts.settings) as (request, session):
+    with open_parts(os.environ) as parts, _opened(options, parts.settings) as (inputs, session):
+        request = _request(options, inputs, parts.settings)
         images = Images(parts.store, parts.cache, parts.registry, mode="pull" if options.pull else "default")
         return compile_dockerfile(request.frontend, EngineBridge(images, session, Silent())).results
 
 
 @contextmanager
-def _prepared(options: BuildOptions, settings: Settings) -> Iterator[tuple[SolveRequest, Session]]:
-    """The request and the session of a build; a context from standard input lasts as long as the block."""
+def _opened(options: BuildOptions, settings: Settings) -> Iterator[tuple[BuildInputs, Session]]:
+    """The inputs and the session of a build; a context from standard input lasts as long as the block."""
     with open_inputs(options, sys.stdin.buffer, settings.run / "contexts") as inputs:
         session = LocalSession(
             {**options.directories, "context": inputs.context},
@@ -71,7 +79,7 @@ def _prepared(options: BuildOptions, settings: Settings) -> Iterator[tuple[Solve
             DockerConfig.from_environment(os.environ),
             environ=os.environ,
         )
-        yield _request(options, inputs, settings), session
+        yield inputs, session
 
 
 def _for_build(settings: Settings, options: BuildOptions) -> Settings:
@@ -111,10 +119,7 @@ def _request(options: BuildOptions, inputs: BuildInputs, settings: Settings) -> 
     return SolveRequest(frontend, options.exports, name=" ".join(("knarr build", *options.tags, options.context)))
 
 
-def _solve(request: SolveRequest, session: Session, renderer: Renderer | None, settings: Settings) -> SolveResult:
-    from knarr.engine.engine import Engine
-
-    engine = Engine(settings, registry_settings=_registry_settings)
+def _solve(engine: Engine, request: SolveRequest, session: Session, renderer: Renderer | None) -> SolveResult:
     mask = os.umask(0o22)  # the engine sets its own
     os.umask(mask)
     try:
@@ -145,14 +150,16 @@ def _warn(renderer: Renderer) -> None:
         print(warnings_text(renderer.steps), file=sys.stderr, flush=True)
 
 
-def _write_files(options: BuildOptions, result: SolveResult) -> None:
-    """What `--iidfile` and `--metadata-file` ask for."""
+def _files(options: BuildOptions, result: SolveResult) -> dict[str, bytes]:
+    """What `--iidfile` and `--metadata-file` ask for, by path."""
+    files = {}
     if options.iidfile:
-        _write(options.iidfile, image_id(result).encode())
+        files[options.iidfile] = image_id(result).encode()
     if options.metadata_file:
         import json
 
-        _write(options.metadata_file, json.dumps(dict(result.metadata), indent=2).encode())
+        files[options.metadata_file] = json.dumps(dict(result.metadata), indent=2).encode()
+    return files
 
 
 def image_id(result: SolveResult) -> str:

@@ -17,12 +17,11 @@ from knarr.spec.reference import Reference
 class EngineBridge:
     """The engine's side of `frontend.bridge.Bridge`."""
 
-    def __init__(
-        self, images: Images, session: Session, sink: Sink, *, clock: Callable[[], int] = time.time_ns
-    ) -> None:
+    def __init__(self, images: Images, session: Session, sink: Sink) -> None:
         self.images = images
         self.session = session
         self.sink = sink
+        self.looked_for: set[str] = set()  # the files that were asked for, by path on this machine
         self._seen: set[str] = set()
 
     def image_config(self, reference: Reference, platform: Platform, *, span_text: str = "") -> ResolvedImage:
@@ -41,8 +40,10 @@ class EngineBridge:
         return ResolvedImage(reference, found.digest, found.config, found.raw_config)
 
     def read(self, source: str, path: str) -> bytes | None:
+        real = inside(self.session.directory(source), path)
+        self.looked_for.add(real)
         try:
-            with open(inside(self.session.directory(source), path), "rb") as file:
+            with open(real, "rb") as file:
                 return file.read()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None

@@ -59,7 +59,7 @@ class Drive:
         self._graph = graph
         self._options = options
         self._nonce = nonce
-        self._diary = diary
+        self.diary = diary
         self._machine = Machine(graph, nonce=nonce)
         self._events: SimpleQueue[m.Event] = SimpleQueue()
         self._begun: set[object] = set()
@@ -101,7 +101,7 @@ class Drive:
             elif isinstance(instruction, m.Cached):
                 vertex = self._graph.vertices[instruction.vertex]
                 self._end(vertex, cached=True)
-                self._diary.cached(step_name(vertex))
+                self.diary.cached(step_name(vertex))
             elif isinstance(instruction, m.Cancel):
                 self._world.scope.cancel()
             elif not isinstance(instruction, m.Query):
@@ -250,7 +250,7 @@ class Drive:
                 self._run_op(vertex, instruction)
             self._save(vertex, instruction)
         self._end(vertex)
-        self._diary.executed(step_name(vertex), vertex, self._inputs_for_people(vertex, instruction))
+        self.diary.executed(step_name(vertex), vertex, self._inputs_for_people(vertex, instruction))
         return m.Done(instruction)
 
     def _found_after_all(self, instruction: m.Execute) -> bool:

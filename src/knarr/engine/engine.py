@@ -48,6 +48,7 @@ class Job:
         self.nonce = os.urandom(12).hex()
         self.started_ns = time.time_ns()
         self.drive: Drive | None = None
+        self.looked_for: set[str] = set()  # files of the caller that the frontend asked for
 
 
 class Engine:
@@ -141,6 +142,7 @@ def _compile(job: Job, request: FrontendRequest) -> FrontendResult:
     name = f"[internal] load build definition from {os.path.basename(request.filename)}"
     world.sink.send(VertexStarted(name, name, at_ns=time.time_ns()))
     bridge = EngineBridge(job.images, world.session, world.sink)
+    job.looked_for = bridge.looked_for
     try:
         result = compile_dockerfile(request, bridge)
     except KnarrError as error:

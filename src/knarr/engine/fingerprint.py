@@ -78,31 +78,59 @@ def remember(
     started_ns: int,
     tags: Mapping[str, str],
     pushed: Mapping[str, str],
+    named: Mapping[str, str],
+    names_file: str,
     blobs: Sequence[str],
     answer: Mapping[str, Any],
 ) -> bool:
     """Write the note; returns whether it could be trusted later on (no racy path).
 
-    `tags` and `pushed` are reference → digest; `blobs` are files of the store that the
-    result needs; `answer` is what the command prints and writes (plain values only).
+    `tags`, `pushed` and `named` (in the own store, kept in `names_file`) are reference →
+    digest; `blobs` are files of the store that the result needs; `answer` is what the
+    command prints and writes (plain values only).
     """
     digest, latest = stamp(paths)
     if latest > started_ns - _RACY_NS:
+        forget(file)
         return False
     note = {
         "paths": "\0".join(paths),
         "stamp": digest,
         "tags": dict(tags),
         "pushed": dict(pushed),
+        "named": dict(named),
+        "names_file": names_file,
+        "names_stamp": _names_stamp(names_file),
         "blobs": list(blobs),
         "answer": dict(answer),
     }
     os.makedirs(os.path.dirname(file), mode=0o700, exist_ok=True)
+    rewrite(file, marshal.dumps(note))
+    return True
+
+
+def rewrite(file: str, data: bytes) -> None:
+    """Put `data` at `file`: all of it or nothing."""
     fresh = f"{file}.{os.getpid()}"
     with open(fresh, "wb") as target:
-        target.write(marshal.dumps(note))
+        target.write(data)
     os.replace(fresh, file)
-    return True
+
+
+def _names_stamp(names_file: str) -> str:
+    """Changes whenever somebody may have changed a name in the own store (SQLite's file and its log)."""
+    return stamp((names_file, f"{names_file}-wal"))[0]
+
+
+def names_may_have_changed(note: Mapping[str, Any]) -> bool:
+    """Whether the caller must look the note's `named` up, since the store's names were written since."""
+    return bool(_names_stamp(note["names_file"]) != note["names_stamp"])
+
+
+def names_hold(file: str, note: dict[str, Any]) -> None:
+    """Note that the names were found right after all, so that the next recall need not look."""
+    note["names_stamp"] = _names_stamp(note["names_file"])
+    rewrite(file, marshal.dumps(note))
 
 
 def forget(file: str) -> None:
@@ -114,7 +142,7 @@ def forget(file: str) -> None:
 
 
 def recall(file: str) -> dict[str, Any] | None:
-    """The note, if everything it says about this machine still holds. The caller checks `tags` and `pushed`."""
+    """The note, if all it says of this machine's files still holds. The caller checks `tags`, `pushed` and `named`."""
     try:
         with open(file, "rb") as source:
             note: dict[str, Any] = marshal.loads(source.read())

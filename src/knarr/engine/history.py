@@ -54,6 +54,16 @@ class Diary:
         fresh.write_text(json.dumps(page))
         os.replace(fresh, self._root / _FILE)
 
+    def page_when_unchanged(self, name: str) -> bytes:
+        """The page of the same build made again: every step in the cache."""
+        return json.dumps({"name": name, "steps": {step: {"cached": True} for step in self.steps}}).encode()
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The steps' names, in the order in which they ended."""
+        with self._lock:
+            return tuple(self._steps)
+
 
 def why(root: Path, step: str) -> tuple[str, list[str]]:
     """(the step's full name, the lines that say why it ran) for the last build's step that `step` names.

@@ -66,6 +66,11 @@ class Images:
         """Every tag that was resolved in this build, and where it led: what a fingerprint must check again."""
         return {text: top.digest for text, (top, repository) in self._tops.items() if repository and "@" not in text}
 
+    @property
+    def used_own_store(self) -> bool:
+        """Whether any name was answered by the own store instead of a registry."""
+        return any(not repository for _, repository in self._tops.values())
+
     def find(self, reference: Reference, platform: Platform) -> Found:
         """The image for `platform`.
 
