@@ -75,8 +75,9 @@ class Scope:
         if error is not None:
             self.cancel()
         self._join()
-        if error is None and self._error is not None:
-            raise self._error
+        # Our own body may be the first to feel a thread's failure, as a cancellation: the failure is what matters.
+        if self._error is not None and (error is None or isinstance(error, Cancelled)):
+            raise self._error from None
 
     def start(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[T]:
         """Run `call` on a thread of this scope. Its failure cancels the scope."""

@@ -26,6 +26,7 @@ class Anywhere:
 
     def __init__(self, store: Store, registry: Callable[[], Registry], scope: Scope) -> None:
         self._store, self._registry, self._scope = store, registry, scope
+        self._gave: dict[str, None] = {}  # repositories that gave something: they will have what it names, too
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Readable]:
@@ -43,7 +44,7 @@ class Anywhere:
             f"{descriptor.digest} is not in the store, and no registry is known to have it",
             hint="pull or build the image again",
         )
-        for name in self._store.sources.of(descriptor.digest):
+        for name in dict.fromkeys((*self._store.sources.of(descriptor.digest), *self._gave)):
             repository = self._registry().repository(Reference.parse(name), scope=self._scope)
             with ExitStack() as stack:
                 try:
@@ -51,6 +52,7 @@ class Anywhere:
                 except KnarrError as error:
                     failure = error
                     continue
+                self._gave[name] = None
                 yield stream
                 return
         raise failure

@@ -1,0 +1,55 @@
+"""Which error leaves a scope."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from knarr.errors import Cancelled, NotFound
+from knarr.scope import Scope
+
+
+def fail() -> None:
+    raise NotFound("gone")
+
+
+def feel_a_failure() -> None:
+    with Scope() as scope:
+        sleeping = scope.attempt(scope.sleep, 60)
+        scope.start(fail)
+        sleeping.result()  # Cancelled, because of the failure
+
+
+def test_a_failure_comes_out_even_if_the_body_felt_its_cancellation_first() -> None:
+    with pytest.raises(NotFound, match="gone"):
+        feel_a_failure()
+
+
+def test_an_error_of_the_body_stays_and_stops_the_threads() -> None:
+    stopped = threading.Event()
+
+    def wait(scope: Scope) -> None:
+        try:
+            scope.sleep(60)
+        finally:
+            stopped.set()
+
+    def body() -> None:
+        with Scope() as scope:
+            scope.start(wait, scope)
+            raise ValueError("own")
+
+    with pytest.raises(ValueError, match="own"):
+        body()
+    assert stopped.is_set()
+
+
+def test_cancelling_without_a_failure_is_a_cancellation() -> None:
+    def body() -> None:
+        with Scope() as scope:
+            scope.cancel()
+            scope.check()
+
+    with pytest.raises(Cancelled):
+        body()
