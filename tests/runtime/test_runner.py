@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,16 @@ from knarr.runtime.runner import Runtime
 from knarr.scope import Scope
 
 Run = Callable[..., Any]  # the fixture `run`
+LIMITED = f"/knarr-limit-{os.getpid()}"
+GROUP = f"/knarr-test-{os.getpid()}"  # others may run steps on this machine at the same time
 
 pytestmark = [pytest.mark.root, pytest.mark.system]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def remove_group() -> Iterator[None]:
+    yield
+    cgroups.remove(GROUP)
 
 
 def test_status_and_both_streams_come_back(run: Run) -> None:
@@ -235,7 +243,7 @@ def test_failing_output_ends_the_container(runtime: Runtime, tree: Path) -> None
 )
 def test_cancellation_ends_every_process(runtime: Runtime, tree: Path, command: str) -> None:
     started = threading.Event()
-    spec = ProcessSpec(tree, ("/bin/sh", "-c", f"echo up; {command}"))
+    spec = ProcessSpec(tree, ("/bin/sh", "-c", f"echo up; {command}"), cgroup_parent=GROUP)
     scope = Scope()
     scope_ended = []
 
@@ -252,7 +260,8 @@ def test_cancellation_ends_every_process(runtime: Runtime, tree: Path, command: 
     thread.join(20)
     assert scope_ended
     assert scope_ended[0] - at < 3
-    assert cgroups.pids("/knarr") == set()
+    assert cgroups.pids(GROUP) == set()
+    assert groups() == []
 
 
 @pytest.mark.parametrize("delay_ms", [0, 2, 5, 8, 12])
@@ -261,9 +270,10 @@ def test_cancellation_while_the_container_comes_up(runtime: Runtime, tree: Path,
     timer = threading.Timer(delay_ms / 1000, scope.cancel)
     timer.start()
     with pytest.raises(Cancelled):
-        runtime.run(ProcessSpec(tree, ("/bin/sleep", "600")), output=lambda *_: None, scope=scope)
+        runtime.run(ProcessSpec(tree, ("/bin/sleep", "600"), cgroup_parent=GROUP), output=lambda *_: None, scope=scope)
     timer.join()
-    assert cgroups.pids("/knarr") == set()
+    assert cgroups.pids(GROUP) == set()
+    assert groups() == []
 
 
 def test_steps_run_at_the_same_time(runtime: Runtime, tree: Path) -> None:
@@ -292,48 +302,78 @@ from pathlib import Path
 from knarr.runtime.process import ProcessSpec, SecretFile
 from knarr.runtime.runner import Runtime
 from knarr.scope import Scope
-spec = ProcessSpec(Path(sys.argv[2]), ("/bin/sh", "-c", "echo up; sleep 43210"), mounts=(SecretFile("/s", b"secret"),))
+from knarr.snapshot.namespace import private_mounts
+if sys.argv[3] == "crun":
+    private_mounts()
+args = ("/bin/sh", "-c", "echo up; sleep 43210")
+spec = ProcessSpec(Path(sys.argv[2]), args, mounts=(SecretFile("/s", b"secret"),), cgroup_parent=sys.argv[4])
 def output(stream, data):
     print("ready", flush=True)
 with Scope() as scope:
     Runtime(Path(sys.argv[1]), sys.argv[3]).run(spec, output=output, scope=scope)
 """
+SWEEP = """
+import sys
+from pathlib import Path
+from knarr.runtime.runner import Runtime
+from knarr.snapshot.namespace import private_mounts
+private_mounts()
+print(Runtime(Path(sys.argv[1])).sweep())
+"""
 
 
-def test_sweep_ends_what_a_killed_process_left(runtime: Runtime, tree: Path, tmp_path: Path) -> None:
-    # This process has no mounts of its own, so its tmpfs is left, too (runc: crun may not work there).
+def groups() -> list[Path]:
+    """The cgroups of containers, also those in the tree that is hidden from crun."""
+    return list(Path("/sys/fs/cgroup").glob(f"*{GROUP}/knarr/*/"))
+
+
+def test_no_cgroup_is_left(run: Run) -> None:
+    assert run("exit 3", cgroup_parent=GROUP).status == 3
+    assert groups() == []
+
+
+def swept(state: Path) -> int:
+    """What a new process finds to sweep."""
+    argv = [sys.executable, "-c", SWEEP, state]
+    return int(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.parametrize("name", ["crun", "runc"])
+def test_sweep_ends_what_a_killed_process_left(tmp_path: Path, tree: Path, name: str) -> None:
+    # With runc, this process has no mounts of its own, so that a tmpfs with a secret is left, too.
     state = tmp_path / "state"
-    argv = [sys.executable, "-c", KILLED, state, tree, "runc"]
+    argv = [sys.executable, "-c", KILLED, state, tree, name, GROUP]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        assert runtime.sweep() == 0
+        assert swept(state) == 0
         process.kill()
-    assert len(list(state.glob("bundles/*/*/secrets/0"))) == 1
-    assert cgroups.pids("/knarr")
-    assert runtime.sweep() == 1
-    assert cgroups.pids("/knarr") == set()
+    assert len(list(state.glob(f"{name}/*"))) == 1
+    assert len(list(state.glob("bundles/*/*/secrets/0"))) == (name == "runc")
+    assert cgroups.pids(GROUP)
+    assert swept(state) == 1
+    assert cgroups.pids(GROUP) == set()
     assert "43210" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert str(state) not in Path("/proc/self/mountinfo").read_text()
-    assert list(state.glob("bundles/*")) == []
+    assert list(state.glob("bundles/*")) + list(state.glob(f"{name}/*")) + list(state.glob("owners/*")) == []
+    assert groups() == []
 
 
 def test_the_kernels_killing_for_memory_is_noticed(run: Run) -> None:
-    limit = Path("/sys/fs/cgroup/memory/knarr-test-limit")
+    limit = Path(f"/sys/fs/cgroup/memory{LIMITED}")
     if cgroups.is_unified():
-        limit = Path("/sys/fs/cgroup/knarr-test-limit")
+        limit = Path(f"/sys/fs/cgroup{LIMITED}")
     limit.mkdir()
     try:
         name = "memory.max" if cgroups.is_unified() else "memory.limit_in_bytes"
         if not cgroups.is_unified():
             (limit / "memory.use_hierarchy").write_text("1")
         (limit / name).write_text(str(24 << 20))
-        ran = run("head -c 200m /dev/zero | tail", cgroup_parent="knarr-test-limit")
-        whole = run(["/bin/busybox", "sh", "-c", "exec tail < /dev/zero"], cgroup_parent="/knarr-test-limit")
+        ran = run("head -c 200m /dev/zero | tail", cgroup_parent=LIMITED)
+        whole = run(["/bin/busybox", "sh", "-c", "exec tail < /dev/zero"], cgroup_parent=LIMITED)
         assert ran.status != 0
         assert (whole.status, whole.out_of_memory) == (137, True)
     finally:
-        cgroups.remove("/knarr-test-limit")
+        cgroups.remove(LIMITED)
     killed = run("sh -c 'kill -9 $$'; exit $?")
     assert (killed.status, killed.out_of_memory) == (137, False)
 

@@ -184,7 +184,7 @@ def test_a_power_cut_costs_what_was_not_synced_and_all_on_top(driver: Driver, at
     driver.close()
     with sqlite3.connect(driver.root / "snapshots.db") as database:
         database.execute("UPDATE snapshot SET boot = 'an earlier one'")
-        database.execute("UPDATE snapshot SET synced = 1 WHERE name IN ('safe', 'above')")
+        database.execute("UPDATE snapshot SET synced = name IN ('safe', 'above')")
         database.execute("UPDATE checked SET boot = 'an earlier one'")
     later = kind(driver.root)
     assert [info.name for info in later.walk()] == ["safe"]
@@ -202,6 +202,13 @@ def test_a_torn_database_is_replaced_and_old_trees_are_not_met_again(
     grow(later, at, "one", None, lambda tree: (tree / "new").touch())
     with mounted(later.view("look", "one"), at) as tree:
         assert os.listdir(tree) == ["new"]
+
+
+def test_closing_notes_that_what_was_committed_is_on_the_disk(driver: Driver, at: Path) -> None:
+    grow(driver, at, "one", None, lambda tree: None)
+    driver.close()
+    with sqlite3.connect(driver.root / "snapshots.db") as database:
+        assert database.execute("SELECT synced FROM snapshot").fetchall() == [(1,)]
 
 
 def test_sweep_notes_that_old_snapshots_are_on_the_disk(driver: Driver, at: Path) -> None:

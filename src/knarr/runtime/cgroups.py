@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from functools import lru_cache
+
+from knarr import linux
 
 ROOT = "/sys/fs/cgroup"
 HYBRID = ROOT + "/unified"
@@ -64,10 +67,28 @@ def remove(group: str) -> None:
     """Remove the empty `group` and what lies below it in every tree; a busy one is left."""
     for tree in (*_trees(), HYBRID):
         for directory, _, _ in os.walk(tree + group, topdown=False):
-            try:
+            with suppress(OSError):
                 os.rmdir(directory)
-            except OSError:
-                continue
+
+
+def hide_hybrid() -> None:
+    """Put an empty file system over the version 2 tree, in the mount namespace of this process.
+
+    Not just unmounted: crun would then make its groups as plain directories in
+    the tmpfs below, the machine's own, and forget them there.
+
+    Raises:
+        OSError: it cannot be mounted.
+    """
+    linux.mount("tmpfs", HYBRID, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, "mode=755")
+
+
+def forget_hidden(group: str) -> None:
+    """Remove what crun took for the version 2 group of an ended container. Nothing there is fine."""
+    with suppress(OSError):
+        os.unlink(f"{HYBRID}{group}/cgroup.procs")
+    with suppress(OSError):
+        os.rmdir(HYBRID + group)
 
 
 def killed_for_memory() -> int:

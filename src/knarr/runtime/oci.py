@@ -2,23 +2,19 @@
 
 crun starts a container in half of runc's time, so it is preferred. Versions
 before 1.9 refuse the hybrid cgroup layout; they work when the version 2 tree is
-out of their sight, which is arranged if this process has mounts of its own.
+out of their sight, which is arranged when this process has mounts of its own.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from knarr import linux
-from knarr.errors import RuntimeFailed, Unsupported
+from knarr.errors import Unsupported
 from knarr.record import record
 from knarr.runtime import cgroups
 
-_TIME = re.compile(r"^\d{4}-\d\d-\d\dT\S+ ")  # newer crun begins its lines with it
 _EXTRA_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on a plain user's PATH
 _INSTALL = "install crun or runc (Debian: apt-get install crun)"
 
@@ -66,60 +62,15 @@ def choose(state: Path, wanted: str = "") -> Program:
             reasons.append(f"{name} is not installed" if "/" not in name else f"{name} is not a program")
             continue
         found = program(path, state)
-        reason = _obstacle(found)
+        reason = obstacle(found)
         if not reason:
             return found
         reasons.append(reason)
     raise Unsupported(f"no OCI runtime to run steps with: {'; '.join(reasons)}", hint=_INSTALL)
 
 
-def failure(bundle: str, last_words: bytes, args: Sequence[str]) -> str:
-    """The runtime's own words about why the container did not start; empty when it did.
-
-    They are in its log, except when the very last thing failed, executing the
-    program: the log is then out of reach, and they are what stderr ends with.
-    """
-    words = []
-    for line in _lines(Path(bundle, "log")):
-        try:
-            entry = json.loads(line)
-            if entry.get("level") in ("error", "fatal"):
-                words.append(str(entry.get("msg", "")))
-        except ValueError:  # crun's, as text: only errors are logged
-            words.append(_TIME.sub("", line))
-    last = _TIME.sub("", last_words.decode(errors="replace").strip().rpartition("\n")[2])
-    name = os.path.basename(args[0]) if args else ""
-    if not words and (last.startswith("exec container process") or re.match(rf"exec /\S*\b{re.escape(name)}: ", last)):
-        words.append(last)
-    return "; ".join(dict.fromkeys(filter(None, words)))
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-
-
-def could_not_start(program: Program, words: str, args: Sequence[str]) -> RuntimeFailed:
-    """The error for a container that did not start."""
-    lower = words.lower()
-    first = args[0] if args else ""
-    hint = ""
-    if "exec format error" in lower:
-        hint = f"{first} is built for another platform, or is a script without #! line"
-    elif "executable file" in lower or ("no such file" in lower and _about(words, first)):
-        hint = f"the image has no {first} (on PATH); a RUN in shell form needs /bin/sh, which scratch has not"
-    elif "permission denied" in lower and _about(words, first):
-        hint = f"{first} is not executable for the user of this step"
-    return RuntimeFailed(f"{program.name}: {words}", hint=hint)
-
-
-def _about(words: str, first: str) -> bool:
-    return bool(first) and os.path.basename(first) in words
-
-
 def find(name: str) -> str | None:
+    """Where the program is installed; a path is taken as it is."""
     if "/" in name:
         return name if os.access(name, os.X_OK) and os.path.isfile(name) else None
     places = [*os.environ.get("PATH", os.defpath).split(":"), *_EXTRA_PATH]
@@ -134,14 +85,14 @@ def program(path: str, state: Path) -> Program:
     return Program(path, state / name, options)
 
 
-def _obstacle(program: Program) -> str:
+def obstacle(program: Program) -> str:
     """Why the program cannot work here; what can be mended is mended."""
     if program.name != "crun" or not cgroups.is_hybrid():
         return ""
     if not linux.mounts_isolated():
         return "crun does not work with hybrid cgroups unless knarr has mounts of its own"
     try:
-        linux.umount(cgroups.HYBRID, linux.MNT_DETACH)
+        cgroups.hide_hybrid()
     except OSError as error:
         return f"crun does not work with hybrid cgroups, and {cgroups.HYBRID} cannot be hidden: {error.strerror}"
     return ""

@@ -22,7 +22,7 @@ from pathlib import Path
 from knarr.errors import RuntimeFailed
 from knarr.owner import Owner
 from knarr.paths import clean, inside, is_below
-from knarr.runtime import bundle, cgroups, child, mounts, oci, workspace
+from knarr.runtime import bundle, cgroups, child, mounts, oci, startfailure, workspace
 from knarr.runtime.emulate import Emulation, Emulator
 from knarr.runtime.process import Exit, Output, ProcessSpec
 from knarr.runtime.stubs import Stubs
@@ -146,10 +146,12 @@ class Runtime:
                 from knarr.runtime.sweep import discard
 
                 discard(program, id, cgroup)
+            if cgroup:
+                cgroups.forget_hidden(cgroup)
         if status:
-            words = oci.failure(place.path, last_words, spec.args)
+            words = startfailure.runtime_words(place.path, last_words, spec.args)
             if words:
-                raise oci.could_not_start(program, words, spec.args)
+                raise startfailure.could_not_start(program.name, words, spec.args)
         return Exit(status, status == _KILLED and cgroups.killed_for_memory() > kills)
 
 

@@ -38,17 +38,20 @@ def discard(program: oci.Program, id: str, cgroup: str) -> None:
     while cgroup and cgroups.kill(cgroup) and time.monotonic() < deadline:
         time.sleep(0.005)
     if program.knows(id):
+        oci.obstacle(program)  # takes away what would stop it, if it can
         _call(program.delete(id))
+    if program.knows(id):
+        _forget(program.state / id)  # it is not installed any more, or cannot work: all processes are gone
     if cgroup:
+        cgroups.forget_hidden(cgroup)
         cgroups.remove(cgroup)
 
 
 def _programs(state: Path) -> Iterator[oci.Program]:
     """The runtimes that have state here: the dead process may have used another than ours."""
     for name in ("crun", "runc"):
-        path = oci.find(name)
-        if (state / name).exists() and path is not None:
-            yield oci.program(path, state)
+        if (state / name).exists():
+            yield oci.program(oci.find(name) or f"/nonexistent/{name}", state)
 
 
 def _entries(directory: Path) -> list[Path]:
@@ -64,6 +67,12 @@ def _cgroup(bundle: Path) -> str:
         return str(configuration["linux"].get("cgroupsPath", ""))
     except (OSError, ValueError, KeyError):
         return ""  # killed before it was written: then no container was started either
+
+
+def _forget(directory: Path) -> None:
+    for path in _entries(directory):
+        path.unlink(missing_ok=True)
+    directory.rmdir()
 
 
 def _call(argv: list[str]) -> None:
