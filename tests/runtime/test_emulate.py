@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,22 @@ ARM64 = Platform("linux", "arm64")
 Run = Callable[..., Any]  # the fixture `run`
 
 
+def host_formats() -> tuple[list[str], list[str]]:
+    """Where the machine has binfmt_misc mounted, and what is in it."""
+    mounts = [line for line in Path("/proc/1/mounts").read_text().splitlines() if "binfmt_misc" in line]
+    return mounts, sorted(os.listdir("/proc/sys/fs/binfmt_misc"))
+
+
 @pytest.fixture(autouse=True)
-def host_table() -> Any:
+def host_is_left_alone() -> Iterator[None]:
     """binfmt_misc of the host is neither mounted nor changed, whatever a test does."""
-    before = (Path("/proc/1/mounts").read_text(), sorted(os.listdir("/proc/sys/fs/binfmt_misc")))
+    before = host_formats()
     yield
-    assert (Path("/proc/1/mounts").read_text(), sorted(os.listdir("/proc/sys/fs/binfmt_misc"))) == before
+    assert host_formats() == before
 
 
 @pytest.fixture
-def emulator(tmp_path: Path) -> Any:
+def emulator(tmp_path: Path) -> Iterator[Emulator]:
     emulator = Emulator(tmp_path / "table")
     yield emulator
     emulator.close()
