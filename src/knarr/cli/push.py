@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from knarr.cli.flags import Flag, Kind, parse, usage
@@ -67,12 +68,12 @@ def _push(world: Transfer, word: str, wanted: Sequence[Platform], *, insecure: b
             f"there is no image {reference.familiar} in the store", hint="`knarr tag` gives an image another name"
         )
     root = _cut(world, named.descriptor, wanted)
-    registry = world.parts.registry()
-    if insecure:
-        registry = registry.trusting(reference.registry)
-    repository = registry.repository(reference, scope=world.scope)
     source = Anywhere(world.store, world.parts.registry, world.scope)
-    with Vertex(world.sink, f"push {reference.familiar}") as vertex:
+    with Vertex(world.sink, f"push {reference.familiar}") as vertex, ExitStack() as stack:
+        registry = world.parts.registry()
+        if insecure:
+            registry = stack.enter_context(registry.trusting(reference.registry))
+        repository = registry.repository(reference, scope=world.scope)
         report = copy_graph(
             source,
             repository,

@@ -149,9 +149,9 @@ def _aligned(history: Sequence[History], layers: Sequence[Layer]) -> list[Histor
 def _filled(history: list[History], layers: Sequence[Layer], now_ns: int) -> list[History]:
     """The history with a time on every line.
 
-    A line with a layer has the layer's time. Others have that of the new layer
-    before them; those before the first new layer have its time and not one from
-    the base image, which may be years old.
+    A line with a layer has the layer's time. The first line without a time takes
+    that of the layer after it (the one before may be the base image's, and years
+    old), or else the last there is; the others that of the line before them.
     """
     made = iter(layers)
     timed = []

@@ -32,7 +32,7 @@ def export_image(export: Export, result: Result, context: ExportContext) -> dict
     if options.push and not options.layers.names:
         raise UsageError("nothing says where to push", hint="give the image a name: --tag REGISTRY/NAME:TAG")
     with Vertex(context.sink, "exporting to image") as vertex, ExitStack() as stack:
-        push = stack.enter_context(_push(options, result, context, vertex)) if options.push else None
+        push = stack.enter_context(_push(options, result, context, vertex, stack)) if options.push else None
         image, layers = make_image(
             options.layers, result, context, vertex, on_layer=push.layer if push is not None else None
         )
@@ -43,7 +43,7 @@ def export_image(export: Export, result: Result, context: ExportContext) -> dict
     return metadata(image, options.layers, context)
 
 
-def _push(options: ImageOptions, result: Result, context: ExportContext, vertex: Vertex) -> Push:
+def _push(options: ImageOptions, result: Result, context: ExportContext, vertex: Vertex, stack: ExitStack) -> Push:
     from knarr.export.push import Push
 
     names = [Reference.parse(name) for name in options.layers.names]
@@ -51,7 +51,7 @@ def _push(options: ImageOptions, result: Result, context: ExportContext, vertex:
         names = [name.tagged() for name in names]
     registry: Registry = context.registry()
     if options.insecure:
-        registry = registry.trusting(*{name.registry for name in names})
+        registry = stack.enter_context(registry.trusting(*{name.registry for name in names}))
     return Push(names, registry, context.store, result.trees.fetcher(), context.scope, vertex)
 
 
