@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from knarr.errors import Unsupported
-from knarr.runtime.emulate import Emulation, Emulator, runs_natively
+from knarr.runtime.emulate import Emulator, runs_natively
+from knarr.runtime.privatetable import Emulation
 from knarr.runtime.runner import Runtime
 from knarr.spec.platform import Platform, host_platform
 

@@ -1,4 +1,4 @@
-"""A program of its own, run by `emulate`: make a user namespace with an empty table of binary formats.
+"""A program of its own, run by `privatetable`: make a user namespace with an empty table of binary formats.
 
 A process with threads cannot make a user namespace, and only a member can mount
 its table; hence this child. It imports nothing of knarr. It writes `namespace`,

@@ -23,7 +23,8 @@ from knarr.errors import RuntimeFailed
 from knarr.owner import Owner
 from knarr.paths import clean, inside, is_below
 from knarr.runtime import bundle, cgroups, child, mounts, oci, startfailure, workspace
-from knarr.runtime.emulate import Emulation, Emulator
+from knarr.runtime.emulate import Emulator
+from knarr.runtime.privatetable import Emulation
 from knarr.runtime.process import Exit, Output, ProcessSpec
 from knarr.runtime.stubs import Stubs
 from knarr.runtime.users import User, resolve_user
