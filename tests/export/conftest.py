@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,6 +72,8 @@ class World:
                 file = self.root / "trees" / name / str(number) / path
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(text)
+        for path in (self.root / "trees" / name).rglob("*"):
+            os.utime(path, (1_000_000_000, 1_000_000_000))
         return str(self.root / "trees" / name)
 
     def result(self, *platforms: str, multi: bool = False) -> Result:
