@@ -142,6 +142,14 @@ class NotFound(ContentError):
     """Nothing is known under this digest or name."""
 
 
+class Hidden(NotFound):
+    """The path is there, but `pattern` of an ignore file hides it."""
+
+    def __init__(self, message: str, *, pattern: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.pattern = pattern
+
+
 class DigestMismatch(ContentError):
     """The bytes do not hash to the digest they were asked for by."""
 

@@ -291,29 +291,9 @@ class TreeHasher:
         return (place.removeprefix(self._root).lstrip("/") or "/") if isinstance(place, str) else "a file"
 
     def _missing(self, path: str) -> NotFound:
-        """The error for a path that is not there, with why, or with names nearby."""
-        asked = clean(path).lstrip("/")
-        hint = "an ignore file leaves it out"
-        if not self._hides(asked):
-            near = self._near(asked)
-            hint = f"the {self._name} has {', '.join(near)}" if near else ""
-        return NotFound(f"{asked or '/'}: not in the {self._name}", hint=hint)
+        from knarr.cache.missing import missing  # only when all is lost anyway
 
-    def _hides(self, path: str) -> bool:
-        hidden = self._hidden is not None and self._hidden.matches(path)
-        return hidden and os.path.lexists(inside(self._root, path, follow_last=False))
-
-    def _near(self, path: str) -> list[str]:
-        from difflib import get_close_matches  # only when all is lost anyway
-
-        directory, _, name = path.rpartition("/")
-        try:
-            names = os.listdir(inside(self._root, directory))
-        except OSError:
-            return []
-        prefix = directory + "/" if directory else ""
-        visible = [other for other in names if self._hidden is None or not self._hidden.matches(prefix + other)]
-        return [prefix + other for other in get_close_matches(name, visible, n=3) if other != name]
+        return missing(self._root, path, self._hidden, name=self._name)
 
 
 Children = list[tuple[str, bytes | None]]  # names and nodes; a directory's node is not known yet

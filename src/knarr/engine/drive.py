@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from knarr.cache.flight import flight
 from knarr.cache.record import Record, RecordId
-from knarr.errors import Bug, Cancelled, KnarrError, StepFailed, Unsupported
+from knarr.errors import Bug, Cancelled, KnarrError, Unsupported
 from knarr.llb.ops import Edge, ExecOp, FileOp, MergeOp, SourceOp, Vertex
 from knarr.ops import source_image, source_local
 from knarr.progress import VertexDone, VertexStarted
@@ -198,7 +198,7 @@ class Drive:
                     cache=memory,
                     zero_owner=tree.zero_owner,
                     hidden=tree.hidden,
-                    name="build context",
+                    name=tree.name,
                     check=self._world.scope.check,
                 )
                 self._hashers[record] = hasher
@@ -333,15 +333,12 @@ class Drive:
             if vertex.digest in self._begun:
                 self._end(vertex, cancelled=True)
             return error
+        from knarr.engine import blame
+
         if isinstance(error, OSError):
-            error = _translated(error)
-        if isinstance(error, KnarrError):
-            if isinstance(instruction, m.Execute | m.ResolveSource):
-                self._end(vertex, error=error.message)
-            error.with_context(span=vertex.spans[0] if vertex.spans else None)
-            if vertex.platform is not None and isinstance(error, StepFailed):
-                error.with_context(platform=str(vertex.platform))
-        return error
+            error = blame.translated(error)
+        self._end(vertex, error=error.message if isinstance(error, KnarrError) else repr(error))
+        return blame.with_step(error, vertex, step_name(vertex)) if isinstance(error, KnarrError) else error
 
 
 def _names(outputs: Sequence[m.Output]) -> list[RecordId]:
@@ -354,16 +351,6 @@ def _names(outputs: Sequence[m.Output]) -> list[RecordId]:
 
 def _has_result(record: Record) -> bool:
     return bool(record.snapshot or record.blob or record.same_as) or record.id == "layer:empty"
-
-
-def _translated(error: OSError) -> KnarrError:
-    import errno
-
-    place = f"{error.filename}: " if error.filename else ""
-    hint = ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "free some space: `knarr prune` removes what no build needs, or put KNARR_ROOT on a larger disk"
-    return KnarrError(f"{place}{error.strerror or error}", hint=hint)
 
 
 def step_name(vertex: Vertex) -> str:

@@ -19,7 +19,7 @@ from knarr.engine.drive import Drive
 from knarr.engine.history import Diary
 from knarr.engine.parts import Parts
 from knarr.engine.recovery import owned
-from knarr.errors import Excerpt, KnarrError
+from knarr.errors import KnarrError
 from knarr.frontend.request import FrontendRequest, FrontendResult
 from knarr.llb.ops import Edge
 from knarr.ops.blobs import Blobs
@@ -74,8 +74,8 @@ class Engine:
             try:
                 with owned(job.parts):
                     return self._solve(job, request, timings)
-            except KnarrError as error:
-                raise _with_excerpt(error, request.frontend) from None
+            except (KnarrError, OSError) as error:
+                raise _explained(error, request.frontend, self._settings) from error.__cause__
             finally:
                 job.trees.close()
                 job.parts.close()
@@ -208,8 +208,11 @@ def _result(metadata: Mapping[str, Any], timings: Mapping[str, float]) -> SolveR
     )
 
 
-def _with_excerpt(error: KnarrError, request: FrontendRequest) -> KnarrError:
-    """Give an error that knows its lines the text of the Dockerfile, so that it can show them."""
-    if error.span is not None and error.excerpt is None:
-        error.excerpt = Excerpt(tuple(request.dockerfile.decode(errors="replace").splitlines()))
-    return error
+def _explained(error: KnarrError | OSError, request: FrontendRequest, settings: Settings) -> KnarrError | OSError:
+    """The failure with what only the whole build knows of it."""
+    from knarr.engine import blame
+
+    if isinstance(error, BrokenPipeError):
+        return error
+    known = error if isinstance(error, KnarrError) else blame.translated(error)
+    return blame.with_request(known, request, os.fspath(settings.root))

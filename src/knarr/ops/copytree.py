@@ -31,6 +31,7 @@ class Tree:
     hidden: patterns.Matcher | None = None
     zero_owner: bool = False
     only: tuple[str, ...] = ()  # the paths a build reads of it, as far as known; empty: perhaps all
+    name: str = "image"  # as messages call it
 
     def shows(self, path: str) -> bool:
         """Whether `path` (clean, absolute) may be read by name."""
@@ -164,7 +165,9 @@ class Copier:
         try:
             found = os.lstat(resolved)
         except (FileNotFoundError, NotADirectoryError):
-            raise ContentError(f"{source.lstrip('/')}: not found") from None
+            from knarr.cache.missing import missing
+
+            raise missing(tree.root, source, tree.hidden, name=tree.name) from None
         where = inside(self._root, shown)
         is_dir = stat.S_ISDIR(found.st_mode)
         there = _stat_or_none(where)

@@ -31,7 +31,8 @@ def lent_tree(session: Session, op: SourceOp) -> Tree:
         raise UsageError(f"{root}: not a directory", hint="give a directory as the build context")
     excludes = _list(op, "local.excludepatterns")
     hidden = patterns.Matcher(excludes) if excludes else None
-    return Tree(root, hidden, zero_owner=True, only=_list(op, "local.followpaths"))
+    shown = "build context" if name == "context" else f"context {name}"
+    return Tree(root, hidden, zero_owner=True, only=_list(op, "local.followpaths"), name=shown)
 
 
 def _list(op: SourceOp, attribute: str) -> tuple[str, ...]:
