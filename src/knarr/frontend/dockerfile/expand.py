@@ -64,7 +64,7 @@ class Expander:
 
     def words(self, text: str, env: Mapping[str, str]) -> list[str]:
         """Expand `text` and split it at white space outside quotes; values of variables are split as well."""
-        if not _special(self.escape).search(text):
+        if not _special(self.escape).search(text) and "<<" not in text:
             return [word for word in _SPACES.split(text) if word]
         words: list[str] = []
         _Scan(self, text, env, words=words).run()
@@ -291,8 +291,8 @@ class _Scan:
             raise _missing("}")
         if operator in "#%" and not colon:
             return self.trimmed(name, operator)
-        if operator not in "+-?":
-            raise DockerfileError(f"unsupported modifier ({':' if colon else ''}{operator}) in substitution")
+        if operator in "#%" or (operator not in "+-?" and not colon):
+            raise _unsupported(operator, colon=colon)
         return self.chosen(name, operator, colon=colon)
 
     def chosen(self, name: str, operator: str, *, colon: bool) -> str:
@@ -300,7 +300,10 @@ class _Scan:
         word = self.operand("}", raw_escapes=False)
         value = self.lookup(name)
         if value is None and self.how.keep_unset:
+            # Before the operator is looked at: a RUN may use those that only its shell knows.
             return f"${{{name}{':' if colon else ''}{operator}{word}}}"
+        if operator not in "+-?":
+            raise _unsupported(operator, colon=colon)
         present = value is not None and not (colon and value == "")
         if operator == "+":
             return word if present else ""
@@ -354,6 +357,10 @@ def _is_letter(char: str) -> bool:
 def _missing(stop: str) -> DockerfileError:
     where = "" if stop == "}" else " in ${}"
     return DockerfileError(f"syntax error: missing '{stop}'{where}")
+
+
+def _unsupported(operator: str, *, colon: bool) -> DockerfileError:
+    return DockerfileError(f"unsupported modifier ({':' if colon else ''}{operator}) in substitution")
 
 
 def _pattern(text: str) -> Pattern:

@@ -37,7 +37,7 @@ _FIELD_OF_KEY = {
 _BARE_TRUE = frozenset(("readonly", "readwrite", "required"))
 _GO_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _GO_FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
-_SIZE = re.compile(r"([0-9]{1,30}(?:\.[0-9]{0,30})?) ?(?:([kmgtp])(?:i?b)?|b)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30}) ?(?:([kmgtp])(?:i?b)?|b)?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 _MAX_ID = 2**32 - 1
 
@@ -46,11 +46,15 @@ def csv_fields(text: str) -> list[str]:
     """The fields of one line of CSV.
 
     Raises:
-        DockerfileError: a quote inside a field that does not begin with one, or one that is not closed.
+        DockerfileError: no text, a quote inside a field that does not begin with one, or one that is not closed.
     """
+    if not text:
+        raise DockerfileError(
+            "a flag of RUN has an empty value", hint="write its value right behind the =, without blanks"
+        )
     fields = []
     at = 0
-    while text:
+    while True:
         if text[at : at + 1] == '"':
             field, at = _quoted_field(text, at + 1)
         else:
@@ -61,9 +65,8 @@ def csv_fields(text: str) -> list[str]:
             at += len(field)
         fields.append(field)
         if at >= len(text):
-            break
+            return fields
         at += 1
-    return fields
 
 
 def read_mount_text(text: str) -> MountText:
