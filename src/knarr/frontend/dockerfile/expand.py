@@ -116,8 +116,7 @@ class _Scan:
             result = self.until("")
         except DockerfileError as error:
             shown = self.text if len(self.text) <= 200 else self.text[:200] + "…"
-            error.message = f'failed to process "{shown}": {error.message}'
-            raise
+            raise DockerfileError(f'failed to process "{shown}": {error.message}') from None
         self.end_word()
         return result
 
