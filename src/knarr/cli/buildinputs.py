@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from knarr.cli.buildvalues import is_url
 from knarr.errors import KnarrError, UsageError
-from knarr.record import record
+from knarr.record import record, replace
 
 if TYPE_CHECKING:
     from knarr.cli.buildoptions import BuildOptions
@@ -33,15 +34,17 @@ class BuildInputs:
 
 
 @contextmanager
-def open_inputs(options: BuildOptions, stdin: BinaryIO, scratch: Path) -> Iterator[BuildInputs]:
-    """Read what `options` names. A context from `stdin` is unpacked below `scratch` and removed on leaving.
+def open_inputs(options: BuildOptions, stdin: BinaryIO, state: Path) -> Iterator[BuildInputs]:
+    """Read what `options` names. A context from `stdin` is unpacked below `state` and removed on leaving.
+
+    Where `state`, knarr's own directory, lies in the context, it is no part of it.
 
     Raises:
         UsageError: there is no such context or Dockerfile.
         LayerInvalid: the archive on standard input is broken or reaches outside its root.
     """
     if options.context == "-":
-        with _from_stdin(options, stdin, scratch) as inputs:
+        with _from_stdin(options, stdin, state / "run/contexts") as inputs:
             yield inputs
         return
     context = Path(options.context)
@@ -50,9 +53,10 @@ def open_inputs(options: BuildOptions, stdin: BinaryIO, scratch: Path) -> Iterat
     if options.file == "-":
         text = _bounded(stdin.read(_MAX_DOCKERFILE_BYTES + 1), "the Dockerfile on standard input")
         ignore = _read_optional(context / ".dockerignore")
-        yield BuildInputs(text, "Dockerfile", context, ignore)
-        return
-    yield _from_directory(context, options.file)
+        inputs = BuildInputs(text, "Dockerfile", context, ignore)
+    else:
+        inputs = _from_directory(context, options.file)
+    yield _without(state, inputs)
 
 
 def _no_context(text: str) -> KnarrError:
@@ -95,6 +99,16 @@ def _file_hint(context: Path, file: str) -> str:
     if (context / file).is_file():
         return f"--file is relative to the current directory: --file {context / file}"
     return ""
+
+
+def _without(state: Path, inputs: BuildInputs) -> BuildInputs:
+    """With `state` ignored if it is inside the context: a build would copy what it is just writing, without end."""
+    inside = os.path.relpath(os.path.realpath(state), os.path.realpath(inputs.context))
+    if inside == "." or inside.startswith("../") or inside == "..":
+        return inputs
+    pattern = re.sub(r"([*?\[\]\\!#])", r"\\\1", inside)
+    ignore = (inputs.dockerignore or b"") + f"\n{pattern}\n".encode(errors="surrogateescape")
+    return replace(inputs, dockerignore=ignore)
 
 
 def _bounded(text: bytes, name: str) -> bytes:

@@ -72,7 +72,7 @@ def compile_only(argv: list[str]) -> tuple[PlatformResult, ...]:
 @contextmanager
 def _opened(options: BuildOptions, settings: Settings) -> Iterator[tuple[BuildInputs, Session]]:
     """The inputs and the session of a build; a context from standard input lasts as long as the block."""
-    with open_inputs(options, sys.stdin.buffer, settings.run / "contexts") as inputs:
+    with open_inputs(options, sys.stdin.buffer, settings.root) as inputs:
         session = LocalSession(
             {**options.directories, "context": inputs.context},
             options.secrets,

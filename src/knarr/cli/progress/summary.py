@@ -9,6 +9,7 @@ from knarr.cli.progress.steps import Step, Steps
 from knarr.record import record
 
 _SLOWEST = 3
+_WIDTH = 90
 _WORTH_TELLING_NS = 1_000_000_000
 
 
@@ -51,12 +52,18 @@ def summary_text(steps: Steps, result: Result, timings: Mapping[str, float], tot
         lines.append(f"  {'size':<8}{size(result.size_bytes)}")
     if timings:
         lines.append(f"  {'time':<8}" + ", ".join(f"{phase} {spent:.1f}s" for phase, spent in timings.items()))
-    lines += [f"  {'':<8}{_took(step) / 1e9:.1f}s {step.name}" for step in _slowest(own)]
+    lines += [f"  {'':<8}{_took(step) / 1e9:.1f}s {_short(step.name)}" for step in _slowest(own)]
     return "\n".join(lines)
 
 
 def _for(platforms: Sequence[str]) -> str:
     return f" {', '.join(platforms)}" if platforms else ""
+
+
+def _short(name: str) -> str:
+    """A step's name on one line: runs of spaces as one, the end cut off."""
+    words = " ".join(name.split())
+    return words if len(words) <= _WIDTH else words[: _WIDTH - 1] + "…"
 
 
 def _took(step: Step) -> int:
