@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 
 from knarr.record import field, record
 
+_LINE = 200  # characters of a quoted line: an excerpt is for recognising the place
+_MESSAGE = 2000
+
 
 @record
 class Span:
@@ -40,8 +43,17 @@ class Excerpt:
         shown = []
         for number in range(first, last + 1):
             mark = ">>>" if span.first <= number <= span.last else "   "
-            shown.append(f"  {number:>{width}} | {mark} {self.lines[number - 1]}".rstrip())
+            shown.append(f"  {number:>{width}} | {mark} {_clean(self.lines[number - 1], _LINE)}".rstrip())
         return shown
+
+
+def _clean(text: str, limit: int) -> str:
+    """`text` on one line of at most `limit` characters, without what would work on a terminal or cannot be printed."""
+    if len(text) > limit:
+        text = text[:limit] + "…"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\t" else " " if c == "\n" else "�" for c in text)
 
 
 class KnarrError(Exception):
@@ -63,6 +75,7 @@ class KnarrError(Exception):
         excerpt: Excerpt | None = None,
         context: Mapping[str, str] | None = None,
     ) -> None:
+        message = _clean(message, _MESSAGE)
         super().__init__(message)
         self.message = message
         self.hint = hint

@@ -42,3 +42,12 @@ def test_an_error_shows_place_fact_and_way_out(kind: type[KnarrError]) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_an_error_ends_the_command_with_a_status_that_is_not_zero(kind: type[KnarrError]) -> None:
     assert kind.exit_code in (1, 2, 70)
+
+
+def test_what_would_work_on_a_terminal_is_not_shown() -> None:
+    error = KnarrError("unknown instruction: \x1b[2J\udcff")
+    error.with_context(span=Span("Dockerfile", 1, 1), excerpt=Excerpt(("\x1b[2J" + "A" * 10**6,)))
+    text = error.render()
+    assert "\x1b" not in text
+    assert text.endswith("error: unknown instruction: �[2J�")
+    assert len(text) < 1000

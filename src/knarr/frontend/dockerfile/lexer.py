@@ -33,6 +33,13 @@ class Lexer:
     """Iterate over it once. `line_number` is the last line that was read."""
 
     def __init__(self, data: bytes, filename: str) -> None:
+        if b"\0" in data:
+            raise DockerfileError(
+                "a binary file, not a Dockerfile",
+                hint="name the Dockerfile with --file",
+                span=Span(filename, 1, 1),
+                excerpt=Excerpt(),
+            )
         # Bytes that are not UTF-8 may stand in comments, and only there.
         text = data.decode("utf-8", "surrogateescape").removeprefix(_BOM)
         self._is_utf8 = _is_encodable(text)
