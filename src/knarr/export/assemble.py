@@ -47,7 +47,7 @@ class Assembled:
 
     root: Descriptor  # of the index, or of the only manifest (then with its platform)
     manifests: tuple[Descriptor, ...]
-    configs: tuple[Digest, ...]
+    configs: tuple[Descriptor, ...]
 
     @property
     def is_index(self) -> bool:
@@ -87,7 +87,7 @@ def assemble(
 
 def _image(
     image: Ingredients, options: LayerOptions, store: BlobStore, now_ns: int, vertex: Vertex
-) -> tuple[Descriptor, Digest]:
+) -> tuple[Descriptor, Descriptor]:
     raw = encode_config(finished_config(image, options.epoch, now_ns))
     kind = mediatype.OCI_CONFIG if options.oci else mediatype.DOCKER_CONFIG
     config = Descriptor(kind, Digest.of(raw), len(raw))
@@ -104,7 +104,7 @@ def _image(
     described = replace(stored, platform=image.platform).with_annotations(
         notes.at(options.annotations, notes.MANIFEST_DESCRIPTOR, image.platform)
     )
-    return described, config.digest
+    return described, config
 
 
 def _public(layer: Descriptor, *, oci: bool) -> Descriptor:

@@ -66,7 +66,7 @@ def metadata(image: Assembled, options: LayerOptions, context: ExportContext) ->
     """What `--metadata-file` says of an image, in BuildKit's words."""
     data: dict[str, Any] = {}
     if not image.is_index:
-        data["containerimage.config.digest"] = str(image.configs[0])
+        data["containerimage.config.digest"] = str(image.configs[0].digest)
     data["containerimage.descriptor"] = image.root.to_json()
     data["containerimage.digest"] = str(image.root.digest)
     if options.names:

@@ -7,14 +7,15 @@ there as a whole, and then one question at the end says so.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from knarr.content.target import Fetcher, Report
-from knarr.image.copy import MountsOf, copy_blob, copy_graph
+from knarr.image.copy import MountsOf, Watch, copy_blob, copy_graph
 from knarr.scope import Outcome, Scope
+from knarr.spec import mediatype
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 from knarr.streams import Readable
@@ -46,7 +47,7 @@ class Push:
         self._store, self._fetcher, self._scope, self._vertex = store, fetcher, scope, vertex
         self._ahead = Scope(limit=_JOBS)
         self._remote: dict[Digest, tuple[str, ...]] = {}
-        self._watch = vertex.watch("pushing layer")
+        self._watch = _layers_only(vertex.watch("pushing layer"))
         self._parts: dict[str, _Part] = {}
         for name in names:
             repository = registry.repository(name, scope=scope)
@@ -70,8 +71,10 @@ class Push:
 
     def layer(self, layer: Layer) -> None:
         """Begin to send a layer that is ready."""
-        blob = layer.descriptor
-        self._remote[blob.digest] = layer.remote
+        self._remote[layer.descriptor.digest] = layer.remote
+        self._begin(layer.descriptor)
+
+    def _begin(self, blob: Descriptor) -> None:
         known = self._store.sources.of(blob.digest)
         for part in self._parts.values():
             if part.repository.name not in known:
@@ -81,34 +84,40 @@ class Push:
         copy_blob(self._fetcher, part.repository, blob, self._watch, self._mounts_of(part.repository.name))
         part.note(blob.digest)
 
-    def finish(self, root: Descriptor, blobs: Iterable[Digest]) -> None:
-        """Send what is left, and set the tags (none: push by digest). `blobs` are the image's layers and configs.
+    def finish(self, root: Descriptor, layers: Sequence[Descriptor], configs: Sequence[Descriptor]) -> None:
+        """Send what is left, and set the tags (none: push by digest).
 
         Raises:
             RegistryError, KnarrError: the first failure; no tag of that repository has moved then.
         """
+        for config in configs:
+            self._begin(config)
         raw = self._store.read(root.bare())
         for part in self._parts.values():
-            target = _Target(part)
             with self._vertex.phase("pushing layers"):
-                for outcome in part.ahead:
-                    outcome.result()
-                report = copy_graph(
-                    self._fetcher,
-                    target,
-                    root.bare(),
-                    scope=self._scope,
-                    jobs=_JOBS,
-                    watch=self._watch,
-                    mounts_of=self._mounts_of(part.repository.name),
-                    below_only=True,
-                )
+                is_there = self._complete(part, root)
             for tag in part.tags:
-                if tag or root.digest not in {found.digest for found in report.present}:
+                if tag or not is_there:
                     name = f"{part.repository.name}{f':{tag}' if tag else ''}@{root.digest}"
                     with self._vertex.phase(f"pushing manifest for {name}"):
                         part.repository.push_manifest(root.bare(), raw, tag=tag)
-            self._store.sources.add(part.repository.name, blobs)
+            self._store.sources.add(part.repository.name, [blob.digest for blob in (*layers, *configs)])
+
+    def _complete(self, part: _Part, root: Descriptor) -> bool:
+        """Send everything below `root` that is not there; whether `root` itself was there."""
+        for outcome in part.ahead:
+            outcome.result()
+        report = copy_graph(
+            self._fetcher,
+            _Target(part),
+            root.bare(),
+            scope=self._scope,
+            jobs=_JOBS,
+            watch=self._watch,
+            mounts_of=self._mounts_of(part.repository.name),
+            below_only=True,
+        )
+        return any(found.digest == root.digest for found in report.present)
 
     def _mounts_of(self, place: str) -> MountsOf:
         return siblings(place, self._store.sources, self._remote)
@@ -126,6 +135,14 @@ def siblings(place: str, sources: Sources, remote: dict[Digest, tuple[str, ...]]
         return [name[len(host) + 1 :] for name in known if name.startswith(f"{host}/") and name != place][:_MAX_MOUNTS]
 
     return mounts
+
+
+def _layers_only(watch: Watch) -> Watch:
+    def about(descriptor: Descriptor, done: int, how: str) -> None:
+        if mediatype.is_layer(descriptor.media_type):
+            watch(descriptor, done, how)
+
+    return about
 
 
 class _Part:

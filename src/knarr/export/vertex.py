@@ -37,15 +37,17 @@ class Vertex:
         self._sink.send(Status(self._id, name, current, total, done, started_ns, time.time_ns()))
 
     def watch(self, prefix: str) -> Watch:
-        """Tells how far each blob of a copy is, once it has begun to move: `PREFIX sha256:…`."""
+        """Tells how far each blob of a copy is, from when it begins to move until it has: `PREFIX sha256:…`."""
         started: dict[str, int] = {}
 
         def watch(descriptor: Descriptor, done: int, how: str) -> None:
             name = f"{prefix} {descriptor.digest}"
-            if how != MOVING and name not in started:
-                return  # it was there already
-            since = started.setdefault(name, time.time_ns())
-            self.tell(name, done, descriptor.size, since, done=how != MOVING)
+            if how == MOVING:
+                self.tell(name, done, descriptor.size, started.setdefault(name, time.time_ns()), done=False)
+                return
+            since = started.pop(name, None)
+            if since is not None:  # else it was there already, or its end was told
+                self.tell(name, done, descriptor.size, since, done=True)
 
         return watch
 
