@@ -12,7 +12,6 @@ parser knows.
 from __future__ import annotations
 
 import re
-from typing import ClassVar
 
 from knarr.errors import Excerpt, Span
 from knarr.record import field, record
@@ -40,7 +39,7 @@ class Heredoc:
 class Instruction:
     """What all instructions share."""
 
-    keyword: ClassVar[str] = ""  # upper case
+    keyword = ""  # upper case; of the class, hence without a type
 
     span: Span  # all its lines, heredocs included
     original: str  # the logical line, continuations joined, trimmed: what history's `created_by` quotes
@@ -117,7 +116,7 @@ class RunDevice:
 class From(Instruction):
     """`FROM [--platform=P] BASE [AS NAME]`."""
 
-    keyword: ClassVar[str] = "FROM"
+    keyword = "FROM"
 
     base: str
     name: str = ""  # lower case; "" for none
@@ -128,28 +127,28 @@ class From(Instruction):
 
 @record(kw_only=True)
 class Arg(Instruction):
-    keyword: ClassVar[str] = "ARG"
+    keyword = "ARG"
 
     args: tuple[ArgValue, ...]
 
 
 @record(kw_only=True)
 class Env(Instruction):
-    keyword: ClassVar[str] = "ENV"
+    keyword = "ENV"
 
     pairs: tuple[KeyValue, ...]
 
 
 @record(kw_only=True)
 class Label(Instruction):
-    keyword: ClassVar[str] = "LABEL"
+    keyword = "LABEL"
 
     pairs: tuple[KeyValue, ...]
 
 
 @record(kw_only=True)
 class Run(Instruction):
-    keyword: ClassVar[str] = "RUN"
+    keyword = "RUN"
 
     command: CommandLine
     heredocs: tuple[Heredoc, ...] = ()
@@ -176,7 +175,7 @@ class Transfer(Instruction):
 
 @record(kw_only=True)
 class Copy(Transfer):
-    keyword: ClassVar[str] = "COPY"
+    keyword = "COPY"
 
     from_: str = ""
     parents: bool = False
@@ -184,7 +183,7 @@ class Copy(Transfer):
 
 @record(kw_only=True)
 class Add(Transfer):
-    keyword: ClassVar[str] = "ADD"
+    keyword = "ADD"
 
     keep_git_dir: bool | None = None  # None: not said
     checksum: str = ""
@@ -193,56 +192,56 @@ class Add(Transfer):
 
 @record(kw_only=True)
 class Workdir(Instruction):
-    keyword: ClassVar[str] = "WORKDIR"
+    keyword = "WORKDIR"
 
     path: str
 
 
 @record(kw_only=True)
 class User(Instruction):
-    keyword: ClassVar[str] = "USER"
+    keyword = "USER"
 
     user: str
 
 
 @record(kw_only=True)
 class Cmd(Instruction):
-    keyword: ClassVar[str] = "CMD"
+    keyword = "CMD"
 
     command: CommandLine
 
 
 @record(kw_only=True)
 class Entrypoint(Instruction):
-    keyword: ClassVar[str] = "ENTRYPOINT"
+    keyword = "ENTRYPOINT"
 
     command: CommandLine
 
 
 @record(kw_only=True)
 class Shell(Instruction):
-    keyword: ClassVar[str] = "SHELL"
+    keyword = "SHELL"
 
     args: tuple[str, ...]
 
 
 @record(kw_only=True)
 class Expose(Instruction):
-    keyword: ClassVar[str] = "EXPOSE"
+    keyword = "EXPOSE"
 
     ports: tuple[str, ...]  # sorted, as BuildKit sorts them before it expands
 
 
 @record(kw_only=True)
 class Volume(Instruction):
-    keyword: ClassVar[str] = "VOLUME"
+    keyword = "VOLUME"
 
     paths: tuple[str, ...]
 
 
 @record(kw_only=True)
 class StopSignal(Instruction):
-    keyword: ClassVar[str] = "STOPSIGNAL"
+    keyword = "STOPSIGNAL"
 
     signal: str
 
@@ -251,7 +250,7 @@ class StopSignal(Instruction):
 class Healthcheck(Instruction):
     """`test` is ("NONE",), ("CMD", …) or ("CMD-SHELL", text), as the image config has it."""
 
-    keyword: ClassVar[str] = "HEALTHCHECK"
+    keyword = "HEALTHCHECK"
 
     test: tuple[str, ...]
     interval_ns: int = 0  # 0: not given, the engine's default
@@ -265,14 +264,14 @@ class Healthcheck(Instruction):
 class OnBuild(Instruction):
     """`expression` is what the image config stores: the trigger's text, its heredocs appended."""
 
-    keyword: ClassVar[str] = "ONBUILD"
+    keyword = "ONBUILD"
 
     expression: str
 
 
 @record(kw_only=True)
 class Maintainer(Instruction):
-    keyword: ClassVar[str] = "MAINTAINER"
+    keyword = "MAINTAINER"
 
     name: str
 
