@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from knarr.builder import SolveRequest, SolveResult
@@ -45,7 +45,8 @@ def build(options: BuildOptions, argv: list[str]) -> int:
     for path, data in files.items():
         _write(path, data)
     if engine.last_job is not None:
-        remember(argv, options, inputs.looked_for, engine.last_job, result, files)
+        with suppress(OSError):  # a full disk: the next build looks at everything again
+            remember(argv, options, inputs.looked_for, engine.last_job, result, files)
     _show(options, settings, result, renderer, time.monotonic() - started)
     return 0
 

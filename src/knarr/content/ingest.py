@@ -148,22 +148,6 @@ def _newborn(path: str) -> int:
         os.close(descriptor)
 
 
-def remove_abandoned(path: str) -> int:
-    """Remove a file under `ingest/` unless its writer lives; returns the bytes freed."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return 0
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(path)  # while it is locked: see `_newborn`
-        return os.fstat(descriptor).st_size
-    except (BlockingIOError, FileNotFoundError):
-        return 0
-    finally:
-        os.close(descriptor)
-
-
 def _disk(error: OSError, path: str) -> ContentError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ContentError(

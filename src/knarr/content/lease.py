@@ -100,6 +100,10 @@ class Leases:
         """Give up this process's claim: leases still open then count as a dead process's."""
         with self._lock:
             if self._owner is not None and self._owner.is_ours:
+                with self._database.read() as db:
+                    held = db.execute("SELECT 1 FROM leases WHERE owner = ?", (self._owner.token,)).fetchone()
+                if held is None:
+                    Owner.forget(self._owners, self._owner.token)
                 self._owner.release()
             self._owner = None
 

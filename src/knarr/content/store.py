@@ -34,12 +34,13 @@ from functools import cached_property
 from pathlib import Path
 
 from knarr.content.database import Database
-from knarr.content.ingest import SYNCED, Ingest, remove_abandoned, sync_directory
+from knarr.content.ingest import SYNCED, Ingest, sync_directory
 from knarr.content.lease import Leases
 from knarr.content.names import Names
 from knarr.content.sources import Sources
 from knarr.content.target import Report
 from knarr.errors import ContentError, DigestMismatch, NotFound, SizeMismatch
+from knarr.owner import remove_abandoned
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 from knarr.streams import CHUNK, Readable

@@ -6,6 +6,7 @@ result = engine.solve(request, session, sink)
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -177,8 +178,9 @@ def _run(job: Job, request: SolveRequest, frontend: FrontendResult) -> list[Reco
     try:
         found: Mapping[Edge, RecordId] = job.drive.run()
     finally:
-        job.drive.save_memories()
-        diary.write(request.name)
+        with contextlib.suppress(OSError):  # notes: a disk too full for them does not fail a build, nor hide why it did
+            job.drive.save_memories()
+            diary.write(request.name)
     return [None if graph.root is None else found[graph.root] for graph in graphs]
 
 

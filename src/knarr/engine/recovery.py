@@ -3,7 +3,7 @@
 Every engine claims ownership of what it would leave behind; the kernel gives the
 claim up with the process, however it ends. The next engine on the state directory
 finds the dead claim and sweeps: containers and their processes first (they use
-the mounts), then active snapshots, then half-written blobs and mount points.
+the mounts), then active snapshots, then half-written blobs, mount points and flights.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from knarr.engine.parts import Parts
-from knarr.owner import Owner
+from knarr.owner import Owner, remove_abandoned
 
 
 @contextlib.contextmanager
@@ -41,8 +42,17 @@ def sweep(parts: Parts) -> int:
     parts.store.leases.sweep()
     found += 1 if parts.store.sweep_ingest() else 0
     mounts = parts.settings.run / "mnt"
-    if mounts.is_dir():
-        for name in os.listdir(mounts):
-            with contextlib.suppress(OSError):  # in use by an engine that lives: rmdir refuses, and rightly
-                os.rmdir(mounts / name)
+    for name in _listed(mounts):
+        with contextlib.suppress(OSError):  # in use by an engine that lives: rmdir refuses, and rightly
+            os.rmdir(mounts / name)
+    flights = parts.settings.root / "flights"
+    for name in _listed(flights):
+        remove_abandoned(os.path.join(flights, name))
     return found
+
+
+def _listed(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []

@@ -15,7 +15,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -78,6 +78,12 @@ class Runtime:
         with self._lock:
             owner, self._owner = self._owner, None
         if owner is not None and owner.is_ours:
+            try:
+                with suppress(FileNotFoundError):
+                    (self._bundles / owner.token).rmdir()
+                Owner.forget(self._state / "owners", owner.token)
+            except OSError:  # a container could not be removed: it is a dead owner's from now on, and swept
+                pass
             owner.release()
 
     @property

@@ -297,12 +297,20 @@ class Ledger:
         Both come back with the next call.
         """
         with self._lock:
+            if self._owner is not None and self._owner.is_ours:
+                if not self._has_active(self._owner.token):
+                    Owner.forget(self._owners, self._owner.token)
+                self._owner.release()
+                self._owner = None
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
-            if self._owner is not None and self._owner.is_ours:
-                self._owner.release()
-                self._owner = None
+
+    def _has_active(self, token: str) -> bool:
+        try:
+            return bool(self._database.execute("SELECT 1 FROM snapshot WHERE owner = ? LIMIT 1", (token,)).fetchone())
+        except sqlite3.Error:
+            return True  # perhaps: the next sweep looks again
 
 
 def _boot_id() -> str:
