@@ -167,10 +167,11 @@ def _temporary(scratch: Path) -> Iterator[Path]:
 
 
 def _unpack(stream: _Joined, root: Path) -> None:
-    from knarr.layer.apply import apply
+    from knarr.layer.apply import unpack_archive
     from knarr.layer.decompress import open_compressed
 
-    apply(open_compressed(stream), root)
+    # Owners do not count in a context, and who is not root could not set them.
+    unpack_archive(open_compressed(stream), root, owner=(os.geteuid(), os.getegid()))
 
 
 def _peek(stdin: BinaryIO) -> bytes:
