@@ -2,18 +2,18 @@
 
 Three dialects of one language. `match` is for the wildcards of COPY: `*`, `?`,
 `[a-z]`, no `**`. `Matcher` is for exclude and include lists: `**` in addition, a
-pattern that matches a directory matches all that is in it, and of all patterns
-that match, the last one decides; behind `!` it decides the other way.
+pattern that matches a directory matches all that is in it, and of the patterns
+that change the answer the last one decides; behind `!` it decides the other way.
 `parse_ignore` reads the file format around such a list.
 
     >>> ignored = Matcher(parse_ignore(b"*.md\\n!README.md\\n"))
     >>> ignored.matches("NOTES.md"), ignored.matches("README.md")
     (True, False)
 
-Spec: moby/patternmatcher v0.6 (`MatchesOrParentMatches`) and its `ignorefile`;
-Go 1.24, `path/filepath.Match`. Two corners are read as documented rather than
-as implemented there: a backslash always makes the next character literal, and
-`*` and `?` inside brackets are literal.
+Spec: moby/patternmatcher v0.6 (`MatchesUsingParentResults`, by which BuildKit
+walks contexts) and its `ignorefile`; Go 1.24, `path/filepath.Match`. Two corners
+are read as documented rather than as implemented there: a backslash always makes
+the next character literal, and `*` and `?` inside brackets are literal.
 """
 
 from __future__ import annotations
@@ -92,20 +92,24 @@ class Matcher:
         """
         self.patterns = tuple(patterns)
         self._compiled = tuple(_compile_all(self.patterns))
-        self._directories: dict[str, int] = {"": -1}
+        self._directories: dict[str, _Verdict] = {"": _NO_MATCH}
         self._maybe = _quick_test(self._compiled)
 
     def __bool__(self) -> bool:
         return bool(self._compiled)
 
     def matches(self, path: str) -> bool:
-        """Whether the last pattern that matches `path` or a directory above it is one without `!`."""
-        last = self._last_match(path)
+        """Whether the last pattern that decided about `path` or a directory above it is one without `!`.
+
+        A pattern decides where it changes the answer: with `*.log` and `!keep`, the
+        directory `keep` needs no `!`, so `keep/x.log` is matched all the same.
+        """
+        last = self._judge(path)[1]
         return last >= 0 and not self._compiled[last].negated
 
     def why(self, path: str) -> int | None:
         """The place in `patterns` of the one by which `path` matches, None when it does not match."""
-        last = self._last_match(path)
+        last = self._judge(path)[1]
         if last < 0 or self._compiled[last].negated:
             return None
         return self._compiled[last].place
@@ -117,35 +121,45 @@ class Matcher:
         same. For an include list: whether one that is not included must be. Can say True
         where there is nothing, never False where there is something.
         """
-        last = self._last_match(directory)
+        last = self._judge(directory)[1]
         matched = last >= 0 and not self._compiled[last].negated
         parts = directory.split("/") if directory not in ("", ".") else []
         return any(pattern.negated == matched and _may_match_below(pattern.parts, parts) for pattern in self._compiled)
 
-    def _last_match(self, path: str) -> int:
-        """The highest index of a compiled pattern that matches `path` or a directory above it, or -1."""
+    def _judge(self, path: str) -> _Verdict:
         directory, _, name = path.rpartition("/")
-        inherited = self._directories.get(directory)
-        if inherited is None:
-            inherited = self._judge_directories(directory)
+        above = self._directories.get(directory)
+        if above is None:
+            above = self._judge_directories(directory)
         if not self._maybe(path, name):
-            return inherited
-        for index in range(len(self._compiled) - 1, inherited, -1):
-            if self._compiled[index].test(path):
-                return index
-        return inherited
+            return above
+        # A pattern that would not change the answer is not asked, and so does not
+        # count for what lies below either. That is a rule, not a short cut: with
+        # `a`, `!a/b`, `a*` the last one never decides about `a`, so `a/b` stays out.
+        inherited = above[0]
+        decided, last, matched = 0, -1, False
+        for index, pattern in enumerate(self._compiled):
+            if not inherited >> index & 1 and (pattern.negated != matched or not pattern.test(path)):
+                continue
+            decided |= 1 << index
+            last, matched = index, not pattern.negated
+        return decided, last
 
-    def _judge_directories(self, directory: str) -> int:
+    def _judge_directories(self, directory: str) -> _Verdict:
         if len(self._directories) > _MAX_DIRECTORIES:
-            self._directories = {"": -1}
+            self._directories = {"": _NO_MATCH}
         known = self._directories
         end = 0
-        last = -1
+        last = _NO_MATCH
         while end >= 0:  # from the top down, so that each finds the one above it
             end = directory.find("/", end + 1)
             above = directory if end < 0 else directory[:end]
-            last = known[above] = self._last_match(above)
+            last = known[above] = self._judge(above)
         return last
+
+
+_Verdict = tuple[int, int]  # the patterns that decided, as bits; the last of them, or -1
+_NO_MATCH: _Verdict = (0, -1)
 
 
 class _Kind(Enum):
