@@ -68,22 +68,23 @@ class Engine:
 
         private_mounts()
         os.umask(0)  # modes of what we make are those we say; a RUN gets its own umask (022) from its bundle
-        timings: dict[str, float] = {}
-        with Scope() as scope:
-            job = self._begin(request, session, sink, scope)
-            self.last_job = job
-            try:
-                with owned(job.parts):
-                    return self._solve(job, request, timings)
-            except (KnarrError, OSError) as error:
-                raise _explained(error, request.frontend, self._settings) from error.__cause__
-            finally:
-                job.trees.close()
-                job.parts.close()
-
-    def _begin(self, request: SolveRequest, session: Session, sink: Sink, scope: Scope) -> Job:
         parts = Parts(self._settings, session.credentials, self._registry_settings)
         parts.prepare()
+        try:
+            # The claim is the last to go: who is killed while closing has left something behind.
+            with owned(parts), contextlib.closing(parts):
+                return self._build(parts, request, session, sink)
+        except (KnarrError, OSError) as error:
+            raise _explained(error, request.frontend, self._settings) from error.__cause__
+
+    def _build(self, parts: Parts, request: SolveRequest, session: Session, sink: Sink) -> SolveResult:
+        with contextlib.ExitStack() as when_threads_ended, Scope() as scope:
+            job = self._begin(parts, request, session, sink, scope)
+            when_threads_ended.callback(job.trees.close)
+            self.last_job = job
+            return self._solve(job, request)
+
+    def _begin(self, parts: Parts, request: SolveRequest, session: Session, sink: Sink, scope: Scope) -> Job:
         jobs = max(1, os.cpu_count() or 1)
         root = self._settings.root
         blobs = Blobs(
@@ -113,13 +114,15 @@ class Engine:
         )
         return Job(parts, world, trees, blobs, images)
 
-    def _solve(self, job: Job, request: SolveRequest, timings: dict[str, float]) -> SolveResult:
+    def _solve(self, job: Job, request: SolveRequest) -> SolveResult:
+        timings: dict[str, float] = {}
         with _Timed(timings, "compile"):
             frontend = _compile(job, request.frontend)
         with _Timed(timings, "solve"):
             records = _run(job, request, frontend)
         with _Timed(timings, "export"):
             metadata = _export(job, request, frontend, records)
+            job.trees.settle()
         return _result(metadata, timings)
 
 
