@@ -124,10 +124,13 @@ class TreeHasher:
         base = self._resolve(fixed, follow=True)
         parts: list[bytes] = []
         for name in sorted(self._expand(base, pattern)):
-            path = f"{base}/{name}" if base else name
+            shown = path = f"{base}/{name}" if base else name
+            hidden = self._hidden
+            if hidden is not None and hidden.matches(path) and not hidden.may_contain_match(path):
+                continue  # before it is followed: a hidden link may lead nowhere
             if selection.follow:
                 path = self._resolve(path, follow=True)
-            node = self._node(path, self._lstat(name, path), selection, seen)
+            node = self._node(path, self._lstat(shown, path), selection, seen)
             if node is not None:
                 parts += (named(name), node)
         return sha256(b"".join(parts)).hexdigest()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import time
 from collections.abc import Callable, Sequence
 
 from knarr import patterns
@@ -47,6 +48,7 @@ class CopyOptions:
     mode_text: str = ""
     time_ns: int | None = None
     contents: bool = False  # a directory source gives its contents
+    follow: bool = True  # a symlink named as the source is followed
     replace: bool = False  # replace a target of another type
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -161,13 +163,15 @@ class Copier:
         mode = 0o755 if options.mode is None else options.mode
         ensure = target if target.endswith("/") else os.path.dirname(target)
         made = self._parents(inside(self._root, ensure or "/"), mode)
-        resolved = inside(tree.root, source)
+        resolved = inside(tree.root, source, follow_last=options.follow)
         try:
             found = os.lstat(resolved)
         except (FileNotFoundError, NotADirectoryError):
             from knarr.cache.missing import missing
 
             raise missing(tree.root, source, tree.hidden, name=tree.name) from None
+        if tree.zero_owner and resolved == tree.root:
+            found = _new_directory()
         where = inside(self._root, shown)
         is_dir = stat.S_ISDIR(found.st_mode)
         there = _stat_or_none(where)
@@ -317,8 +321,9 @@ class Copier:
         os.chown(target, *owner, follow_symlinks=False)
         if not is_link:
             os.chmod(target, self._mode(found))
-        # A client's context has no capabilities or labels, as little as owners (what BuildKit's client sends).
-        copy_xattrs(source, target, prefix="user." if self._tree.zero_owner else "")
+        if not self._tree.zero_owner:
+            # As little as its owners go the context's attributes into an image: whence a browser had a file, say.
+            copy_xattrs(source, target)
         self._times(target, found)
 
     def _mode(self, found: os.stat_result) -> int:
@@ -365,14 +370,14 @@ def _copy_large(reader: int, writer: int) -> None:
                 view = view[os.write(writer, view) :]
 
 
-def copy_xattrs(source: str, target: str, *, prefix: str = "") -> None:
-    """Extended attributes whose names begin with `prefix`; what the target's file system refuses is passed over."""
+def copy_xattrs(source: str, target: str) -> None:
+    """Extended attributes, but overlayfs's own; what the target's file system refuses is passed over."""
     try:
         names = os.listxattr(source, follow_symlinks=False)
     except OSError:
         return
     for name in names:
-        if name.startswith(prefix) and not name.startswith("trusted.overlay."):
+        if not name.startswith("trusted.overlay."):
             with contextlib.suppress(OSError):
                 os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
 
@@ -385,6 +390,14 @@ def remove(path: str) -> None:
         shutil.rmtree(path)
     else:
         os.unlink(path)
+
+
+def _new_directory() -> os.stat_result:
+    """What the root of a client's context is: a builder makes it anew, with no mode or time of the client's."""
+    now = time.time_ns()
+    seconds = now // 10**9
+    times = {"st_atime_ns": now, "st_mtime_ns": now, "st_ctime_ns": now}
+    return os.stat_result((stat.S_IFDIR | 0o755, 0, 0, 1, 0, 0, 0, seconds, seconds, seconds), times)
 
 
 def _lstat_or_none(path: str) -> os.stat_result | None:

@@ -87,10 +87,11 @@ class _Run:
         with self._source(action.secondary_input) as tree:
             options = copytree.CopyOptions(
                 owner=self._owner(copy.owner),
-                mode=None if copy.mode == -1 else copy.mode,
+                mode=None if copy.mode == -1 or copy.mode_str else copy.mode,
                 mode_text=copy.mode_str,
                 time_ns=None if copy.timestamp == -1 else copy.timestamp,
                 contents=copy.dir_copy_contents,
+                follow=copy.follow_symlink,
                 replace=copy.always_replace_existing,
                 include=copy.include_patterns,
                 exclude=copy.exclude_patterns,
