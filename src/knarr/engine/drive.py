@@ -26,6 +26,7 @@ from knarr.solver import messages as m
 from knarr.solver.explain import Input
 from knarr.solver.keys import cache_map
 from knarr.solver.machine import Machine
+from knarr.spec.digest import Digest
 from knarr.spec.platform import host_platform
 
 if TYPE_CHECKING:
@@ -223,7 +224,8 @@ class Drive:
         """Whether the change of `record` is still somewhere: a snapshot, a blob here, or a blob in a registry."""
         world = self._world
         if record.same_as is not None:
-            return self._is_whole(self._trees.record(record.same_as))
+            change = world.cache.get(record.same_as)
+            return change is not None and self._is_whole(change)
         if record.snapshot is not None and world.snapshotter.stat(record.snapshot) is not None:
             return True
         if record.blob is not None:
@@ -247,11 +249,39 @@ class Drive:
                 return m.Done(instruction)
             with self._cores:
                 self._start(vertex)
-                self._run_op(vertex, instruction)
-            self._save(vertex, instruction)
+                if not self._defer(vertex, instruction):
+                    self._run_op(vertex, instruction)
+                    self._save(vertex, instruction)
         self._end(vertex)
         self.diary.executed(step_name(vertex), vertex, self._inputs_for_people(vertex, instruction))
         return m.Done(instruction)
+
+    def _defer(self, vertex: Vertex, instruction: m.Execute) -> bool:
+        """Leave a COPY that nothing mounts to the exporter, if it can be written straight into a layer."""
+        if (
+            not isinstance(vertex.op, FileOp)
+            or len(instruction.outputs) != 1
+            or not self._is_only_packed(vertex.digest)
+        ):
+            return False
+        from knarr.ops import lazycopy
+
+        def make() -> None:
+            self._run_op(vertex, instruction)
+            self._save(vertex, instruction)
+
+        output = instruction.outputs[0]
+        description = step_name(vertex)
+        return lazycopy.defer(
+            self._world, self._trees, vertex.op, instruction.inputs, output.id, output.keys, description, make
+        )
+
+    def _is_only_packed(self, digest: Digest) -> bool:
+        """Whether nothing in the graph needs a vertex as a tree: it is a result, or is merged into one."""
+        readers = self._graph.consumers[digest]
+        return all(
+            isinstance(self._graph.vertices[reader].op, MergeOp) and self._is_only_packed(reader) for reader in readers
+        )
 
     def _found_after_all(self, instruction: m.Execute) -> bool:
         """Whether another process made the same records while this one waited for the flight."""

@@ -20,11 +20,13 @@ _NLINK = 3
 class TreeWriter:
     """A layer being written. Owners are numbers only: names mean nothing on another machine.
 
-    `max_mtime_s` cuts later times down to it (SOURCE_DATE_EPOCH).
+    `max_mtime_s` cuts later times down to it (SOURCE_DATE_EPOCH). Without
+    `attributes` the extended attributes of files are left out.
     """
 
-    def __init__(self, out: Writable, *, max_mtime_s: int | None = None) -> None:
+    def __init__(self, out: Writable, *, max_mtime_s: int | None = None, attributes: bool = True) -> None:
         self._tar = Writer(out)
+        self._attributes = attributes
         self._max_mtime = max_mtime_s
         self._links: dict[tuple[int, int], bytes] = {}  # inode → the name it has in this layer
         self._spared: dict[tuple[int, int], list[bytes]] = {}  # inode → names left out because nothing changed
@@ -39,7 +41,8 @@ class TreeWriter:
 
     def directory(self, name: str, path: str, status: os.stat_result) -> bytes:
         """The header of a directory, to be written with `put` once it turns out to be needed."""
-        return self._header(_raw(name) + b"/", DIRECTORY, status, xattrs=kept_xattrs(path))
+        kept = kept_xattrs(path) if self._attributes else None
+        return self._header(_raw(name) + b"/", DIRECTORY, status, xattrs=kept)
 
     def whiteout(self, name: str) -> None:
         """An empty file, with no owner, mode or time: as containerd 2 writes them."""
@@ -86,7 +89,8 @@ class TreeWriter:
         size = status.st_size
         descriptor = os.open(path, _OPEN)
         try:
-            raw = self._header(name, REGULAR, status, size=size, xattrs=kept_xattrs(descriptor))
+            kept = kept_xattrs(descriptor) if self._attributes else None
+            raw = self._header(name, REGULAR, status, size=size, xattrs=kept)
             if size <= CHUNK:
                 content = os.read(descriptor, size) if size else b""
                 if len(content) != size:

@@ -25,7 +25,7 @@ from knarr.spec import mediatype
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 from knarr.spec.reference import Reference
-from knarr.streams import Readable
+from knarr.streams import Readable, Writable
 
 if TYPE_CHECKING:
     from knarr.layer.compress import Compression
@@ -38,6 +38,14 @@ class Packed:
 
     descriptor: Descriptor
     diff_id: Digest
+
+
+@record
+class Deferred:
+    """A layer that nobody has written yet: how to write its tar, and whom to tell of the blob."""
+
+    write: Callable[[Writable], None]
+    save: Callable[[Packed], None]
 
 
 class Blobs:
@@ -65,6 +73,11 @@ class Blobs:
         self._flight_dir = flights
         self._flights = Flights()
         self._remote: dict[Digest, tuple[str, ...]] = {}
+        self._deferred: dict[str, Deferred] = {}
+
+    def defer(self, id: str, layer: Deferred) -> None:
+        """Let `pack` write the layer of record `id` with `layer` when it is first asked for."""
+        self._deferred[id] = layer
 
     def prefetch(self, records: Sequence[Record]) -> None:
         """Begin to fetch every blob of `records` that is not here; returns at once."""
@@ -163,10 +176,20 @@ class Blobs:
         from knarr.layer.pack import pack
 
         chosen = compression or Compression()
-        if record.snapshot is not None and self._snapshotter.stat(record.snapshot) is not None:
+        deferred = self._deferred.pop(record.id, None)
+        if deferred is not None:
+            made = pack(deferred.write, self._store, compression=chosen, jobs=self._jobs, check=self._scope.check)
+            packed = Packed(made.descriptor, made.diff_id)
+            deferred.save(packed)
+            return packed
+        if record.blob is None:
+            record = self._cache.get(record.id) or record  # it may have been packed since it was looked at
+        if record.blob is not None and (record.remote or self._store.find(record.blob.digest) is not None):
+            write = self._rewriter(record)  # the snapshot would give another tar, if another program made the blob's
+        elif record.snapshot is not None and self._snapshotter.stat(record.snapshot) is not None:
             write = self._writer(record.snapshot)
         else:
-            write = self._rewriter(record)
+            raise NotFound(f"layer {record.id} is neither a blob nor a tree any more", hint="build it again")
         made = pack(write, self._store, compression=chosen, oci=True, jobs=self._jobs, check=self._scope.check)
         if record.diff_id is not None and record.diff_id != made.diff_id and record.blob is not None:
             raise Bug(f"layer {record.id} packs to {made.diff_id}, earlier to {record.diff_id}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from knarr.cache.flight import flight
 from knarr.cache.record import Record, RecordId
 from knarr.cache.store import CacheStore
 from knarr.errors import Bug
-from knarr.ops.blobs import Blobs
+from knarr.ops.blobs import Blobs, Deferred
 from knarr.ops.copytree import CopyOptions, Tree, copy_all, expand
 from knarr.record import replace
 from knarr.scope import Flights, Scope
@@ -56,6 +56,7 @@ class DiskTrees:
         self._flights = Flights()
         self._lent: dict[RecordId, Tree] = {}
         self._fresh: dict[RecordId, Record] = {}  # committed in this build, not yet saved by the drive
+        self._deferred: dict[RecordId, tuple[Record, Callable[[], None]]] = {}
         self._lock = threading.Lock()
         self._count = 0
 
@@ -69,9 +70,22 @@ class DiskTrees:
     def record(self, record: RecordId) -> Record:
         """The record, also when it was made by this build and not saved yet."""
         found = self._fresh.get(record) or self._cache.get(record)
+        if found is None and record in self._deferred:
+            found = self._deferred[record][0]
         if found is None:
             raise Bug(f"no record {record}")
         return found
+
+    def defer(self, record: Record, layer: Deferred, make: Callable[[], None]) -> None:
+        """Know a record whose layer is written only when it is packed; `make` makes and saves it as a snapshot."""
+        self._deferred[record.id] = (record, make)
+        self._blobs.defer(record.id, layer)
+
+    def settle(self) -> None:
+        """Make what was deferred and that nobody packed, so that the next build finds it."""
+        for id, (_, make) in list(self._deferred.items()):
+            if self._cache.get(id) is None:
+                make()
 
     def note(self, record: Record) -> None:
         """Make a record known to this build (the drive saves it when its op is done)."""
@@ -161,7 +175,7 @@ class DiskTrees:
         if name in self._fresh:
             return name
         with self.active(None) as active:
-            options = CopyOptions(contents=True)
+            options = CopyOptions(contents=True, follow=False)
             if not lent.only:
                 copy_all(lent, ["/"], active.root, "/", options, check=self._scope.check)
             for pattern in lent.only:
@@ -191,6 +205,11 @@ class DiskTrees:
         return self._flights.once(("unpack", record), lambda: self._unpack(record))
 
     def _unpack(self, record: RecordId) -> str:
+        links = self.chain(record)
+        for link in links:
+            change = self.change(link)
+            if change.id in self._deferred and self._cache.get(change.id) is None:
+                self._deferred[change.id][1]()
         links = self.chain(record)
         first = len(links)
         while first and not self._has_snapshot(links[first - 1]):
