@@ -223,3 +223,11 @@ def test_two_processes_write_the_same_blobs(store: Store) -> None:
     assert len(list(store.walk())) == 50
     assert store.check() == ()
     assert os.listdir(store.root / "ingest") == []
+
+
+def test_closing_drops_what_nobody_will_finish(store: Store) -> None:
+    abandoned = store.ingest()  # an interrupt came before its `with` block was entered
+    abandoned.write(b"half")
+    store.close()
+    assert os.listdir(store.root / "ingest") == []
+    abandoned.abort()

@@ -23,6 +23,7 @@ Spec: image-spec v1.1, image-layout.md (`index.json` stays empty: names are in t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -60,6 +61,7 @@ class Store:
         self._ready: set[str] = set()
         self._lock = threading.Lock()
         self._count = 0
+        self._token = os.urandom(6).hex()
 
     @cached_property
     def database(self) -> Database:
@@ -79,7 +81,15 @@ class Store:
         return Sources(self.database)
 
     def close(self) -> None:
-        """Release this process's leases and close the database. The store may be used again afterwards."""
+        """Drop what is still being written, release this process's leases and close the database.
+
+        The store may be used again afterwards.
+        """
+        if self._count:  # an interrupt may come between making a file and entering its `with` block
+            for name in _listed(self._ingest):
+                if name.startswith(self._prefix()):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(os.path.join(self._ingest, name))
         if "database" in self.__dict__:
             if "leases" in self.__dict__:
                 self.leases.close()
@@ -171,7 +181,7 @@ class Store:
         with self._lock:
             self._count += 1
             number = self._count
-        name = f"{os.getpid()}-{number}-{os.urandom(4).hex()}"
+        name = f"{self._prefix()}{number}"
         return Ingest(os.path.join(self._ingest, name), self._place, algorithm=algorithm, durable=self._durable)
 
     def link_in(self, path: Path, media_type: str = "", *, expected: Descriptor | None = None) -> Descriptor:
@@ -237,6 +247,10 @@ class Store:
     def sweep_ingest(self) -> int:
         """Remove what killed writers left under `ingest/`; returns the bytes freed. Cheap: one directory listing."""
         return sum(remove_abandoned(os.path.join(self._ingest, name)) for name in _listed(self._ingest))
+
+    def _prefix(self) -> str:
+        """What the names of files begin with that are written through this object in this process."""
+        return f"{os.getpid()}-{self._token}-"
 
     def _describe(self, digest: Digest) -> Descriptor:
         from knarr.spec.manifest import MAX_MANIFEST_BYTES, decode
