@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from knarr.errors import DockerfileError, Span
+from knarr.frontend.dockerfile.grammar import read, stage_doc
 from knarr.frontend.dockerfile.instructions import Arg, Dockerfile, Finding, From, Instruction, Maintainer, Stage
 from knarr.frontend.dockerfile.lexer import Lexer, LogicalLine
-from knarr.frontend.dockerfile.statement import Statement, read, split, stage_doc
+from knarr.frontend.dockerfile.statement import Statement, split
 from knarr.record import replace
 
 
