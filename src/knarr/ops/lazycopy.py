@@ -184,16 +184,32 @@ def write(layer: LazyLayer, tree: Tree, out: Writable, *, check: Callable[[], No
     from knarr.layer.tree_write import TreeWriter
 
     writer = TreeWriter(out, attributes=not tree.zero_owner)
+    # Attributes of directories below are theirs already: a layer that repeats a directory without them keeps them.
+    plain = TreeWriter(out, attributes=False)
     for parent in layer.parents:
-        # Attributes of directories below are theirs already: a layer that repeats a directory without them keeps them.
-        writer.put(TreeWriter(out, attributes=False).directory(parent.name, "", parent.status))
-    walk = _Walk(layer, tree, writer.directory, check)
-    for name, path, status, header in walk.run():
+        writer.put(plain.directory(parent.name, "", parent.status))
+    writer.put(plain.directory(layer.target, "", _top(layer, tree)))
+    for name, path, status, header in _Walk(layer, tree, writer.directory, check).run():
         if header is not None:
             writer.put(header)
         else:
             writer.file(name, path, status)
     writer.close()
+
+
+def _top(layer: LazyLayer, tree: Tree) -> os.stat_result:
+    """The destination: made as a parent is when it is new, and with the source's time in any case."""
+    options = layer.options
+    if options.time_ns is not None:
+        mtime = options.time_ns // 10**9
+    elif tree.zero_owner and not layer.path:
+        mtime = int(time.time())  # the root of a client's context has no time of its own
+    else:
+        mtime = int(os.lstat(tree.root + layer.path)[8])
+    if layer.top is not None:
+        return _changed(layer.top, mtime=mtime)
+    mode = 0o755 if options.mode is None else options.mode
+    return _status(stat.S_IFDIR | mode, options.owner or _NO_OWNER, 0, mtime)
 
 
 Found = tuple[str, str, os.stat_result, bytes | None]
@@ -223,14 +239,7 @@ class _Walk:
         self._pending: list[Found] = []
 
     def run(self) -> Iterator[Found]:
-        layer = self._layer
-        path = self._tree.root + layer.path
-        status = os.lstat(path)
-        top = self._dressed(status)
-        if layer.top is not None:
-            top = _changed(layer.top, mtime=status.st_mtime if layer.options.time_ns is None else top.st_mtime)
-        yield layer.target, path, top, self._directory(layer.target, path, top)
-        yield from self._contents(path, "", layer.target)
+        yield from self._contents(self._tree.root + self._layer.path, "", self._layer.target)
 
     def _contents(self, path: str, relative: str, target: str) -> Iterator[Found]:
         """Everything below `path`. `_pending` are directories above that count only if something below them does."""
