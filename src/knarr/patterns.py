@@ -93,6 +93,7 @@ class Matcher:
         self.patterns = tuple(patterns)
         self._compiled = tuple(_compile_all(self.patterns))
         self._directories: dict[str, _Verdict] = {"": _NO_MATCH}
+        self._steps = tuple((1 << at, at, one.negated, one.test) for at, one in enumerate(self._compiled))
         self._maybe = _quick_test(self._compiled)
 
     def __bool__(self) -> bool:
@@ -138,11 +139,11 @@ class Matcher:
         # `a`, `!a/b`, `a*` the last one never decides about `a`, so `a/b` stays out.
         inherited = above[0]
         decided, last, matched = 0, -1, False
-        for index, pattern in enumerate(self._compiled):
-            if not inherited >> index & 1 and (pattern.negated != matched or not pattern.test(path)):
+        for bit, index, negated, test in self._steps:
+            if not inherited & bit and (negated is not matched or not test(path)):
                 continue
-            decided |= 1 << index
-            last, matched = index, not pattern.negated
+            decided |= bit
+            last, matched = index, not negated
         return decided, last
 
     def _judge_directories(self, directory: str) -> _Verdict:
