@@ -131,6 +131,8 @@ class TreeHasher:
             if selection.follow:
                 path = self._resolve(path, follow=True)
             node = self._node(path, self._lstat(shown, path), selection, seen)
+            if node is None and path != shown:
+                raise self._missing(shown)  # a link to what is hidden
             if node is not None:
                 parts += (named(name), node)
         return sha256(b"".join(parts)).hexdigest()
