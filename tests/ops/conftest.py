@@ -54,7 +54,7 @@ def make_world(root: Path, scope: Scope, driver: str) -> Iterator[World]:
     store = Store(settings.content)
     cache = CacheStore(settings.cache_db)
     snapshotter = choose(settings.snapshots, driver)
-    session = LocalSession({}, {}, DockerConfig.load(root / "docker"))
+    session = LocalSession({}, {}, DockerConfig((root / "docker.json",)))
     registry = Registry(RegistrySettings(), session.credentials)
     blobs = Blobs(store, cache, snapshotter, lambda: registry, scope, Silent(), flights=root / "flights", jobs=1)
     trees = DiskTrees(snapshotter, cache, blobs, root, scope)
@@ -115,11 +115,14 @@ Act = Callable[..., str]
 
 
 def act_on(world: World) -> Act:
-    """A function that runs a file op of actions in a chain on a record, and returns the name of its result."""
+    """A function that runs a file op on a base (input 0) and saves its result, whose name it returns."""
     count = iter(range(1000))
 
     def act(base: str | None, *actions: FileAction, others: Sequence[str | None] = ()) -> str:
         name = f"made-{next(count)}"
-        return file.run(world, FileOp(actions), (base, *others), [name])[0]
+        file.run(world, FileOp(actions), (base, *others), [name])
+        assert isinstance(world.trees, DiskTrees)
+        world.trees.save_chain([(name, ())], description="a test's")
+        return name
 
     return act

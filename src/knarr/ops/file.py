@@ -138,9 +138,12 @@ class _Run:
 
     def _mkfile(self, what: MkFile, root: str) -> None:
         path = inside(root, what.path)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, what.mode & 0o777)
+        existed = os.path.lexists(path)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(what.data)
+            if not existed:
+                os.fchmod(descriptor, what.mode & 0o777)  # whatever the umask of who builds
         self._dress(path, what.owner, what.timestamp)
 
     def _mkdir(self, what: MkDir, root: str) -> None:
@@ -148,7 +151,9 @@ class _Run:
         mode = what.mode & 0o777
         stamp = None if what.timestamp == -1 else what.timestamp
         if what.make_parents:
-            copytree.make_parents(path, mode, self._owner(what.owner), stamp)
+            made = copytree.make_parents(path, mode, self._owner(what.owner), stamp)
+            for directory in reversed(made if stamp is not None else ()):  # each made the one above it younger
+                self._dress(directory, None, what.timestamp)
             return
         try:
             os.mkdir(path, mode)

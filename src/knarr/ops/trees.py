@@ -247,7 +247,8 @@ class DiskTrees:
         if link.snapshot is None:
             if link.id in self._fresh:
                 self._fresh[link.id] = replace(link, snapshot=name)
-            self._cache.update(link.id, snapshot=name)
+            else:
+                self._cache.update(link.id, snapshot=name)
         return name
 
     @contextmanager
