@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from typing import ClassVar
 
 import pytest
 
@@ -88,6 +89,17 @@ def test_methods_and_matching_stay() -> None:
     match Point(1, 2):
         case Point(x, y):
             assert (x, y) == (1, 2)
+
+
+@record
+class Keyed:
+    key: ClassVar[str] = "k"
+    value: int = 0
+
+
+def test_class_variables_are_no_fields() -> None:
+    assert fields(Keyed) == ("value",)
+    assert Keyed(1).key == Keyed.key == "k"
 
 
 @record(kw_only=True)

@@ -73,7 +73,8 @@ def _made(cls: Any, *, kw_only: bool) -> Any:
     for base in reversed(cls.__mro__[1:]):
         inherited.update(base.__dict__.get("_fields_", {}))
     namespace = dict(cls.__dict__)
-    own = {name: _field_of(namespace.pop(name, _MISSING)) for name in namespace.get("__annotations__", ())}
+    annotated = [name for name, kind in namespace.get("__annotations__", {}).items() if "ClassVar" not in str(kind)]
+    own = {name: _field_of(namespace.pop(name, _MISSING)) for name in annotated}
     for about in own.values():
         about.by_keyword = about.by_keyword or kw_only
     fields = {**inherited, **own}
