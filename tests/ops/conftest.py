@@ -47,7 +47,7 @@ def overlay(tmp_path: Path, scope: Scope) -> Iterator[World]:
     yield from make_world(tmp_path / "state", scope, "overlayfs")
 
 
-def make_world(root: Path, scope: Scope, driver: str) -> Iterator[World]:
+def make_world(root: Path, scope: Scope, driver: str, *hosts_dirs: Path) -> Iterator[World]:
     settings = Settings(root)
     for name in ("run", "flights"):
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def make_world(root: Path, scope: Scope, driver: str) -> Iterator[World]:
     cache = CacheStore(settings.cache_db)
     snapshotter = choose(settings.snapshots, driver)
     session = LocalSession({}, {}, DockerConfig((root / "docker.json",)))
-    registry = Registry(RegistrySettings(), session.credentials)
+    registry = Registry(RegistrySettings(hosts_dirs=tuple(map(str, hosts_dirs))), session.credentials)
     blobs = Blobs(store, cache, snapshotter, lambda: registry, scope, Silent(), flights=root / "flights", jobs=1)
     trees = DiskTrees(snapshotter, cache, blobs, root, scope)
     runtime = Runtime(settings.run)
@@ -63,6 +63,7 @@ def make_world(root: Path, scope: Scope, driver: str) -> Iterator[World]:
     trees.close()
     cache.close()
     store.close()
+    registry.close()
 
 
 def plant(root: Path, files: Mapping[str, str]) -> Path:

@@ -101,7 +101,7 @@ class Images:
         return Found(reference, top.digest, document, decode_config(raw), raw, repository)
 
     def _top(self, reference: Reference) -> tuple[Descriptor, str]:
-        key = str(reference)
+        key = str(reference.tagged())  # `app` and `app:latest` are one question
         known = self._tops.get(key)
         if known is None:
             known = self._flights.once(("top", key), lambda: self._resolve(reference))
