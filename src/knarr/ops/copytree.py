@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 from knarr import patterns
 from knarr.errors import ContentError, KnarrError
+from knarr.ops.copyfilter import CopyFilter
 from knarr.ops.symbolicmode import apply_symbolic
 from knarr.paths import clean, inside
 from knarr.record import record
@@ -147,10 +148,8 @@ class Copier:
         self._options = options
         self._check = check
         self._links: dict[tuple[int, int], str] = {}
-        self._include = patterns.Matcher(options.include) if options.include else None
-        self._exclude = patterns.Matcher(options.exclude) if options.exclude else None
         self._tree = Tree("")
-        self._base = "/"
+        self._filter = CopyFilter("/", None, (), ())
 
     def copy(self, tree: Tree, source: str, target: str) -> None:
         """Copy the clean path `source` of `tree` to the image path `target` (a trailing `/` means: into it).
@@ -181,7 +180,8 @@ class Copier:
             raise ContentError(f"cannot copy a directory to {shown}, which is a file in the image")
         needed = where if is_dir and options.contents and there is None else os.path.dirname(where)
         made += self._parents(needed, mode)
-        self._tree, self._base = tree, resolved[len(tree.root) :] or "/"
+        self._tree = tree
+        self._filter = CopyFilter(resolved[len(tree.root) :], tree.hidden, options.include, options.exclude)
         if is_dir:
             self._directory(resolved, "", where, found, top=True)
         else:
@@ -225,7 +225,7 @@ class Copier:
         return False
 
     def _contents(self, source: str, relative: str, target: str, *, fresh: bool) -> None:
-        filtered = self._include is not None or self._exclude is not None or self._tree.hidden is not None
+        chosen = self._filter
         with os.scandir(source) as scan:
             entries = sorted(scan, key=lambda entry: entry.name)
         for entry in entries:
@@ -233,8 +233,8 @@ class Copier:
             path = f"{relative}/{name}" if relative else name
             found = entry.stat(follow_symlinks=False)
             is_dir = stat.S_ISDIR(found.st_mode)
-            if filtered and not self._keeps(path):
-                if is_dir and self._may_keep_below(path):
+            if chosen.leaves_out and not chosen.keeps(path):
+                if is_dir and chosen.may_keep_below(path):
                     self._sparse_directory(entry.path, path, f"{target}/{name}", found)
                 continue
             if is_dir:
@@ -254,27 +254,6 @@ class Copier:
             os.rmdir(target)
         except OSError:
             self._finish(source, target, found)
-
-    def _keeps(self, path: str) -> bool:
-        if self._include is not None and not self._include.matches(path):
-            return False
-        if self._exclude is not None and self._exclude.matches(path):
-            return False
-        hidden = self._tree.hidden
-        return hidden is None or not hidden.matches(self._in_tree(path))
-
-    def _may_keep_below(self, path: str) -> bool:
-        hidden = self._tree.hidden
-        if hidden is not None:
-            inner = self._in_tree(path)
-            if hidden.matches(inner) and not hidden.may_contain_match(inner):
-                return False
-        exclude = self._exclude
-        return exclude is None or not exclude.matches(path) or exclude.may_contain_match(path)
-
-    def _in_tree(self, path: str) -> str:
-        base = self._base.strip("/")
-        return f"{base}/{path}" if base else path
 
     def _leaf(self, source: str, target: str, found: os.stat_result, *, fresh: bool = False) -> None:
         self._check()

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from knarr.cache.record import RecordId
-from knarr.errors import Bug, ContentError, KnarrError
+from knarr.errors import Bug, ContentError, KnarrError, NotFound
 from knarr.llb.ops import NO_INPUT, NO_OUTPUT, ChownOpt, Copy, FileAction, FileOp, MkDir, MkFile, Rm, Symlink, UserOpt
 from knarr.ops import copytree
 from knarr.ops.world import Active, World
 from knarr.paths import clean, inside
+from knarr.progress import Warned
 
 
 def run(world: World, op: FileOp, inputs: Sequence[RecordId | None], names: Sequence[RecordId]) -> list[RecordId]:
@@ -175,19 +176,17 @@ class _Run:
             os.utime(path, ns=(timestamp, timestamp), follow_symlinks=False)
 
     def _owner(self, owner: ChownOpt | None) -> tuple[int, int] | None:
-        """The numbers of a chown. A user alone also gives the group its number (as `COPY --chown=77`)."""
+        """The numbers of a chown. Without a group a name gives that of its entry, a number itself."""
         if owner is None:
             return None
-        uid, gid = self._number(owner.user, "user"), self._number(owner.group, "group")
-        if uid is None and gid is None:
-            return None
-        return (uid or 0, (uid or 0) if gid is None else gid)
+        uid, gid = (0, 0) if owner.user is None else self._ids(owner.user, "user")
+        if owner.group is not None:
+            gid = self._ids(owner.group, "group")[0]
+        return uid, gid
 
-    def _number(self, who: UserOpt | None, kind: str) -> int | None:
-        if who is None:
-            return None
+    def _ids(self, who: UserOpt, kind: str) -> tuple[int, int]:
         if who.id is not None:
-            return who.id
+            return who.id, who.id
         if who.input == NO_INPUT:
             raise KnarrError(
                 f"--chown={who.name}: there is no passwd to look the {kind} up in",
@@ -196,9 +195,15 @@ class _Run:
         from knarr.runtime import users
 
         with self._source(who.input) as tree:
-            if kind == "user":
-                return users.lookup_user(tree.root, who.name)
-            return users.lookup_group(tree.root, who.name)
+            try:
+                if kind == "user":
+                    return users.lookup_user(tree.root, who.name)
+                gid = users.lookup_group(tree.root, who.name)
+                return gid, gid
+            except NotFound as error:
+                # So does BuildKit, and a USER that nothing uses is no reason to fail the WORKDIR behind it.
+                self._world.sink.send(Warned(f"{kind} {who.name}", f"{error.message}: 0 is taken (root)"))
+                return 0, 0
 
 
 def _require_parent(root: str, dest: str) -> None:

@@ -16,10 +16,10 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from knarr import patterns
 from knarr.cache.record import Record, RecordId
 from knarr.llb.ops import NO_INPUT, Copy, FileOp
 from knarr.ops.blobs import Deferred, Packed
+from knarr.ops.copyfilter import CopyFilter
 from knarr.ops.copytree import CopyOptions, Tree, expand
 from knarr.ops.symbolicmode import apply_symbolic
 from knarr.ops.trees import DiskTrees
@@ -232,10 +232,7 @@ class _Walk:
         self._directory = directory
         self._check = check
         self._owner = options.owner or (_NO_OWNER if tree.zero_owner else None)
-        self._include = patterns.Matcher(options.include) if options.include else None
-        self._exclude = patterns.Matcher(options.exclude) if options.exclude else None
-        self._filtered = bool(self._include or self._exclude or tree.hidden)
-        self._base = layer.path.strip("/")
+        self._filter = CopyFilter(layer.path, tree.hidden, options.include, options.exclude)
         self._pending: list[Found] = []
 
     def run(self) -> Iterator[Found]:
@@ -244,6 +241,7 @@ class _Walk:
     def _contents(self, path: str, relative: str, target: str) -> Iterator[Found]:
         """Everything below `path`. `_pending` are directories above that count only if something below them does."""
         self._check()
+        chosen = self._filter
         with os.scandir(path) as scan:
             entries = sorted(scan, key=_name)
         for entry in entries:
@@ -251,13 +249,13 @@ class _Walk:
             status = entry.stat(follow_symlinks=False)
             is_dir = stat.S_ISDIR(status.st_mode)
             name = f"{target}/{entry.name}"
-            kept = not self._filtered or self._keeps(inner)
+            kept = not chosen.leaves_out or chosen.keeps(inner)
             if not is_dir:
                 if kept:
                     yield from self._released()
                     yield name, entry.path, self._dressed(status), None
                 continue
-            if not kept and not self._may_keep_below(inner):
+            if not kept and not chosen.may_keep_below(inner):
                 continue
             dressed = self._dressed(status)
             found = (name, entry.path, dressed, self._directory(name, entry.path, dressed))
@@ -273,26 +271,6 @@ class _Walk:
     def _released(self) -> list[Found]:
         pending, self._pending = self._pending, []
         return pending
-
-    def _keeps(self, path: str) -> bool:
-        if self._include is not None and not self._include.matches(path):
-            return False
-        if self._exclude is not None and self._exclude.matches(path):
-            return False
-        hidden = self._tree.hidden
-        return hidden is None or not hidden.matches(self._in_tree(path))
-
-    def _may_keep_below(self, path: str) -> bool:
-        hidden = self._tree.hidden
-        if hidden is not None:
-            inner = self._in_tree(path)
-            if hidden.matches(inner) and not hidden.may_contain_match(inner):
-                return False
-        exclude = self._exclude
-        return exclude is None or not exclude.matches(path) or exclude.may_contain_match(path)
-
-    def _in_tree(self, path: str) -> str:
-        return f"{self._base}/{path}" if self._base else path
 
     def _dressed(self, status: os.stat_result) -> os.stat_result:
         """The status with the owner, mode and time that the copy gives."""
