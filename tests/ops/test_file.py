@@ -174,9 +174,11 @@ def test_copies_from_a_record_with_its_owners(world: World) -> None:
         (ChownOpt(UserOpt(77)), (77, 77)),
         (ChownOpt(UserOpt(77), UserOpt(88)), (77, 88)),
         (ChownOpt(None, UserOpt(88)), (0, 88)),
-        (ChownOpt(UserOpt(None, "ann", 0)), (1001, 1001)),
+        (ChownOpt(UserOpt(None, "ann", 0)), (1001, 1002)),
         (ChownOpt(UserOpt(None, "ann", 0), UserOpt(None, "staff", 0)), (1001, 50)),
         (ChownOpt(), (0, 0)),
+        (ChownOpt(UserOpt(None, "bob", 0), UserOpt(None, "nobody", 0)), (0, 0)),
+        (ChownOpt(UserOpt(5), UserOpt(None, "nobody", 0)), (5, 5)),
     ],
 )
 def test_owners_by_number_and_by_the_names_of_the_base(

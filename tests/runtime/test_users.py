@@ -72,7 +72,7 @@ def test_an_image_without_files_knows_root_and_numbers(tmp_path: Path) -> None:
 
 
 def test_lookups_for_chown(image: Path) -> None:
-    assert (lookup_user(image, "app"), lookup_user(image, "77")) == (1000, 77)
+    assert (lookup_user(image, "app"), lookup_user(image, "77")) == ((1000, 1001), (77, 77))
     assert (lookup_group(image, "extra"), lookup_group(image, "78")) == (2000, 78)
     with pytest.raises(NotFound, match="group nobody"):
         lookup_group(image, "nobody")

@@ -179,12 +179,12 @@ class _Run:
         """The numbers of a chown. Without a group a name gives that of its entry, a number itself."""
         if owner is None:
             return None
-        uid, gid = (0, 0) if owner.user is None else self._ids(owner.user, "user")
+        uid, gid = (0, 0) if owner.user is None else self._ids(owner.user, "user", otherwise=0)
         if owner.group is not None:
-            gid = self._ids(owner.group, "group")[0]
+            gid, _ = self._ids(owner.group, "group", otherwise=gid)
         return uid, gid
 
-    def _ids(self, who: UserOpt, kind: str) -> tuple[int, int]:
+    def _ids(self, who: UserOpt, kind: str, *, otherwise: int) -> tuple[int, int]:
         if who.id is not None:
             return who.id, who.id
         if who.input == NO_INPUT:
@@ -202,8 +202,8 @@ class _Run:
                 return gid, gid
             except NotFound as error:
                 # So does BuildKit, and a USER that nothing uses is no reason to fail the WORKDIR behind it.
-                self._world.sink.send(Warned(f"{kind} {who.name}", f"{error.message}: 0 is taken (root)"))
-                return 0, 0
+                self._world.sink.send(Warned(f"{kind} {who.name}", f"{error.message}: {otherwise} is taken"))
+                return otherwise, otherwise
 
 
 def _require_parent(root: str, dest: str) -> None:

@@ -51,19 +51,19 @@ def resolve_user(rootfs: Path | str, text: str) -> User:
     return User(uid, gid, groups, home)
 
 
-def lookup_user(rootfs: Path | str, name: str) -> int:
-    """The uid of a name or a number, as `--chown` takes it.
+def lookup_user(rootfs: Path | str, name: str) -> tuple[int, int]:
+    """The uid of a name and the gid of its entry, as `--chown` takes them; of a number, the number twice.
 
     Raises:
         NotFound: the name is not in the image's /etc/passwd.
     """
     number = _number(name)
     if number is not None:
-        return number
+        return number, number
     entry = _passwd(rootfs, name, None)
     if entry is None:
         raise _unknown("user", name, "/etc/passwd")
-    return entry[0]
+    return entry[:2]
 
 
 def lookup_group(rootfs: Path | str, name: str) -> int:
