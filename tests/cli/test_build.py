@@ -293,7 +293,7 @@ def test_why_a_step_ran_and_what_the_cache_takes(knarr: Command) -> None:
 
 
 def test_the_graph_of_a_build_is_a_definition(knarr: Command) -> None:
-    from knarr.llb.definition import decode
+    from knarr.llb.decode import decode
 
     knarr.write(Dockerfile="FROM busybox\nRUN echo hello\n")
     graph = decode(knarr.run("debug", "llb", ".").stdout)

@@ -21,6 +21,7 @@ from knarr.frontend.request import FrontendResult, PlatformResult
 from knarr.layer.compress import Compression
 from knarr.layer.diff import write_tree
 from knarr.layer.pack import pack
+from knarr.llb.ops import Graph
 from knarr.progress import Recorder
 from knarr.remote.repository import Registry
 from knarr.remote.settings import RegistrySettings
@@ -88,7 +89,7 @@ class World:
                 History(created_by="RUN make"),
             )
             config = ImageConfig(Platform.parse(text), RunConfig(env=("A=1",), cmd=("/bin/tool",)), history=history)
-            found.append(PlatformResult(Platform.parse(text), b"", config))
+            found.append(PlatformResult(Platform.parse(text), Graph({}, None), config))
         return Result(FrontendResult(tuple(found), multi_platform=multi), records, self.trees)
 
     def export(self, kind: str, result: Result, **attrs: str) -> dict[str, Any]:

@@ -51,10 +51,11 @@ def _llb(argv: list[str]) -> int:
     if sys.stdout.isatty():
         raise UsageError("the graph is not text", hint="send it to a file or to buildctl: knarr debug llb . > FILE")
     from knarr.cli.buildjob import compile_only
+    from knarr.llb.definition import encode
 
     results = compile_only(argv)
     if len(results) != 1:
         raise UsageError("several platforms make several graphs", hint="give one: --platform linux/amd64")
-    sys.stdout.buffer.write(results[0].definition)
+    sys.stdout.buffer.write(encode(results[0].graph))
     sys.stdout.buffer.flush()
     return 0

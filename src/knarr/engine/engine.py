@@ -171,10 +171,9 @@ def _compile(job: Job, request: FrontendRequest) -> FrontendResult:
 
 def _run(job: Job, request: SolveRequest, frontend: FrontendResult) -> list[RecordId | None]:
     """Solve all platforms as one graph; the record of each platform's result, None for scratch."""
-    from knarr.llb.definition import decode
     from knarr.solver.graph import merge
 
-    graphs = [decode(result.definition) for result in frontend.results]
+    graphs = [result.graph for result in frontend.results]
     options = StepOptions(shm_size_bytes=request.frontend.shm_size_bytes or 64 * 2**20)
     diary = Diary(job.world.settings.root, job.world.cache)
     job.drive = Drive(job.world, job.trees, job.images, merge(graphs), options, diary, nonce=job.nonce)

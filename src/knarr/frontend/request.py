@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from knarr.errors import Span
-from knarr.llb.ops import UlimitOpt
+from knarr.llb.ops import Graph, UlimitOpt
 from knarr.record import field, record
 from knarr.spec.config import ImageConfig
 from knarr.spec.platform import Platform
@@ -54,7 +54,7 @@ class Warning:
 
 @record
 class PlatformResult:
-    """One platform's answer: the definition (marshalled pb.Definition) and the image config around it.
+    """One platform's answer: the graph and the image config around it.
 
     `config` has everything but diff IDs; `config.history` has one line per
     instruction, `empty_layer` set where no layer comes of it; the lines of the
@@ -62,7 +62,7 @@ class PlatformResult:
     """
 
     platform: Platform
-    definition: bytes
+    graph: Graph
     config: ImageConfig
     base_config: ImageConfig | None = None
 

@@ -1,7 +1,7 @@
 """The ops of LLB as frozen records: what each vertex says, without protobuf.
 
-Field by field the messages of BuildKit's solver/pb/ops.proto. `definition`
-turns them into bytes and back.
+Field by field the messages of BuildKit's solver/pb/ops.proto. `definition` turns
+them into bytes, `decode` bytes into them.
 """
 
 from __future__ import annotations
@@ -335,7 +335,7 @@ class Edge:
 class Vertex:
     """One vertex of a definition: its op, what it reads, where it runs, where it was written.
 
-    Made by `definition.vertex` and `definition.decode` only: `digest` and `raw`
+    Made by `definition.vertex` and `decode` only: `digest` and `raw`
     belong to the op, its inputs, platform and filters, and change with them.
     """
 
@@ -360,7 +360,7 @@ class SourceText:
 
 @record
 class Graph:
-    """A decoded definition: vertices in an order where inputs come first, and the edge it is about.
+    """A definition as records: vertices in an order where inputs come first, and the edge it is about.
 
     `root` None is scratch: an empty definition.
     """

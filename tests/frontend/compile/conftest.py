@@ -13,7 +13,8 @@ from knarr.errors import NotFound
 from knarr.frontend.bridge import ResolvedImage
 from knarr.frontend.dockerfile.compile import compile
 from knarr.frontend.request import FrontendRequest, FrontendResult
-from knarr.llb import definition
+from knarr.llb.decode import decode
+from knarr.llb.definition import encode
 from knarr.llb.ops import Graph
 from knarr.spec.config import decode_config
 from knarr.spec.digest import Digest
@@ -90,6 +91,6 @@ def graph(compiled: Compile) -> Callable[..., Graph]:
     """The graph of the first platform; arguments as `compiled`."""
 
     def graph_of(text: str, **options: Any) -> Graph:
-        return definition.decode(compiled(text, **options).results[0].definition)
+        return decode(encode(compiled(text, **options).results[0].graph))
 
     return graph_of

@@ -21,7 +21,8 @@ import pytest
 
 from knarr.frontend.dockerfile.compile import compile
 from knarr.frontend.request import FrontendRequest, FrontendResult
-from knarr.llb import definition
+from knarr.llb.decode import decode
+from knarr.llb.definition import encode
 from knarr.llb.ops import UlimitOpt
 from knarr.spec.config import encode_config
 from knarr.spec.platform import Platform
@@ -61,7 +62,7 @@ def test_graph_and_config_are_as_recorded(case: str, dict_bridge: Any) -> None:
 def summary(result: FrontendResult) -> dict[str, Any]:
     return {
         str(one.platform): {
-            "vertices": [f"{v.digest} {v.metadata.name}" for v in definition.decode(one.definition).vertices.values()],
+            "vertices": [f"{v.digest} {v.metadata.name}" for v in decode(encode(one.graph)).vertices.values()],
             "config": json.loads(encode_config(one.config)),
         }
         for one in result.results

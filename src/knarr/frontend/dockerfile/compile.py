@@ -1,7 +1,7 @@
 """A Dockerfile and its options to LLB, one graph per platform, and the image config around each.
 
     result = compile(FrontendRequest(dockerfile=b"FROM busybox\\nRUN date\\n"), bridge)
-    result.results[0].definition    # a marshalled pb.Definition
+    result.results[0].graph    # its vertices and the edge it is about
 
 The graph is BuildKit's, vertex by vertex and digest by digest; only the names of
 the caller's session are missing from local sources, since they say nothing about
@@ -29,7 +29,7 @@ from knarr.frontend.dockerfile.platformbuild import PlatformBuild, is_multi_plat
 from knarr.frontend.dockerfile.runstep import compile_run
 from knarr.frontend.dockerfile.stagebuild import Line, StageBuild
 from knarr.frontend.request import FrontendRequest, FrontendResult, PlatformResult, Warning
-from knarr.llb import definition, ops
+from knarr.llb import ops
 from knarr.llb.state import graph
 from knarr.record import replace
 from knarr.scope import Scope
@@ -66,11 +66,11 @@ def _compile_platform(plan: Plan, dockerfile: df.Dockerfile, images: BaseImages)
             _compile_stage(build, stage)
     target.paths.add("/")
     source = ops.SourceText(build.request.filename, build.request.dockerfile)
-    vertices = graph(target.state, platform=build.target, sources=(source,))
+    made = graph(target.state, platform=build.target, sources=(source,))
     platform = _result_platform(build, target.image.platform)
     return PlatformResult(
         platform,
-        definition.encode(vertices),
+        made,
         target.image.finish(platform, build.request.labels),
         target.base_config,
     )
