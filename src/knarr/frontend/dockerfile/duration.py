@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 
 _UNITS_NS = {
     "ns": 1,
@@ -35,7 +34,7 @@ def parse_duration(text: str) -> int:
         if part is None or not (part[1] or part[2]):
             break
         digits = part[1] + (part[2] or "")
-        total += int(Fraction(int(digits), 10 ** len(part[2] or "")) * _UNITS_NS[part[3]])
+        total += int(digits) * _UNITS_NS[part[3]] // 10 ** len(part[2] or "")
         at = part.end()
     if not body or at < len(body) or total > _MAX_NS:
         raise ValueError(f'invalid duration "{text}"')
