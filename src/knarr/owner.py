@@ -48,6 +48,19 @@ class Owner:
         os.close(self._descriptor)
 
     @staticmethod
+    def oldest_living_ns(directory: Path) -> int | None:
+        """When the oldest claim under `directory` that is still held was made (ns since the epoch); None: none is."""
+        dead = set(Owner.dead(directory))
+        found: list[int] = []
+        for token in os.listdir(directory) if directory.is_dir() else ():
+            if token not in dead:
+                try:
+                    found.append(os.stat(directory / token).st_mtime_ns)
+                except FileNotFoundError:
+                    continue
+        return min(found, default=None)
+
+    @staticmethod
     def dead(directory: Path) -> list[str]:
         """The tokens under `directory` whose process has ended."""
         try:

@@ -160,6 +160,7 @@ class Drive:
         if op.identifier.startswith(source_image.SCHEME):
             self._start(vertex)
             key, record = source_image.resolve(self._images, op, vertex.platform or host_platform())
+            self._world.cache.touch(link.id for link in self._trees.chain(record))
             self._end(vertex)
             return m.SourceResolved(instruction, key, record=record)
         if op.identifier.startswith(source_local.SCHEME):
@@ -215,10 +216,12 @@ class Drive:
     # Results
 
     def _load(self, instruction: m.Load) -> m.Event:
-        for record in self._trees.chain(instruction.record):
-            if not self._is_whole(record):
-                return m.LoadFailed(instruction)
-        return m.Loaded(instruction)
+        chain = self._trees.chain(instruction.record)
+        # Used now: `prune` goes by this, and leaves alone what a build that is under way has used.
+        self._world.cache.touch(record.id for record in chain)
+        if all(map(self._is_whole, chain)):
+            return m.Loaded(instruction)
+        return m.LoadFailed(instruction)
 
     def _is_whole(self, record: Record) -> bool:
         """Whether the change of `record` is still somewhere: a snapshot, a blob here, or a blob in a registry."""

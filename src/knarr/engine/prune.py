@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from knarr.cache.prune import Policy, select, size_of
-from knarr.cache.record import Record
+from knarr.cache.record import Record, RecordId
 from knarr.content.gc import GRACE_S, collect
 from knarr.engine.parts import Parts
+from knarr.owner import Owner
 from knarr.record import record, replace
 from knarr.spec.digest import Digest
 
@@ -87,7 +88,8 @@ def prune(parts: Parts, policy: Policy, *, dry_run: bool = False, grace_s: float
     Raises:
         UsageError: a filter of the policy cannot be read.
     """
-    gone = select(usage(parts), policy, now_ns=time.time_ns())
+    known = usage(parts)
+    gone = select(known, policy, now_ns=time.time_ns(), in_use=_in_use(parts, known))
     if dry_run:
         return Pruned(gone, sum(map(size_of, gone)))
     mounts = [record for record in gone if record.kind == CACHE_MOUNT]
@@ -102,6 +104,14 @@ def prune(parts: Parts, policy: Policy, *, dry_run: bool = False, grace_s: float
     swept = collect(parts.store, roots=lambda: held_by_records(parts.cache.all()), grace_s=grace_s)
     removed = tuple(record for record in gone if record not in kept)
     return Pruned(removed, freed + swept.size_bytes + swept.ingest_bytes)
+
+
+def _in_use(parts: Parts, records: Iterable[Record]) -> set[RecordId]:
+    """What builds that are under way have used or made: all that was used since the oldest of them began."""
+    since = Owner.oldest_living_ns(parts.settings.run / "engines")
+    if since is None:
+        return set()
+    return {known.id for known in records if max(known.used_ns, known.created_ns) >= since}
 
 
 def held_by_records(records: Iterable[Record]) -> Iterator[Digest]:
