@@ -3,7 +3,7 @@
 A cold `knarr build` meets some 150 record classes. `@dataclass(frozen=True,
 slots=True)` takes 0.5 to 1 ms for each, since it compiles six methods and makes the
 class twice, and importing `dataclasses` takes 8 ms more (it brings `inspect`); here
-only `__init__` is compiled, and the other methods are shared. Measured on the
+only `__init__` is compiled, when it is first used, and the other methods are shared. Measured on the
 whole of a cold build: docs/decisions/0002-records.md. Type checkers see ordinary
 dataclasses (`dataclass_transform`, PEP 681).
 
@@ -93,8 +93,18 @@ def _made(cls: Any, *, kw_only: bool) -> Any:
     made: Any = type(cls)(cls.__name__, cls.__bases__, namespace)
     made.__qualname__ = cls.__qualname__
     if "__init__" not in cls.__dict__:
-        made.__init__ = _initialiser(made, fields)
+        made.__init__ = _on_first_use(made, fields)
     return made
+
+
+def _on_first_use(cls: Any, fields: dict[str, _Field]) -> Any:
+    """An `__init__` that puts the compiled one in its place: most classes are never made in one run."""
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        cls.__init__ = _initialiser(cls, fields)
+        cls.__init__(self, *args, **kwargs)
+
+    return __init__
 
 
 def _field_of(value: Any) -> _Field:
