@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from knarr.frontend.request import FrontendRequest
 from knarr.progress import Sink
 from knarr.record import field, record
+from knarr.scope import Scope
 from knarr.session.session import Session
 from knarr.spec.digest import Digest
 
@@ -44,11 +45,11 @@ class SolveResult:
 
 
 class Builder(Protocol):
-    def solve(self, request: SolveRequest, session: Session, sink: Sink) -> SolveResult:
-        """Build and export.
+    def solve(self, request: SolveRequest, session: Session, sink: Sink, *, scope: Scope | None = None) -> SolveResult:
+        """Build and export. Cancelling `scope` stops it.
 
         Raises:
             KnarrError: with the place, the fact and the way out.
-            Cancelled: the caller gave up (Ctrl-C); nothing half-done remains.
+            Cancelled: the caller gave up; nothing half-done remains.
         """
         ...

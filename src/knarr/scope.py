@@ -93,7 +93,7 @@ class Scope:
         thread = threading.Thread(target=self._run, args=(outcome, call, args, kwargs, fatal), name=call.__name__)
         with self._lock:
             self._threads.add(thread)
-        thread.start()
+            thread.start()
         return outcome
 
     def _run(
@@ -173,7 +173,8 @@ class Scope:
     def _join(self) -> None:
         while True:
             with self._lock:
-                threads = [t for t in self._threads if t is not threading.current_thread()]
+                # One that has no ident was never started: an interrupt came between the two lines of `_launch`.
+                threads = [t for t in self._threads if t.ident and t is not threading.current_thread()]
             if not threads:
                 return
             for thread in threads:

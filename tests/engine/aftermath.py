@@ -24,7 +24,7 @@ class Running:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "knarr", *argv],
-                env=knarr.env,
+                env=knarr.env | {"PYTHONFAULTHANDLER": "1"},
                 cwd=knarr.work,
                 stdin=subprocess.DEVNULL,
                 stdout=log if stdout is None else stdout,
@@ -47,7 +47,12 @@ class Running:
         return self.wait(), time.monotonic() - started
 
     def wait(self) -> int:
-        status = self.process.wait(timeout=_PATIENCE_S)
+        try:
+            status = self.process.wait(timeout=_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # Python tells where each thread is
+            self.process.wait()
+            raise AssertionError(f"hangs:\n{self.output()}") from None
         return 128 - status if status < 0 else status
 
 

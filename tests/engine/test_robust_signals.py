@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.engine.aftermath import assert_nothing_left, eventually, running
 from tests.remote.fakeregistry import FakeRegistry
 
@@ -82,16 +82,18 @@ def test_while_a_registry_hangs_in_a_pull(knarr: Knarr, far: FakeRegistry, part:
 
 
 def test_while_it_waits_for_a_step_of_another_build(knarr: Knarr) -> None:
-    with running(knarr, *knarr.command(STUBBORN)) as first, running(knarr, *knarr.command(STUBBORN)) as second:
+    with running(knarr, *knarr.command(STUBBORN)) as first:
         first.wait_for(" begun\n")
-        eventually(lambda: "[1/2]" in second.output(), "the second build to come to the step")
-        stop(second, signal.SIGINT, 130)
+        with running(knarr, *knarr.command(STUBBORN)) as second:
+            second.wait_for("[1/2]")
+            stop(second, signal.SIGINT, 130)
         assert first.process.poll() is None
         stop(first, signal.SIGINT, 130)
     assert_nothing_left(knarr)
 
 
 def test_while_nobody_reads_the_result(knarr: Knarr) -> None:
+    """Nothing can end a write to a pipe but breaking it off; the next build looks after what that left."""
     command = knarr.command("FROM busybox\nRUN head -c 3000000 /dev/urandom > /big\n", "-o", "type=oci,dest=-")
     read, write = os.pipe()
     try:
@@ -101,7 +103,23 @@ def test_while_nobody_reads_the_result(knarr: Knarr) -> None:
             stop(build, signal.SIGTERM, 143)
     finally:
         os.close(read)
+    knarr.build("FROM busybox\nRUN true\n")
     assert_nothing_left(knarr)
+
+
+def test_twice_while_nobody_reads_the_result(knarr: Knarr) -> None:
+    command = knarr.command("FROM busybox\nRUN head -c 3000000 /dev/urandom > /big\n", "-o", "type=oci,dest=-")
+    read, write = os.pipe()
+    try:
+        with running(knarr, *command, stdout=write) as build:
+            os.close(write)
+            assert os.read(read, 1)
+            build.process.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+            _, seconds = build.end(signal.SIGINT)
+            assert seconds < 1
+    finally:
+        os.close(read)
 
 
 def test_while_a_large_context_is_hashed(knarr: Knarr, tmp_path: Path) -> None:
@@ -115,6 +133,30 @@ def test_while_a_large_context_is_hashed(knarr: Knarr, tmp_path: Path) -> None:
     assert_nothing_left(knarr)
 
 
+@pytest.mark.slow
+def test_at_any_moment(knarr: Knarr, far: FakeRegistry) -> None:
+    text = (
+        "FROM busybox\nCOPY . /c/\nRUN head -c 3000000 /dev/urandom > /big; echo {0}\nFROM busybox\nRUN echo {0} > /x\n"
+    )
+    text += "COPY --from=0 /big /\n"
+    options = (f"--output=type=image,name={far.host}/app:1,push=true", "--platform=linux/amd64,linux/arm64")
+    (knarr.work / "context").mkdir()
+    (knarr.work / "context/file").write_text("content\n")
+    began = time.monotonic()
+    knarr.run(*knarr.command(text.format("measured"), *options))
+    whole_s = time.monotonic() - began
+    for part in range(MOMENTS):
+        with running(knarr, *knarr.command(text.format(part), *options)) as build:
+            time.sleep(FIRST_S + (whole_s - FIRST_S) * part / MOMENTS)
+            status, seconds = build.end(signal.SIGINT)
+        assert status in (0, 130), build.output()
+        assert seconds < PROMPTLY_S, build.output()
+        assert "error:" not in build.output()
+        assert_nothing_left(knarr)
+
+
+MOMENTS = 16
+FIRST_S = 0.06  # until Python runs our code
 MANIFEST = (
     b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":'
     b'"application/vnd.oci.image.config.v1+json","size":2,"digest":'

@@ -6,19 +6,22 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from knarr.builder import SolveRequest, SolveResult
 from knarr.cli.buildinputs import BuildInputs, open_inputs
 from knarr.cli.buildoptions import BuildOptions, parse_options, pushes
 from knarr.cli.buildrecall import remember
+from knarr.cli.interrupt import interrupts
 from knarr.cli.progress.choose import choose
 from knarr.config import Settings
 from knarr.engine.engine import Engine
 from knarr.errors import KnarrError
 from knarr.frontend.request import FrontendRequest
+from knarr.progress import Silent, Sink
 from knarr.record import replace
+from knarr.scope import Scope
 from knarr.session.dockerconfig import DockerConfig
 from knarr.session.local import LocalSession
 
@@ -123,19 +126,22 @@ def _request(options: BuildOptions, inputs: BuildInputs, settings: Settings) -> 
 def _solve(engine: Engine, request: SolveRequest, session: Session, renderer: Renderer | None) -> SolveResult:
     mask = os.umask(0o22)  # the engine sets its own
     os.umask(mask)
+    scope = Scope()
     try:
-        if renderer is None:
-            from knarr.progress import Silent
-
-            return engine.solve(request, session, Silent())
-        from knarr.cli.progress.feed import Feed
-
-        with Feed(renderer, sys.stderr.buffer) as feed:
-            return engine.solve(request, session, feed)
+        with interrupts(scope), _progress(renderer) as sink:
+            return engine.solve(request, session, sink, scope=scope)
     finally:
         os.umask(mask)
         if renderer is not None:
             _warn(renderer)
+
+
+def _progress(renderer: Renderer | None) -> AbstractContextManager[Sink]:
+    if renderer is None:
+        return nullcontext(Silent())
+    from knarr.cli.progress.feed import Feed
+
+    return Feed(renderer, sys.stderr.buffer)
 
 
 def _registry_settings() -> RegistrySettings:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from knarr.cli.flags import Flag, Kind, Parsed
+from knarr.cli.interrupt import interrupts
 from knarr.errors import UsageError
 from knarr.record import record
 from knarr.scope import Scope
@@ -57,7 +58,7 @@ def transfer(given: Parsed) -> Iterator[Transfer]:
     if mode not in ("auto", "tty", "plain", "rawjson", "quiet", "none"):
         raise UsageError(f"progress {mode!r} is not known", hint="use auto, tty, plain, rawjson or quiet")
     renderer = choose(mode, sys.stderr, os.environ)
-    with open_parts(os.environ) as parts, Scope() as scope:
+    with open_parts(os.environ) as parts, Scope() as scope, interrupts(scope):
         if renderer is None:
             yield Transfer(parts, scope, Silent())
             return

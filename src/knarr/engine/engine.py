@@ -63,22 +63,23 @@ class Engine:
         self._registry_settings = registry_settings
         self.last_job: Job | None = None  # for the fingerprint and for tests
 
-    def solve(self, request: SolveRequest, session: Session, sink: Sink) -> SolveResult:
+    def solve(self, request: SolveRequest, session: Session, sink: Sink, *, scope: Scope | None = None) -> SolveResult:
         from knarr.snapshot.namespace import private_mounts
 
         private_mounts()
         os.umask(0)  # modes of what we make are those we say; a RUN gets its own umask (022) from its bundle
-        parts = Parts(self._settings, session.credentials, self._registry_settings)
+        mine = Scope()
+        parts = Parts(self._settings, session.credentials, self._registry_settings, scope=mine)
         parts.prepare()
         try:
             # The claim is the last to go: who is killed while closing has left something behind.
-            with owned(parts), contextlib.closing(parts):
-                return self._build(parts, request, session, sink)
+            with owned(parts), contextlib.closing(parts), (scope or mine).on_cancel(mine.cancel):
+                return self._build(parts, request, session, sink, mine)
         except (KnarrError, OSError) as error:
             raise _explained(error, request.frontend, self._settings) from error.__cause__
 
-    def _build(self, parts: Parts, request: SolveRequest, session: Session, sink: Sink) -> SolveResult:
-        with contextlib.ExitStack() as when_threads_ended, Scope() as scope:
+    def _build(self, parts: Parts, request: SolveRequest, session: Session, sink: Sink, scope: Scope) -> SolveResult:
+        with contextlib.ExitStack() as when_threads_ended, scope:
             job = self._begin(parts, request, session, sink, scope)
             when_threads_ended.callback(job.trees.close)
             self.last_job = job

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from knarr.config import Settings
 from knarr.errors import KnarrError
+from knarr.scope import Scope
 from knarr.session.session import Credentials
 
 if TYPE_CHECKING:
@@ -30,10 +31,14 @@ class Parts:
         settings: Settings,
         credentials: Callable[[str], Credentials],
         registry_settings: Callable[[], RegistrySettings] | None = None,
+        *,
+        scope: Scope | None = None,
     ) -> None:
+        """`scope` cancels what a registry is asked for."""
         self.settings = settings
         self._registry_settings = registry_settings
         self._credentials = credentials
+        self._scope = scope
         self._lock = threading.RLock()
         self._made: dict[str, object] = {}
 
@@ -95,7 +100,7 @@ class Parts:
             extra = tuple(map(str, self.settings.hosts_dirs))
             if chosen.hosts_dirs[: len(extra)] != extra:
                 chosen = replace(chosen, hosts_dirs=(*extra, *chosen.hosts_dirs))
-            return Registry(chosen, self._credentials)
+            return Registry(chosen, self._credentials, scope=self._scope)
 
         return self._once("registry", make)
 

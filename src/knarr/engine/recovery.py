@@ -29,10 +29,19 @@ def owned(parts: Parts) -> Iterator[None]:
     owner = Owner.claim(claims)
     try:
         yield
-    finally:
-        # Everything is cleaned up in order: the claim goes before the lock, so nobody takes it for a dead one.
-        Owner.forget(claims, owner.token)
-        owner.release()
+    except KeyboardInterrupt:
+        owner.release()  # broken off between any two lines: the next engine sweeps
+        raise
+    except BaseException:
+        _give_up(owner, claims)
+        raise
+    _give_up(owner, claims)
+
+
+def _give_up(owner: Owner, claims: Path) -> None:
+    """Everything was cleaned up in order: the claim goes before the lock, so nobody takes it for a dead one."""
+    Owner.forget(claims, owner.token)
+    owner.release()
 
 
 def sweep(parts: Parts) -> int:
