@@ -4,7 +4,7 @@
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest -n 2 --dist worksteal
 
-.PHONY: help demo test bench lint types check setup clean
+.PHONY: help demo test bench lint types check setup judges clean
 
 help:
 	@echo 'make demo    build for two platforms and push to a private TLS registry, from start to end'
@@ -20,7 +20,10 @@ setup:
 demo: setup
 	@demo/run
 
-test: setup
+judges:
+	@tools/system-packages --judges
+
+test: judges setup
 	@$(PYTEST)
 
 bench: setup
@@ -34,7 +37,7 @@ types:
 	@tools/virtualenv
 	@$(BIN)/mypy
 
-check: setup
+check:
 	@.ci/run
 
 clean:
