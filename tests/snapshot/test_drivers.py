@@ -211,6 +211,20 @@ def test_closing_notes_that_what_was_committed_is_on_the_disk(driver: Driver, at
         assert database.execute("SELECT synced FROM snapshot").fetchall() == [(1,)]
 
 
+def test_closing_soon_again_leaves_the_sync_to_a_later_close(driver: Driver, at: Path) -> None:
+    grow(driver, at, "one", None, lambda tree: None)
+    driver.close()
+    grow(driver, at, "two", None, lambda tree: None)
+    driver.close()
+    with sqlite3.connect(driver.root / "snapshots.db") as database:
+        assert database.execute("SELECT name, synced FROM snapshot").fetchall() == [("one", 1), ("two", 0)]
+        database.execute("UPDATE snapshot SET created_ns = created_ns - 31000000000")
+    grow(driver, at, "three", None, lambda tree: None)
+    driver.close()
+    with sqlite3.connect(driver.root / "snapshots.db") as database:
+        assert database.execute("SELECT DISTINCT synced FROM snapshot").fetchall() == [(1,)]
+
+
 def test_sweep_notes_that_old_snapshots_are_on_the_disk(driver: Driver, at: Path) -> None:
     grow(driver, at, "one", None, lambda tree: None)
     with sqlite3.connect(driver.root / "snapshots.db") as database:

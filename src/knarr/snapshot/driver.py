@@ -18,6 +18,8 @@ from knarr.snapshot import tree
 from knarr.snapshot.ledger import Entry, Ledger
 from knarr.snapshot.snapshotter import Info, Mount, Usage
 
+_SYNC_AGAIN_NS = 30 * 10**9  # the kernel itself writes dirty pages after that time
+
 
 class Driver(ABC):
     """A `Snapshotter` over a `Ledger`."""
@@ -112,11 +114,14 @@ class Driver(ABC):
         """Let go of the database and of this process's claim: what is still active counts as left behind.
 
         What was committed is written to the disk, once for all (6 ms after ten
-        small steps; without `volatile` each unmount would have taken that).
+        small steps, 20 on a busy disk; without `volatile` each unmount would have
+        taken that), but not twice within half a minute. So a power cut, or a reboot
+        before the next sync, costs the work of at most that time: the ledger drops
+        what it does not know to be on the disk, and it is built again.
         """
-        if self._has_committed:
+        if self._has_committed and not self._ledger.synced_since(time.time_ns() - _SYNC_AGAIN_NS):
             self._sync()
-            self._has_committed = False
+        self._has_committed = False
         self._ledger.close()
 
     def _sync(self) -> None:

@@ -285,6 +285,12 @@ class Ledger:
             sql = "SELECT 1 FROM snapshot WHERE kind = 'committed' AND synced = 0 AND created_ns < ? LIMIT 1"
             return self._database.execute(sql, (time.time_ns() - _SETTLED_NS,)).fetchone() is not None
 
+    def synced_since(self, since_ns: int) -> bool:
+        """Whether something that was committed after `since_ns` is known to be on the disk."""
+        with self._lock:
+            sql = "SELECT 1 FROM snapshot WHERE synced = 1 AND created_ns > ? LIMIT 1"
+            return self._database.execute(sql, (since_ns,)).fetchone() is not None
+
     def note_sync(self, before_ns: int) -> None:
         """All that was committed before `before_ns` is on the disk."""
         with self._transaction() as database:
