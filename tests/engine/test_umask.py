@@ -40,3 +40,16 @@ def test_modes_do_not_depend_on_the_umask(knarr: Knarr, context: Path) -> None:
     usual = knarr.build(DOCKERFILE, context=context)
     assert {path: strict.mode(path) for path in strict.files} == {path: usual.mode(path) for path in usual.files}
     assert strict.layers == usual.layers
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+def test_nobody_else_may_write_the_state(knarr: Knarr, context: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        knarr.build("FROM busybox\nRUN echo x > /x\nCOPY f /f\n", context=context)
+    finally:
+        os.umask(before)
+    trees = knarr.root / "snapshots"  # what is in there has the modes of the images' files
+    ours = [knarr.root, *knarr.root.iterdir(), *(p for p in knarr.root.rglob("*") if trees not in p.parents)]
+    open_to_all = [path for path in ours if not path.is_symlink() and path.stat().st_mode & 0o022]
+    assert open_to_all == []

@@ -67,7 +67,7 @@ class Engine:
         from knarr.snapshot.namespace import private_mounts
 
         private_mounts()
-        os.umask(0)  # modes of what we make are those we say; a RUN gets its own umask (022) from its bundle
+        os.umask(0o022)  # whatever the caller's: users of an image must read it, strangers must not write our state
         mine = Scope()
         parts = Parts(self._settings, session.credentials, self._registry_settings, scope=mine)
         parts.prepare()
