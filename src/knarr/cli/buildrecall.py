@@ -101,7 +101,7 @@ def remember(
     """
     store = job.world.store
     file = fingerprint.place(os.fspath(job.world.settings.root), argv, os.environ, os.getcwd())
-    if job.drive is None or job.images.used_own_store or not _is_repeatable(options):
+    if job.drive is None or job.drive.asked_elsewhere or job.images.used_own_store or not _is_repeatable(options):
         fingerprint.forget(file)
         return
     digest = str(result.digest or "")

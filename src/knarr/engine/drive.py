@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from knarr.cache.record import Record, RecordId
 from knarr.errors import Bug, Cancelled, KnarrError, Unsupported
 from knarr.llb.ops import Edge, ExecOp, FileOp, MergeOp, SourceOp, Vertex
 from knarr.ops import source_image, source_local
-from knarr.progress import VertexDone, VertexStarted
+from knarr.progress import Status, VertexDone, VertexStarted
 from knarr.solver import messages as m
 from knarr.solver.explain import Input
 from knarr.solver.keys import cache_map
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from knarr.cache.statcache import StatCache
     from knarr.engine.history import Diary
     from knarr.ops.exec import StepOptions
+    from knarr.ops.fetched import Fetched
     from knarr.ops.images import Images
     from knarr.ops.trees import DiskTrees
     from knarr.ops.world import World
@@ -53,18 +55,22 @@ class Drive:
         diary: Diary,
         *,
         nonce: str,
+        sweep: Callable[[], None],
     ) -> None:
+        """`sweep` removes what killed builds have left."""
         self._world = world
         self._trees = trees
         self._images = images
         self._graph = graph
         self._options = options
         self._nonce = nonce
+        self._sweep = sweep
         self.diary = diary
         self._machine = Machine(graph, nonce=nonce)
         self._events: SimpleQueue[m.Event] = SimpleQueue()
         self._begun: set[object] = set()
         self._ended: set[object] = set()
+        self._fetched: dict[Digest, Fetched] = {}  # by source vertex
         self._hashers: dict[RecordId, TreeHasher] = {}
         self._memories: list[StatCache] = []
         self._lock = threading.Lock()
@@ -74,6 +80,11 @@ class Drive:
     def hashers(self) -> dict[RecordId, TreeHasher]:
         """What was hashed in this build, by record: the fingerprint asks which files were looked at."""
         return self._hashers
+
+    @property
+    def asked_elsewhere(self) -> bool:
+        """Whether a server was asked what a source is now, so that no file of this machine tells if it changed."""
+        return any(not found.pinned for found in self._fetched.values())
 
     def run(self) -> dict[Edge, RecordId]:
         """Solve; returns the record of each goal.
@@ -91,7 +102,13 @@ class Drive:
                 todo = self._machine.step(self._events.get())
         if self._machine.error is not None:
             raise self._machine.error
+        self._end_resolved()
         return self._machine.results
+
+    def _end_resolved(self) -> None:
+        """Sources that were asked for, but that nobody needed as a tree, are done too."""
+        for digest in self._fetched:
+            self._end(self._graph.vertices[digest], cached=True)
 
     def _act(self, instructions: Sequence[m.Instruction]) -> list[m.Instruction]:
         """Carry out `instructions`; returns those that follow at once from look-ups answered here."""
@@ -166,7 +183,16 @@ class Drive:
         if op.identifier.startswith(source_local.SCHEME):
             name = f"{op.identifier}-{self._nonce}"
             return m.SourceResolved(instruction, name, volatile=True)
+        self._start(vertex)
+        found = self._fetched[vertex.digest] = self._find(op, str(vertex.digest))
+        return m.SourceResolved(instruction, found.key)
+
+    def _find(self, op: SourceOp, vertex: str) -> Fetched:
         scheme = op.identifier.partition("://")[0]
+        if scheme in ("http", "https"):
+            from knarr.ops import source_http
+
+            return source_http.resolve(self._world, op, vertex)
         raise Unsupported(
             f"sources of the kind {scheme} are not supported yet",
             hint="fetch the files yourself and COPY them from the context",
@@ -238,7 +264,7 @@ class Drive:
     def _execute(self, instruction: m.Execute) -> m.Event:
         vertex = self._graph.vertices[instruction.vertex]
         op = vertex.op
-        if isinstance(op, SourceOp):
+        if isinstance(op, SourceOp) and vertex.digest not in self._fetched:
             self._start(vertex)
             tree = source_local.lent_tree(self._world.session, op)
             for output in instruction.outputs:
@@ -246,17 +272,20 @@ class Drive:
             self._end(vertex)
             return m.Done(instruction)
         first = instruction.outputs[0]
-        with flight(self._world.settings.root / "flights", first.id, scope=self._world.scope) as waited:
-            if waited and first.keys and self._found_after_all(instruction):
-                self._end(vertex, cached=True)
-                return m.Done(instruction)
+        with self._flight(vertex, first.id) as waited:
+            if waited and first.keys:
+                if self._found_after_all(instruction):
+                    self._end(vertex, cached=True)
+                    return m.Done(instruction)
+                self._sweep()  # it was killed, perhaps, and its container still runs
             with self._cores:
                 self._start(vertex)
                 if not self._defer(vertex, instruction):
                     self._run_op(vertex, instruction)
                     self._save(vertex, instruction)
         self._end(vertex)
-        self.diary.executed(step_name(vertex), vertex, self._inputs_for_people(vertex, instruction))
+        if not isinstance(op, SourceOp):
+            self.diary.executed(step_name(vertex), vertex, self._inputs_for_people(vertex, instruction))
         return m.Done(instruction)
 
     def _defer(self, vertex: Vertex, instruction: m.Execute) -> bool:
@@ -286,6 +315,15 @@ class Drive:
             isinstance(self._graph.vertices[reader].op, MergeOp) and self._is_only_packed(reader) for reader in readers
         )
 
+    def _flight(self, vertex: Vertex, record: RecordId) -> AbstractContextManager[bool]:
+        """The right to make `record`, alone among all processes."""
+
+        def tell() -> None:
+            self._start(vertex)
+            self._world.sink.send(Status(str(vertex.digest), "waiting for another build that runs this step", 0, 0))
+
+        return flight(self._world.settings.root / "flights", record, scope=self._world.scope, on_wait=tell)
+
     def _found_after_all(self, instruction: m.Execute) -> bool:
         """Whether another process made the same records while this one waited for the flight."""
         made = [self._world.cache.get(output.id) for output in instruction.outputs]
@@ -294,7 +332,9 @@ class Drive:
     def _run_op(self, vertex: Vertex, instruction: m.Execute) -> None:
         op = vertex.op
         names = _names(instruction.outputs)
-        if isinstance(op, ExecOp):
+        if isinstance(op, SourceOp):
+            self._fetched[vertex.digest].make(names[0])
+        elif isinstance(op, ExecOp):
             from knarr.ops import exec as exec_op
 
             exec_op.run(
@@ -328,7 +368,11 @@ class Drive:
         selections = cache_map(vertex).deps
         inputs = []
         for edge, record, dep in zip(vertex.inputs, instruction.inputs, selections, strict=True):
-            name = step_name(self._graph.vertices[edge.digest])
+            source = self._graph.vertices[edge.digest]
+            name = step_name(source)
+            if edge.digest in self._fetched and isinstance(source.op, SourceOp):
+                inputs.append(Input(source.op.identifier, self._fetched[edge.digest].key))
+                continue
             hasher = self._hashers.get(record)
             if hasher is None:
                 inputs.append(Input(name, "" if dep.content else record))
