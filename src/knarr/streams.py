@@ -99,7 +99,7 @@ class VerifiedReader:
 
     def __init__(self, source: Readable, digest: Digest, size: int | None = None, *, what: str = "blob") -> None:
         self._hashing = HashingReader(source, digest.algorithm)
-        self._digest = digest
+        self.digest = digest
         self._expected = size
         self._what = what
 
@@ -107,7 +107,7 @@ class VerifiedReader:
         data = self._hashing.read(size)
         seen, expected = self._hashing.size, self._expected
         if expected is not None and seen > expected:
-            raise SizeMismatch(f"{self._what} {self._digest}: expected {expected} bytes, got more")
+            raise SizeMismatch(f"{self._what} {self.digest}: expected {expected} bytes, got more")
         if (not data and size != 0) or size < 0:
             self._finish()
         return data
@@ -115,6 +115,6 @@ class VerifiedReader:
     def _finish(self) -> None:
         seen = self._hashing.size
         if self._expected is not None and seen != self._expected:
-            raise SizeMismatch(f"{self._what} {self._digest}: expected {self._expected} bytes, got {seen}")
-        if self._hashing.digest != self._digest:
-            raise DigestMismatch(f"{self._what}: expected {self._digest}, got {self._hashing.digest}")
+            raise SizeMismatch(f"{self._what} {self.digest}: expected {self._expected} bytes, got {seen}")
+        if self._hashing.digest != self.digest:
+            raise DigestMismatch(f"{self._what}: expected {self.digest}, got {self._hashing.digest}")

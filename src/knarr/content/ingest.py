@@ -31,14 +31,24 @@ SYNCED = 0o444
 class Ingest:
     """A writer. Leaving the `with` block without `commit` drops what was written.
 
-    One thread at a time may use it.
+    One thread at a time may use it. What is `proven` to have a digest, because it
+    was verified on its way here, is not hashed.
     """
 
-    def __init__(self, path: str, place: Callable[[Digest], str], *, algorithm: str, durable: bool) -> None:
+    def __init__(
+        self,
+        path: str,
+        place: Callable[[Digest], str],
+        *,
+        algorithm: str,
+        durable: bool,
+        proven: Digest | None = None,
+    ) -> None:
         self._path = path
         self._place = place
         self._algorithm = algorithm
         self._durable = durable
+        self._proven = proven
         self._hash = hashlib.new(algorithm)
         self.size = 0
         self._fd = _newborn(path)
@@ -55,7 +65,8 @@ class Ingest:
         Raises:
             ContentError: the disk is full or broken; what was written so far is dropped.
         """
-        self._hash.update(data)
+        if self._proven is None:
+            self._hash.update(data)
         view = memoryview(data)
         try:
             while view:
@@ -87,9 +98,14 @@ class Ingest:
             self.size += len(data)
 
     @property
+    def path(self) -> str:
+        """Where the bytes are until `commit`."""
+        return self._path
+
+    @property
     def digest(self) -> Digest:
         """Of what was written so far."""
-        return Digest(f"{self._algorithm}:{self._hash.hexdigest()}")
+        return self._proven or Digest(f"{self._algorithm}:{self._hash.hexdigest()}")
 
     def commit(self, media_type: str = "", *, expected: Descriptor | None = None) -> Descriptor:
         """Make the blob visible and describe it: `expected` if given, else a new descriptor.

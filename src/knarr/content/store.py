@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from knarr.content.database import Database
 from knarr.content.ingest import SYNCED, Ingest, sync_directory
@@ -44,7 +45,10 @@ from knarr.errors import ContentError, DigestMismatch, NotFound, SizeMismatch
 from knarr.owner import remove_abandoned
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
-from knarr.streams import CHUNK, Readable
+from knarr.streams import CHUNK, Readable, VerifiedReader
+
+if TYPE_CHECKING:
+    from knarr.content.growth import Growth
 
 MAX_READ = 8 << 20  # bytes `read` gives at once: twice the largest manifest a registry must take
 _TOUCH_AFTER_S = 600.0  # a blob's time of last use is exact to this much
@@ -158,31 +162,50 @@ class Store:
                 blob.commit(expected=descriptor)
         return descriptor
 
-    def push(self, descriptor: Descriptor, content: Readable, *, report: Report | None = None) -> None:
+    def push(
+        self,
+        descriptor: Descriptor,
+        content: Readable,
+        *,
+        report: Report | None = None,
+        growth: Growth | None = None,
+    ) -> None:
         """Store `content`, visible only when it is what `descriptor` says. Already here: `content` is not read.
+
+        Content that verifies itself against the same digest is not hashed once
+        more. `growth` is told of every byte, for who follows; its end is the caller's to tell.
 
         Raises:
             DigestMismatch, SizeMismatch
         """
         if self.has(descriptor):
             return
-        with self.ingest(algorithm=descriptor.digest.algorithm) as blob:
+        proven = isinstance(content, VerifiedReader) and content.digest == descriptor.digest
+        with self._writer(descriptor.digest.algorithm, proven=descriptor.digest if proven else None) as blob:
+            if growth is not None:
+                growth.begin(blob.path)
             while data := content.read(CHUNK):
                 blob.write(data)
                 if blob.size > descriptor.size:
                     raise SizeMismatch(f"blob {descriptor.digest}: expected {descriptor.size} bytes, got more")
+                if growth is not None:
+                    growth.advance(blob.size)
                 if report is not None:
                     report(blob.size)
             blob.commit(expected=descriptor)
 
     def ingest(self, *, algorithm: str = "sha256") -> Ingest:
         """A writer for a blob whose digest is not known yet: see `Ingest`."""
+        return self._writer(algorithm)
+
+    def _writer(self, algorithm: str, *, proven: Digest | None = None) -> Ingest:
         self._prepare(algorithm)
         with self._lock:
             self._count += 1
             number = self._count
         name = f"{self._prefix()}{number}"
-        return Ingest(os.path.join(self._ingest, name), self._place, algorithm=algorithm, durable=self._durable)
+        path = os.path.join(self._ingest, name)
+        return Ingest(path, self._place, algorithm=algorithm, durable=self._durable, proven=proven)
 
     def link_in(self, path: Path, media_type: str = "", *, expected: Descriptor | None = None) -> Descriptor:
         """Take in a file of this machine: cloned where the file system can do that, else copied in the kernel.

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knarr.cache.flight import flight
 from knarr.cache.record import Record
 from knarr.cache.store import CacheStore
+from knarr.content.growth import Growth
 from knarr.content.store import Store
-from knarr.errors import Bug, KnarrError, NotFound
+from knarr.errors import Bug, Cancelled, KnarrError, NotFound
 from knarr.progress import Sink, Status
 from knarr.record import record, replace
 from knarr.scope import Flights, Outcome, Scope
@@ -74,6 +75,7 @@ class Blobs:
         self._flights = Flights()
         self._remote: dict[Digest, tuple[str, ...]] = {}
         self._deferred: dict[str, Deferred] = {}
+        self._growing: dict[Digest, Growth] = {}  # blobs that `prefetch` brings, for `apply` to follow
 
     def defer(self, id: str, layer: Deferred) -> None:
         """Let `pack` write the layer of record `id` with `layer` when it is first asked for."""
@@ -81,9 +83,22 @@ class Blobs:
 
     def prefetch(self, records: Sequence[Record]) -> None:
         """Begin to fetch every blob of `records` that is not here; returns at once."""
-        far = [r for r in records if r.blob is not None and self._store.find(r.blob.digest) is None]
-        for other in far[1:]:  # the first is fetched by the caller itself in a moment
-            self._scope.attempt(self.fetch, other)
+        for link in records:
+            blob = link.blob
+            if blob is not None and self._store.find(blob.digest) is None:
+                growth = Growth()
+                if self._growing.setdefault(blob.digest, growth) is growth:
+                    self._scope.attempt(self._grow, link, blob.digest, growth)
+
+    def _grow(self, record: Record, digest: Digest, growth: Growth) -> None:
+        failure: BaseException | None = None
+        try:
+            self.fetch(record)
+        except BaseException as error:
+            failure = error
+        finally:
+            self._growing.pop(digest, None)
+            growth.end(failure)
 
     def fetch(self, record: Record) -> Descriptor:
         """Bring the blob of `record` into the store, from whichever repository has it.
@@ -124,7 +139,7 @@ class Blobs:
                 self._sink.send(Status(vertex, str(blob.digest), done, blob.size))
 
             with self._registry().repository(Reference.parse(repository)).open(blob) as stream:
-                self._store.push(blob, stream, report=report)
+                self._store.push(blob, stream, report=report, growth=self._growing.get(blob.digest))
             self._sink.send(Status(vertex, str(blob.digest), blob.size, blob.size, done=True))
 
     def fetch_known(self, blob: Descriptor) -> None:
@@ -136,11 +151,24 @@ class Blobs:
         """The blob's bytes, fetched first if need be."""
         return self._store.open(self.fetch(record))
 
+    @contextmanager
+    def _open_early(self, record: Record) -> Iterator[Readable]:
+        """Like `open`, but a blob that is on its way is read while it comes."""
+        growth = self._growing.get(record.blob.digest) if record.blob is not None else None
+        with ExitStack() as stack:
+            following = None
+            if growth is not None:
+                # Once cancelled, the thread that fetches may not even begin.
+                stack.enter_context(self._scope.on_cancel(lambda: growth.end(Cancelled())))
+                following = growth.follow()
+            yield stack.enter_context(following or self.open(record))
+
     def apply(self, record: Record, root: Path) -> None:
         """Unpack the change of `record` over the mounted tree `root`.
 
         Raises:
             ContentError: the layer cannot be unpacked or is not the one the image names.
+            Restarted: the blob's bytes were wrong, and others are on their way: begin again with a new tree.
         """
         from knarr.errors import DigestMismatch
         from knarr.layer.apply import apply
@@ -148,7 +176,7 @@ class Blobs:
 
         if record.blob is None:
             record = replace(record, blob=self.pack(record, None).descriptor)
-        with self.open(record) as stream:
+        with self._open_early(record) as stream:
             diff_id = apply(open_compressed(stream), root, check=self._scope.check)
         if record.diff_id is not None and diff_id != record.diff_id:
             raise DigestMismatch(

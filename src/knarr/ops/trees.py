@@ -18,6 +18,7 @@ from pathlib import Path
 from knarr.cache.flight import flight
 from knarr.cache.record import Record, RecordId
 from knarr.cache.store import CacheStore
+from knarr.content.growth import Restarted
 from knarr.errors import Bug
 from knarr.ops.blobs import Blobs, Deferred
 from knarr.ops.copytree import CopyOptions, Tree, copy_all, expand
@@ -235,21 +236,30 @@ class DiskTrees:
     def _unpack_link(self, link: Record, parent: str | None) -> str:
         name = link.snapshot or link.id
         if self._snapshotter.stat(name) is None:
-            key = self._unique("unpack")
-            mounts = self._snapshotter.prepare(key, parent)
-            try:
-                with self._mount(mounts, key) as root:
-                    self._blobs.apply(self.change(link), Path(root))
-                self._snapshotter.commit(name, key)
-            except BaseException:
-                self._snapshotter.remove(key)
-                raise
+            while not self._unpack_as(name, link, parent):
+                pass
         if link.snapshot is None:
             if link.id in self._fresh:
                 self._fresh[link.id] = replace(link, snapshot=name)
             else:
                 self._cache.update(link.id, snapshot=name)
         return name
+
+    def _unpack_as(self, name: str, link: Record, parent: str | None) -> bool:
+        """Unpack one layer as snapshot `name`. False: its bytes were wrong, and come anew from another place."""
+        key = self._unique("unpack")
+        mounts = self._snapshotter.prepare(key, parent)
+        try:
+            with self._mount(mounts, key) as root:
+                self._blobs.apply(self.change(link), Path(root))
+            self._snapshotter.commit(name, key)
+        except Restarted:
+            self._snapshotter.remove(key)
+            return False
+        except BaseException:
+            self._snapshotter.remove(key)
+            raise
+        return True
 
     @contextmanager
     def _mount(self, mounts: object, key: str) -> Iterator[str]:
