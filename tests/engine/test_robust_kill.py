@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.engine.aftermath import assert_nothing_left, eventually, running, using
 from tests.remote.fakeregistry import FakeRegistry
 

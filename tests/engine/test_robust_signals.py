@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.engine.aftermath import assert_nothing_left, eventually, running
 from tests.remote.fakeregistry import FakeRegistry
 

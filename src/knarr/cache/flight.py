@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,17 +20,17 @@ _LONGEST_WAIT_S = 0.1
 
 
 @contextmanager
-def flight(directory: Path, key: str, *, scope: Scope) -> Iterator[bool]:
+def flight(directory: Path, key: str, *, scope: Scope, on_wait: Callable[[], None] = lambda: None) -> Iterator[bool]:
     """Hold the flight of `key` (a file name) while in the block; the value tells whether it had to wait.
 
-    Who had to wait should look for the result first.
+    Who had to wait should look for the result first. `on_wait` is called before the wait.
 
     Raises:
         Cancelled: the scope was cancelled while waiting.
     """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / key
-    descriptor, waited = _take(path, scope)
+    descriptor, waited = _take(path, scope, on_wait)
     try:
         yield waited
     finally:
@@ -39,12 +39,12 @@ def flight(directory: Path, key: str, *, scope: Scope) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _take(path: Path, scope: Scope) -> tuple[int, bool]:
+def _take(path: Path, scope: Scope, on_wait: Callable[[], None]) -> tuple[int, bool]:
     waited = False
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            waited = _lock(descriptor, scope) or waited
+            waited = _lock(descriptor, scope, on_wait) or waited
             if _leads_to(path, descriptor):
                 return descriptor, waited
         except BaseException:
@@ -54,7 +54,7 @@ def _take(path: Path, scope: Scope) -> tuple[int, bool]:
         waited = True
 
 
-def _lock(descriptor: int, scope: Scope) -> bool:
+def _lock(descriptor: int, scope: Scope, on_wait: Callable[[], None]) -> bool:
     """Lock, and say whether that took waiting. Asked again and again, since a blocked flock cannot be cancelled."""
     wait_s = _FIRST_WAIT_S
     waited = False
@@ -63,6 +63,8 @@ def _lock(descriptor: int, scope: Scope) -> bool:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return waited
         except BlockingIOError:
+            if not waited:
+                on_wait()
             waited = True
         scope.sleep(wait_s)
         wait_s = min(2 * wait_s, _LONGEST_WAIT_S)

@@ -10,6 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from knarr.builder import SolveRequest, SolveResult
@@ -19,7 +20,7 @@ from knarr.engine.bridge import EngineBridge
 from knarr.engine.drive import Drive
 from knarr.engine.history import Diary
 from knarr.engine.parts import Parts
-from knarr.engine.recovery import owned
+from knarr.engine.recovery import owned, sweep_dead
 from knarr.errors import KnarrError
 from knarr.frontend.request import FrontendRequest, FrontendResult
 from knarr.llb.ops import Edge
@@ -177,7 +178,8 @@ def _run(job: Job, request: SolveRequest, frontend: FrontendResult) -> list[Reco
     graphs = [result.graph for result in frontend.results]
     options = StepOptions(shm_size_bytes=request.frontend.shm_size_bytes or 64 * 2**20)
     diary = Diary(job.world.settings.root, job.world.cache)
-    job.drive = Drive(job.world, job.trees, job.images, merge(graphs), options, diary, nonce=job.nonce)
+    sweep = partial(sweep_dead, job.parts)
+    job.drive = Drive(job.world, job.trees, job.images, merge(graphs), options, diary, nonce=job.nonce, sweep=sweep)
     try:
         found: Mapping[Edge, RecordId] = job.drive.run()
     finally:

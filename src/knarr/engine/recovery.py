@@ -20,12 +20,8 @@ from knarr.owner import Owner, remove_abandoned
 @contextlib.contextmanager
 def owned(parts: Parts) -> Iterator[None]:
     """Hold a claim on the state directory while in the block; sweep first if somebody died with one."""
-    claims = parts.settings.run / "engines"
-    dead = Owner.dead(claims)
-    if dead:
-        sweep(parts)
-        for token in dead:
-            Owner.forget(claims, token)
+    sweep_dead(parts)
+    claims = _claims(parts)
     owner = Owner.claim(claims)
     try:
         yield
@@ -36,6 +32,20 @@ def owned(parts: Parts) -> Iterator[None]:
         _give_up(owner, claims)
         raise
     _give_up(owner, claims)
+
+
+def sweep_dead(parts: Parts) -> None:
+    """Remove what engines have left that did not come to their end, if there are any. Cheap when there are none."""
+    claims = _claims(parts)
+    dead = Owner.dead(claims)
+    if dead:
+        sweep(parts)
+        for token in dead:
+            Owner.forget(claims, token)
+
+
+def _claims(parts: Parts) -> Path:
+    return parts.settings.run / "engines"
 
 
 def _give_up(owner: Owner, claims: Path) -> None:
@@ -52,8 +62,10 @@ def sweep(parts: Parts) -> int:
     found += 1 if parts.store.sweep_ingest() else 0
     mounts = parts.settings.run / "mnt"
     for name in _listed(mounts):
-        with contextlib.suppress(OSError):  # in use by an engine that lives: rmdir refuses, and rightly
-            os.rmdir(mounts / name)
+        # Not just tried: a mount that is only in another engine's mount namespace does not keep a directory.
+        if parts.snapshotter.stat(name) is None:
+            with contextlib.suppress(OSError):
+                os.rmdir(mounts / name)
     flights = parts.settings.root / "flights"
     for name in _listed(flights):
         remove_abandoned(os.path.join(flights, name))
