@@ -14,6 +14,7 @@ from knarr.frontend.bridge import Bridge, ResolvedImage
 from knarr.frontend.dockerfile.contexts import named_context, normal_name, remote_context
 from knarr.frontend.dockerfile.imageconfig import ImageDraft
 from knarr.frontend.dockerfile.imagepath import join
+from knarr.frontend.dockerfile.platformargs import format_platform
 from knarr.frontend.dockerfile.platformbuild import PlatformBuild
 from knarr.frontend.dockerfile.stagebuild import SCRATCH, StageBuild
 from knarr.frontend.dockerfile.suggest import did_you_mean
@@ -134,6 +135,10 @@ def _from_image(build: PlatformBuild, stage: StageBuild, platform: Platform, ima
         )
         mode = build.request.resolve_mode
         attrs = {"image.resolvemode": mode} if mode != "default" else {}
+        actual = found.config.platform
+        if (platform.os, platform.architecture) != (actual.os, actual.architecture):
+            shown = (format_platform(platform), format_platform(actual))
+            build.lint.report("InvalidBaseImagePlatform", stage.base_name, *shown, span=stage.span)
         stage.state = source(IMAGE_SCHEME + pinned, attrs, platform=platform, note=note)
     stage.platform = platform
 

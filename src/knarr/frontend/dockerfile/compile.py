@@ -13,8 +13,7 @@ Spec: Dockerfile reference 1.26; BuildKit's frontend/dockerfile/dockerfile2llb.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from knarr.errors import KnarrError
@@ -23,6 +22,8 @@ from knarr.frontend.dockerfile import filesteps, settings
 from knarr.frontend.dockerfile import instructions as df
 from knarr.frontend.dockerfile.bases import BaseImages
 from knarr.frontend.dockerfile.imageconfig import DEFAULT_PATH
+from knarr.frontend.dockerfile.lint import Linter, options_of
+from knarr.frontend.dockerfile.lintstages import check_defaults, check_stages
 from knarr.frontend.dockerfile.parser import parse
 from knarr.frontend.dockerfile.plan import Plan
 from knarr.frontend.dockerfile.platformbuild import PlatformBuild, is_multi_platform, platform_build
@@ -36,11 +37,15 @@ from knarr.scope import Scope
 from knarr.spec.platform import Platform
 
 _LOOKUPS = 8  # images asked for at a time; each waits for a registry
-_RULES_URL = "https://docs.docker.com/go/dockerfile/rule/"
 
 
-def compile(request: FrontendRequest, bridge: Bridge) -> FrontendResult:
+def compile(
+    request: FrontendRequest, bridge: Bridge, *, warnings: list[Warning] | None = None, every_stage: bool = False
+) -> FrontendResult:
     """Compile the target for every platform asked for, or for the build platform.
+
+    `warnings` has what was found even when there is no result. With `every_stage`
+    what the target does not need is compiled as well, for what may be found there.
 
     Raises:
         DockerfileError: what is wrong and where, with the lines.
@@ -48,22 +53,45 @@ def compile(request: FrontendRequest, bridge: Bridge) -> FrontendResult:
         NotFound, RegistryError: a base image, with the line that names it.
         Unsupported: something that exists in the field but not here.
     """
-    dockerfile = parse(request.dockerfile, filename=request.filename)
+    plans, results = compile_plans(request, bridge, warnings=warnings, every_stage=every_stage)
+    return FrontendResult(results, tuple(plans[0].build.lint.warnings), multi_platform=is_multi_platform(request))
+
+
+def compile_plans(
+    request: FrontendRequest, bridge: Bridge, *, warnings: list[Warning] | None = None, every_stage: bool = False
+) -> tuple[list[Plan], tuple[PlatformResult, ...]]:
+    """As `compile`, with the stages of each platform as they were at the end."""
+    lint = Linter(options_of(request), warnings)
+    dockerfile = _parse(request, lint)
     with Scope(limit=_LOOKUPS) as scope:
         images = BaseImages(bridge, scope)
-        targets = request.platforms or (None,)
-        plans = [Plan(platform_build(request, dockerfile, target), dockerfile) for target in targets]
+        plans: list[Plan] = []
+        for target in request.platforms or (None,):
+            build = platform_build(request, dockerfile, target, lint if not plans else Linter.deaf())
+            check_defaults(build.lint, dockerfile, build.predefined_args, build.expander)
+            plans.append(Plan(build, dockerfile, every_stage=every_stage))
         for plan in plans:
             plan.ask_ahead(images)
-        results = tuple(_compile_platform(plan, dockerfile, images) for plan in plans)
-    return FrontendResult(results, tuple(_warnings(dockerfile.findings)), multi_platform=is_multi_platform(request))
+        results = tuple(_compile_platform(plan, images) for plan in plans)
+    return plans, results
 
 
-def _compile_platform(plan: Plan, dockerfile: df.Dockerfile, images: BaseImages) -> PlatformResult:
+def _parse(request: FrontendRequest, lint: Linter) -> df.Dockerfile:
+    findings: list[df.Finding] = []
+    try:
+        dockerfile = parse(request.dockerfile, filename=request.filename, findings=findings)
+    finally:
+        lint.take(findings)
+    check_stages(lint, dockerfile)
+    return dockerfile
+
+
+def _compile_platform(plan: Plan, images: BaseImages) -> PlatformResult:
     build, target = plan.build, plan.target
     for stage in plan.resolve(images):
         if not stage.done:
             _compile_stage(build, stage)
+    build.lint.settle()
     target.paths.add("/")
     source = ops.SourceText(build.request.filename, build.request.dockerfile)
     made = graph(target.state, platform=build.target, sources=(source,))
@@ -87,6 +115,7 @@ def _compile_stage(build: PlatformBuild, stage: StageBuild) -> None:
     stage.state = stage.state.with_env(*image.env_pairs())
     _enter_image(build, stage)
     for line in stage.lines:
+        build.lint.enter(line.span, line.instruction.comments, stage.args)
         try:
             _COMPILERS[type(line.instruction)](build, stage, line, line.instruction)
         except KnarrError as error:
@@ -117,12 +146,6 @@ def _result_platform(build: PlatformBuild, image: Platform) -> Platform:
         os_version=image.os_version if same and not asked.os_version else asked.os_version,
         os_features=asked.os_features or image.os_features,
     )
-
-
-def _warnings(findings: Iterable[df.Finding]) -> Iterator[Warning]:
-    for finding in findings:
-        page = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", finding.rule).lower()
-        yield Warning(finding.rule, "", f"{_RULES_URL}{page}/", finding.message, finding.span)
 
 
 Compiler = Callable[[PlatformBuild, StageBuild, Line, Any], None]

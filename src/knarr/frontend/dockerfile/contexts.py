@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 
 from knarr.errors import ContentError, UsageError
 from knarr.frontend.dockerfile.giturl import parse_git_url
+from knarr.frontend.dockerfile.gotext import html_safe
 from knarr.frontend.dockerfile.imagepath import join
 from knarr.llb.ops import Copy
 from knarr.llb.state import FileStep, Note, State, source
@@ -80,8 +81,5 @@ def _followed(paths: Collection[str]) -> dict[str, str]:
 
 
 def _listed(attr: str, values: Iterable[str]) -> dict[str, str]:
-    """JSON as Go writes it: no blanks, and what is special in HTML as escapes."""
-    text = json.dumps(list(values), separators=(",", ":"), ensure_ascii=False)
-    for char in "<>&\u2028\u2029":
-        text = text.replace(char, f"\\u{ord(char):04x}")
+    text = html_safe(json.dumps(list(values), separators=(",", ":"), ensure_ascii=False))
     return {attr: text} if text != "[]" else {}

@@ -15,6 +15,7 @@ from knarr.frontend.dockerfile.expand import HEREDOC_BODY
 from knarr.frontend.dockerfile.giturl import GitURL, parse_git_url
 from knarr.frontend.dockerfile.imagepath import base_name, clean, in_tree, join, under
 from knarr.frontend.dockerfile.instructions import Add, Copy, Heredoc, Transfer
+from knarr.frontend.dockerfile.lint import Linter
 from knarr.llb import ops
 from knarr.llb.state import FileStep, Node, Note, State, source
 from knarr.patterns import has_wildcard
@@ -34,6 +35,7 @@ class CopyPlan:
     name: str  # of the step; downloads carry it too
     checksum: str
     env: Mapping[str, str]  # for the bodies of inline files
+    lint: Linter
 
 
 def copy_steps(plan: CopyPlan, sources: list[str]) -> Iterator[FileStep]:
@@ -68,6 +70,11 @@ def context_path(src: str) -> str:
 
 def is_remote(src: str) -> bool:
     return src.startswith(("http://", "https://"))
+
+
+def is_path(src: str) -> bool:
+    """Whether a source is looked up in a tree, and not fetched."""
+    return not is_remote(src) and parse_git_url(src) is None
 
 
 def _check_checksum(plan: CopyPlan, sources: list[str]) -> None:
@@ -105,7 +112,11 @@ def _from_path(plan: CopyPlan, src: str) -> FileStep:
 
 
 def _from_heredoc(plan: CopyPlan, heredoc: Heredoc) -> FileStep:
-    text = HEREDOC_BODY.word(heredoc.text, plan.env).text if heredoc.expand else heredoc.text
+    text = heredoc.text
+    if heredoc.expand:
+        expanded = HEREDOC_BODY.word(text, plan.env)
+        plan.lint.unset(expanded.unset, plan.env)
+        text = expanded.text
     made = State().file([FileStep(ops.MkFile(in_tree(heredoc.name), 0o644, text.encode()))], _INLINE)
     return FileStep(replace(plan.copy, src=in_tree(heredoc.name)), made.output)
 

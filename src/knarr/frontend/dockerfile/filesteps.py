@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 
 from knarr.errors import DockerfileError
-from knarr.frontend.dockerfile.copysource import CopyPlan, context_path, copy_steps, is_remote
+from knarr.frontend.dockerfile.copysource import CopyPlan, context_path, copy_steps, is_path, is_remote
 from knarr.frontend.dockerfile.imagepath import in_tree, under
 from knarr.frontend.dockerfile.instructions import Add, Copy, Transfer, Workdir
+from knarr.frontend.dockerfile.lintlines import check_ignored, check_workdir
 from knarr.frontend.dockerfile.platformbuild import PlatformBuild
 from knarr.frontend.dockerfile.stagebuild import Line, StageBuild
 from knarr.llb import ops
@@ -27,7 +28,10 @@ _NUMBER = re.compile(r"[-+]?[0-9]{1,10}")
 
 
 def compile_workdir(build: PlatformBuild, stage: StageBuild, line: Line, instruction: Workdir) -> None:
-    path = enter(stage, build.expand(instruction.path, stage.state.env))
+    path = build.expand(instruction.path, stage.state.env)
+    check_workdir(build.lint, stage, path)
+    stage.workdir_given = True
+    path = enter(stage, path)
     made = path != "/"
     if made:
         user = stage.image.user
@@ -71,9 +75,9 @@ def _transfer(build: PlatformBuild, stage: StageBuild, line: Line, instruction: 
     """Put the files on the stage; the sources as expanded."""
     env = stage.state.env
     chown, chmod = build.expand(instruction.chown, env), build.expand(instruction.chmod, env)
+    checksum = build.expand(instruction.checksum, env) if isinstance(instruction, Add) else ""
     sources = [build.expand(src, env) for src in instruction.sources]
     dest = build.expand(instruction.dest, env)
-    checksum = build.expand(instruction.checksum, env) if isinstance(instruction, Add) else ""
     mode, mode_str = _mode(chmod)
     name = _step_name(build, stage, line, instruction.original)
     linked = instruction.link and not chmod
@@ -87,7 +91,9 @@ def _transfer(build: PlatformBuild, stage: StageBuild, line: Line, instruction: 
         create_dest_path=True,
         exclude_patterns=instruction.excludes,
     )
-    steps = list(copy_steps(CopyPlan(instruction, copy, tree.output, name, checksum, env), sources))
+    steps = list(copy_steps(CopyPlan(instruction, copy, tree.output, name, checksum, env, build.lint), sources))
+    if build.excludes and not line.sources:
+        check_ignored(build.lint, instruction.keyword.capitalize(), filter(is_path, sources), build.excludes)
     note = Note({"llb.customname": name}, (line.span,), stage.ignore_cache)
     if linked:
         stage.state = _linked(build, stage, line, steps, note)
@@ -157,7 +163,7 @@ def _created_by(instruction: Transfer, chown: str, chmod: str, sources: list[str
 def _step_name(build: PlatformBuild, stage: StageBuild, line: Line, original: str, *, link: bool = False) -> str:
     """The instruction as written, its variables put in where that works."""
     try:
-        text = build.expand(original, stage.state.env)
+        text = build.expander.word(original, stage.state.env).text
     except DockerfileError:
         text = original
     return stage.named(

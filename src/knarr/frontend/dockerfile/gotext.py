@@ -43,6 +43,13 @@ def _escaped(char: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def html_safe(json_text: str) -> str:
+    """JSON as Go writes it: what is special in HTML or JavaScript as escapes."""
+    for char in "<>&\u2028\u2029":
+        json_text = json_text.replace(char, f"\\u{ord(char):04x}")
+    return json_text
+
+
 def duration(nanoseconds: int) -> str:
     """A time.Duration: `0s`, `1.5ms`, `1m30s`, `2h0m0s`."""
     sign = "-" if nanoseconds < 0 else ""

@@ -313,11 +313,12 @@ class Directive:
 
 @record
 class Finding:
-    """Something the text itself shows to be doubtful: a lint rule's name, the sentence, the place."""
+    """Something the text itself shows to be doubtful: a rule of `lintrules`, what its sentence is about, the place."""
 
-    rule: str  # PascalCase, BuildKit's rule names
-    message: str
+    rule: str
     span: Span
+    values: tuple[str, ...] = ()
+    comments: tuple[str, ...] = ()  # those above the instruction, which may tell the rule to be silent
 
 
 @record

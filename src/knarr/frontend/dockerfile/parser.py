@@ -20,14 +20,14 @@ from knarr.frontend.dockerfile.statement import Statement, split
 from knarr.record import replace
 
 
-def parse(data: bytes, *, filename: str = "Dockerfile") -> Dockerfile:
-    """Parse a whole file.
+def parse(data: bytes, *, filename: str = "Dockerfile", findings: list[Finding] | None = None) -> Dockerfile:
+    """Parse a whole file. `findings` has what was seen even when the file turns out not to be one.
 
     Raises:
         DockerfileError: always with the lines it is about, and an excerpt of them.
     """
     lexer = Lexer(data, filename)
-    findings: list[Finding] = []
+    findings = [] if findings is None else findings
     global_args: list[Arg] = []
     stages: list[tuple[From, list[Instruction]]] = []
     for instruction in _instructions(lexer, findings):
@@ -105,17 +105,26 @@ def _statement(lexer: Lexer, line: LogicalLine) -> Statement:
 
 
 def _findings(line: LogicalLine, instruction: Instruction) -> Iterator[Finding]:
-    span = instruction.span
+    span, comments = instruction.span, instruction.comments
     if line.empty_continuation:
-        yield Finding("NoEmptyContinuation", "Empty continuation line", Span(span.file, line.last, line.last))
+        yield Finding("NoEmptyContinuation", Span(span.file, line.last, line.last))
     if isinstance(instruction, Maintainer):
-        message = "Maintainer instruction is deprecated in favor of using label"
-        yield Finding("MaintainerDeprecated", message, span)
+        yield Finding("MaintainerDeprecated", span, (), comments)
+    elif isinstance(instruction, Arg):
+        if comments:
+            yield from _misplaced(span, comments, "ARG", [arg.key for arg in instruction.args])
     elif isinstance(instruction, From) and instruction.name:
         written, as_ = instruction.written, instruction.as_written
         if instruction.name_written != instruction.name:
-            message = f"Stage name '{instruction.name_written}' should be lowercase"
-            yield Finding("StageNameCasing", message, span)
+            yield Finding("StageNameCasing", span, (instruction.name_written,), comments)
         if (written.islower() and not as_.islower()) or (written.isupper() and not as_.isupper()):
-            message = f"'{as_}' and '{written}' keywords' casing do not match"
-            yield Finding("FromAsCasing", message, span)
+            yield Finding("FromAsCasing", span, (written, as_), comments)
+        if comments:
+            yield from _misplaced(span, comments, "FROM", [instruction.name])
+
+
+def _misplaced(span: Span, comments: tuple[str, ...], keyword: str, names: list[str]) -> Iterator[Finding]:
+    """A comment that is taken for the description of one of `names`, and does not begin with any."""
+    if comments[-1].split(" ")[0] not in names:
+        example = names[0] if len(names) == 1 else "<arg_key>"
+        yield Finding("InvalidDefinitionDescription", span, (keyword, example), comments)

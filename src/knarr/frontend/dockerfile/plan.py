@@ -10,11 +10,12 @@ are known, may name further images, and so are taken round by round.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from knarr.errors import DockerfileError, KnarrError, Span, UsageError
 from knarr.frontend.dockerfile.bases import BaseImages, context_for, question_of, resolve_base
 from knarr.frontend.dockerfile.instructions import Add, Copy, Dockerfile, Instruction, OnBuild, Run, Stage, Workdir
+from knarr.frontend.dockerfile.lintstages import check_from_args, check_platform, declared_args
 from knarr.frontend.dockerfile.parser import parse_trigger
 from knarr.frontend.dockerfile.platformbuild import PlatformBuild
 from knarr.frontend.dockerfile.stagebuild import SCRATCH, Line, StageBuild
@@ -28,17 +29,22 @@ _STEPS = (Add, Copy, Run, Workdir)
 class Plan:
     """The stages of one Dockerfile for one platform, and the one that was asked for."""
 
-    def __init__(self, build: PlatformBuild, dockerfile: Dockerfile) -> None:
-        """
+    def __init__(self, build: PlatformBuild, dockerfile: Dockerfile, *, every_stage: bool = False) -> None:
+        """`every_stage` resolves also what the target does not need: for a check of the whole file.
+
         Raises:
             DockerfileError: a base or a platform that is no such thing, a stage that needs itself.
             UsageError: the target is not a stage.
         """
         self.build = build
+        self.dockerfile = dockerfile
         self.stages: list[StageBuild] = []
         self._by_name: dict[str, StageBuild] = {}
+        self._every_stage = every_stage
+        declared = declared_args(dockerfile, build.global_args)
         for stage in dockerfile.stages:
-            self._add(self._opened(stage))
+            self._add(self._opened(stage, declared))
+        build.lint.leave()
         self.target = self._find_target(build.request.target)
         for opened, stage in zip(list(self.stages), dockerfile.stages, strict=True):
             self._attach(opened, stage)
@@ -58,9 +64,13 @@ class Plan:
                     open_.append(other)
         return [stage for stage in self.stages if stage in found]
 
+    def wanted(self) -> list[StageBuild]:
+        """What is to be resolved and compiled, in the order of the file."""
+        return list(self.stages) if self._every_stage else self.reachable()
+
     def ask_ahead(self, images: BaseImages) -> None:
         """Begin to look up the images known so far to be needed."""
-        open_ = [stage for stage in self.reachable() if stage.base is None and not stage.resolved]
+        open_ = [stage for stage in self.wanted() if stage.base is None and not stage.resolved]
         images.ask_ahead(q for stage in open_ if (q := question_of(self.build, stage)) is not None)
 
     def resolve(self, images: BaseImages) -> list[StageBuild]:
@@ -71,27 +81,29 @@ class Plan:
         """
         while True:
             self.ask_ahead(images)
-            reachable = self.reachable()
+            wanted = self.wanted()
             names = [stage.name for stage in self.stages if stage.name]
-            for stage in reachable:
+            for stage in wanted:
                 if stage.base is None and not stage.resolved:
                     stage.resolved = True
                     resolve_base(self.build, stage, images, stage_names=names)
-            needs_more = [self._take_triggers(stage) for stage in reachable]
+            needs_more = [self._take_triggers(stage) for stage in self.reachable()]
             if not any(needs_more):
-                return reachable
+                return wanted
 
-    def _opened(self, stage: Stage) -> StageBuild:
+    def _opened(self, stage: Stage, declared: Collection[str]) -> StageBuild:
         build, span = self.build, stage.span
+        build.lint.enter(span, stage.from_.comments)
         try:
             base = build.expander.word(stage.base, build.global_args)
+            check_from_args(build.lint, base, declared)
             if not base.text:
                 hint = did_you_mean(min(base.unset, default=""), build.global_args) if base.unset else ""
                 raise DockerfileError(
                     f"base name ({stage.base}) should not be blank",
                     hint=hint or "declare it with ARG before the first FROM, with a default or by --build-arg",
                 )
-            platform = _stage_platform(build, stage)
+            platform, used = _stage_platform(build, stage, declared)
         except DockerfileError as error:
             raise build.located(error, span) from None
         opened = StageBuild(base.text, span)
@@ -99,6 +111,7 @@ class Plan:
         opened.title = stage.name or f"stage-{stage.index}"
         opened.from_text = stage.from_.original
         opened.platform = platform
+        opened.from_args = base.used | used
         opened.context = context_for(build, stage.name, platform) if stage.name else None
         opened.ignore_cache = _is_uncached(build, stage.name)
         return opened
@@ -204,10 +217,15 @@ class Plan:
         return self._line(stage, instruction, span, on_build=True)
 
 
-def _stage_platform(build: PlatformBuild, stage: Stage) -> Platform | None:
+def _stage_platform(
+    build: PlatformBuild, stage: Stage, declared: Collection[str]
+) -> tuple[Platform | None, frozenset[str]]:
+    """The platform that FROM asks for, and the arguments that say so."""
     if not stage.platform:
-        return None
+        return None, frozenset()
     word = build.expander.word(stage.platform, build.global_args)
+    check_from_args(build.lint, word, declared)
+    check_platform(build.lint, stage, word, build.global_args)
     guess = did_you_mean(min(word.unset), build.global_args) if word.unset else ""
     if not word.text:
         raise DockerfileError(
@@ -215,7 +233,7 @@ def _stage_platform(build: PlatformBuild, stage: Stage) -> Platform | None:
             hint=guess or "the platform arguments are BUILDPLATFORM and TARGETPLATFORM",
         )
     try:
-        return Platform.parse(word.text)
+        return Platform.parse(word.text), word.used
     except UsageError as error:
         message = f"failed to parse platform {stage.platform}: {error.message}"
         raise DockerfileError(message, hint=guess or error.hint) from None

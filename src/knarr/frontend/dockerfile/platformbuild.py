@@ -8,6 +8,7 @@ from knarr.errors import Excerpt, KnarrError, Span, Unsupported, UsageError
 from knarr.frontend.dockerfile.contexts import archive_context, main_context, normal_contexts, remote_context
 from knarr.frontend.dockerfile.expand import Expander
 from knarr.frontend.dockerfile.instructions import Dockerfile
+from knarr.frontend.dockerfile.lint import Linter
 from knarr.frontend.dockerfile.platformargs import global_args, platform_args, proxy_env
 from knarr.frontend.request import FrontendRequest
 from knarr.llb.ops import NetMode, ProxyEnv
@@ -28,31 +29,39 @@ class PlatformBuild:
     implicit: bool  # the user named no platform: bases may decide
     multi_platform: bool  # step names carry the platform
     build_args: Mapping[str, str]
+    predefined_args: Mapping[str, str]  # the platforms' arguments alone
     global_args: Mapping[str, str]
     contexts: Mapping[str, str]  # named contexts, by normalised name
     context: State  # the main build context
     context_paths: set[str]  # what of it is needed, known at the end
+    excludes: tuple[str, ...]  # what of it is hidden, by the ignore file
     expander: Expander
     proxy_env: ProxyEnv | None
     network: NetMode
     created: str | None  # RFC 3339, for history lines; from SOURCE_DATE_EPOCH
     created_ns: int  # the same since 1970, -1 for none
     excerpt: Excerpt
+    lint: Linter
 
     def expand(self, word: str, env: Mapping[str, str]) -> str:
-        """`word` with its variables put in and its quotes gone.
+        """`word` of the line that is compiled, with its variables put in and its quotes gone.
 
         Raises:
             DockerfileError: it cannot be expanded. No span yet.
         """
-        return self.expander.word(word, env).text
+        found = self.expander.word(word, env)
+        if found.unset:
+            self.lint.unset(found.unset, env)
+        return found.text
 
     def located(self, error: KnarrError, span: Span | None) -> KnarrError:
         """`error` with the place it is about, unless it knows a place already."""
         return error.with_context(span=span, excerpt=self.excerpt) if span else error
 
 
-def platform_build(request: FrontendRequest, dockerfile: Dockerfile, target: Platform | None) -> PlatformBuild:
+def platform_build(
+    request: FrontendRequest, dockerfile: Dockerfile, target: Platform | None, lint: Linter
+) -> PlatformBuild:
     """The settings for `target`, or for the build platform when the user named none.
 
     Raises:
@@ -71,6 +80,7 @@ def platform_build(request: FrontendRequest, dockerfile: Dockerfile, target: Pla
     epoch = _epoch(build_args.get("SOURCE_DATE_EPOCH", globals_.get("SOURCE_DATE_EPOCH", "")))
     contexts = normal_contexts(request.contexts.items())
     paths: set[str] = set()
+    excludes = _excludes(request) if contexts.get("context", "local:").startswith("local:") else ()
     return PlatformBuild(
         request,
         target or worker,
@@ -78,16 +88,19 @@ def platform_build(request: FrontendRequest, dockerfile: Dockerfile, target: Pla
         implicit=target is None,
         multi_platform=is_multi_platform(request),
         build_args=build_args,
+        predefined_args=predefined,
         global_args=globals_,
         contexts=contexts,
-        context=_main_context(request, contexts, paths),
+        context=_main_context(contexts, paths, excludes),
         context_paths=paths,
+        excludes=excludes,
         expander=expander,
         proxy_env=proxy_env(build_args),
         network=_NETWORKS[request.network],
         created=None if epoch is None else _rfc3339(epoch),
         created_ns=-1 if epoch is None else epoch * 10**9,
         excerpt=dockerfile.excerpt,
+        lint=lint,
     )
 
 
@@ -117,11 +130,11 @@ def _rfc3339(epoch: int) -> str:
         raise UsageError(f"invalid SOURCE_DATE_EPOCH: {epoch} is after the year 9999") from None
 
 
-def _main_context(request: FrontendRequest, contexts: dict[str, str], paths: set[str]) -> State:
+def _main_context(contexts: dict[str, str], paths: set[str], excludes: tuple[str, ...]) -> State:
     """The caller's directory, to which alone ignore files apply, or what `contexts` has for `context`."""
     where = contexts.get("context", "local:context")
     if where.startswith("local:"):
-        return main_context(where.removeprefix("local:"), paths, _excludes(request))
+        return main_context(where.removeprefix("local:"), paths, excludes)
     state = remote_context(where) or archive_context(where)
     if state is None:
         raise Unsupported(

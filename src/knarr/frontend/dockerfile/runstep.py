@@ -30,6 +30,7 @@ def compile_run(build: PlatformBuild, stage: StageBuild, line: Line, instruction
     env = stage.state.env
     stage.paths.add("/")  # a command may read anything
     mounts = [read_mount(mount.text, lambda word: build.expand(word, env)) for mount in instruction.mounts]
+    _note_lent(stage, line, mounts)
     args, script = _command(stage, instruction)
     process = Process(
         args,
@@ -50,6 +51,15 @@ def compile_run(build: PlatformBuild, stage: StageBuild, line: Line, instruction
     stage.state = stage.state.run(process, Note(description, (line.span,), stage.ignore_cache))
     shown = " ".join((*_args_in_scope(stage, env), *args))
     stage.image.commit(f"RUN {shown} # buildkit", layer=True, created=build.created)
+
+
+def _note_lent(stage: StageBuild, line: Line, mounts: list[RunMount]) -> None:
+    """Keep in mind which secrets and agents the stage wants lent, and where it says so first."""
+    for mount in mounts:
+        if mount.type == "secret":
+            stage.secrets.setdefault(secret_of(mount).id, (mount.required, line.span))
+        elif mount.type == "ssh":
+            stage.ssh.setdefault(mount.id or "default", (mount.required, line.span))
 
 
 def _command(stage: StageBuild, instruction: Run) -> tuple[tuple[str, ...], tuple[Mount, ...]]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from knarr.errors import DockerfileError
 from knarr.frontend.dockerfile import instructions as df
 from knarr.frontend.dockerfile.gotext import duration, listed, quoted_list
+from knarr.frontend.dockerfile.lint import HIDDEN_ARGS
+from knarr.frontend.dockerfile.lintlines import check_form, check_once, check_pairs, check_port, check_secret
 from knarr.frontend.dockerfile.platformbuild import PlatformBuild
 from knarr.frontend.dockerfile.ports import exposed_ports
 from knarr.frontend.dockerfile.stagebuild import StageBuild
@@ -19,9 +21,6 @@ from knarr.spec.config import Healthcheck
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 WINDOWS_SHELL = ("cmd", "/S", "/C")
-
-# Declared by ARG, these steer the scanner of an SBOM; no command sees them.
-_HIDDEN_ARGS = frozenset(("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"))
 
 # Linux's names, as signal(7); the real-time ones count from both ends.
 _SIGNALS = frozenset(
@@ -38,6 +37,7 @@ _SIGNALS = frozenset(
 def compile_env(build: PlatformBuild, stage: StageBuild, line: df.Env) -> None:
     before = stage.state.env
     pairs = [(build.expand(p.key, before), build.expand(p.value, before)) for p in line.pairs]
+    check_pairs(build.lint, line, line.pairs, (key for key, _ in pairs))
     stage.state = stage.state.with_env(*pairs)
     for key, value in pairs:
         stage.image.set_env(key, value)
@@ -47,6 +47,7 @@ def compile_env(build: PlatformBuild, stage: StageBuild, line: df.Env) -> None:
 def compile_label(build: PlatformBuild, stage: StageBuild, line: df.Label) -> None:
     env = stage.state.env
     pairs = [(build.expand(p.key, env), build.expand(p.value, env)) for p in line.pairs]
+    check_pairs(build.lint, line, line.pairs, (key for key, _ in pairs))
     stage.image.labels.update(pairs)
     _commit(build, stage, " ".join(["LABEL", *(f"{key}={value}" for key, value in pairs)]))
 
@@ -55,12 +56,13 @@ def compile_arg(build: PlatformBuild, stage: StageBuild, line: df.Arg) -> None:
     """The value is a `--build-arg`, else the default, else the global argument of the name, else there is none."""
     shown = []
     for arg in line.args:
+        check_secret(build.lint, "ARG", arg.key)
         value = build.build_args.get(arg.key)
         if value is None and arg.value is not None:
             value = build.expand(arg.value, stage.state.env)
         if value is None and arg.value is None:
             value = build.global_args.get(arg.key)
-        if value is not None and arg.key not in _HIDDEN_ARGS:
+        if value is not None and arg.key not in HIDDEN_ARGS:
             stage.state = stage.state.with_env((arg.key, value))
         stage.args.append((arg.key, value))
         shown.append(arg.key if value is None else f"{arg.key}={value}")
@@ -68,18 +70,21 @@ def compile_arg(build: PlatformBuild, stage: StageBuild, line: df.Arg) -> None:
 
 
 def compile_cmd(build: PlatformBuild, stage: StageBuild, line: df.Cmd) -> None:
+    _once(build, stage, line)
+    check_form(build.lint, stage, line, line.command)
     args = command(stage, line.command)
     stage.image.cmd = args
     stage.image.args_escaped = True  # Docker on Windows asks; BuildKit sets it everywhere
-    stage.cmd_given = True
     _commit(build, stage, f"CMD {quoted_list(args)}")
 
 
 def compile_entrypoint(build: PlatformBuild, stage: StageBuild, line: df.Entrypoint) -> None:
     """A CMD that comes from the base was meant for the base's ENTRYPOINT, and goes with it."""
+    _once(build, stage, line)
+    check_form(build.lint, stage, line, line.command)
     args = command(stage, line.command)
     stage.image.entrypoint = args
-    if not stage.cmd_given:
+    if "CMD" not in stage.given:
         stage.image.cmd = ()
     _commit(build, stage, f"ENTRYPOINT {quoted_list(args)}")
 
@@ -90,6 +95,7 @@ def compile_shell(build: PlatformBuild, stage: StageBuild, line: df.Shell) -> No
 
 
 def compile_healthcheck(build: PlatformBuild, stage: StageBuild, line: df.Healthcheck) -> None:
+    _once(build, stage, line)
     stage.image.healthcheck = Healthcheck(
         line.test, line.interval_ns, line.timeout_ns, line.start_period_ns, line.start_interval_ns, line.retries
     )
@@ -103,7 +109,10 @@ def compile_healthcheck(build: PlatformBuild, stage: StageBuild, line: df.Health
 
 def compile_expose(build: PlatformBuild, stage: StageBuild, line: df.Expose) -> None:
     env = stage.state.env
-    ports = exposed_ports(word for port in line.ports for word in build.expander.words(port, env))
+    words = [word for port in line.ports for word in build.expander.words(port, env)]
+    for word in words:
+        check_port(build.lint, word)
+    ports = exposed_ports(words)
     stage.image.exposed_ports.update(ports)
     _commit(build, stage, f"EXPOSE {listed(ports)}")
 
@@ -148,6 +157,11 @@ def command(stage: StageBuild, line: df.CommandLine) -> tuple[str, ...]:
         return line.args
     default = WINDOWS_SHELL if stage.image.platform.os == "windows" else DEFAULT_SHELL
     return (*(stage.image.shell or default), " ".join(line.args))
+
+
+def _once(build: PlatformBuild, stage: StageBuild, line: df.Instruction) -> None:
+    check_once(build.lint, stage, line)
+    stage.given[line.keyword] = build.lint.span or line.span
 
 
 def _commit(build: PlatformBuild, stage: StageBuild, created_by: str) -> None:

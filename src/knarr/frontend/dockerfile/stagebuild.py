@@ -37,6 +37,7 @@ class StageBuild:
         self.name = ""  # as written after AS, lower case
         self.title = ""  # in step names; "" where there is only one stage
         self.from_text = ""  # the FROM line
+        self.from_args: frozenset[str] = frozenset()  # the global arguments it used
         self.context: str | None = None  # the named context that replaces it
         self.base: StageBuild | None = None
         self.lines: list[Line] = []
@@ -50,7 +51,10 @@ class StageBuild:
         self.base_config: ImageConfig | None = None
         self.args: list[tuple[str, str | None]] = []  # ARGs so far, for RUN's history
         self.paths: set[str] = set()  # what of its tree is used; shared with its base
-        self.cmd_given = False
+        self.given: dict[str, Span] = {}  # instructions of which the last counts, by keyword, and where
+        self.workdir_given = False  # by this file, not by the base image
+        self.secrets: dict[str, tuple[bool, Span]] = {}  # lent to a RUN, by ID: whether it is required, and where
+        self.ssh: dict[str, tuple[bool, Span]] = {}
         self.step = 0
         self.resolved = False
         self.triggers_read = False
@@ -64,6 +68,7 @@ class StageBuild:
             self.image = self.base.image.copy()
             self.base_config = self.base.base_config
             self.paths = self.base.paths
+            self.workdir_given = self.base.workdir_given
 
     def named(
         self,
