@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from knarr.record import field, fields, record, replace
 
@@ -113,3 +115,40 @@ def test_fields_by_keyword_may_follow_defaults() -> None:
     with pytest.raises(TypeError):
         Flagged(1, 2, {}, True)  # type: ignore[call-arg]
     assert pickle.loads(pickle.dumps(Flagged(1, flag=True))) == Flagged(1, flag=True)
+
+
+def outcome(cls: Any, args: list[int], named: dict[str, int]) -> Any:
+    try:
+        made = cls(*args, **named)
+    except (TypeError, ValueError) as error:
+        return type(error), str(error)
+    return [getattr(made, name) for name in fields(made)]
+
+
+NAMES = ["x", "y", "notes", "flag", "other", "unknown"]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.integers(-1, 1), max_size=4), st.dictionaries(st.sampled_from(NAMES), st.integers(-1, 1)))
+@example([1], {"flag": 1})
+@example([], {"x": -1, "flag": 1})
+def test_the_first_records_of_a_class_are_made_as_all_others(args: list[int], named: dict[str, int]) -> None:
+    def fresh() -> Any:
+        @record(kw_only=True)
+        class Counted(Point):
+            flag: bool
+            other: str = ""
+
+            def __post_init__(self) -> None:
+                if self.x < 0:
+                    raise ValueError("negative")
+
+        return Counted
+
+    later = fresh()
+    by_hand = later.__init__
+    for _ in range(50):
+        later(1, flag=True)
+    assert later.__init__ is not by_hand
+
+    assert outcome(fresh(), args, named) == outcome(later, args, named)

@@ -3,9 +3,10 @@
 A cold `knarr build` meets some 150 record classes. `@dataclass(frozen=True,
 slots=True)` takes 0.5 to 1 ms for each, since it compiles six methods and makes the
 class twice, and importing `dataclasses` takes 8 ms more (it brings `inspect`); here
-only `__init__` is compiled, when it is first used, and the other methods are shared. Measured on the
-whole of a cold build: docs/decisions/0002-records.md. Type checkers see ordinary
-dataclasses (`dataclass_transform`, PEP 681).
+only `__init__` is compiled, for classes of which many are made, and the other
+methods are shared. Measured on the whole of a cold build:
+docs/decisions/0002-records.md. Type checkers see ordinary dataclasses
+(`dataclass_transform`, PEP 681).
 
     @record
     class Point:
@@ -33,6 +34,7 @@ else:
 
 
 _MISSING: Any = object()
+_FEW = 40  # records by hand take 2 µs more each, compiling takes 100
 
 
 class _Field:
@@ -93,18 +95,50 @@ def _made(cls: Any, *, kw_only: bool) -> Any:
     made: Any = type(cls)(cls.__name__, cls.__bases__, namespace)
     made.__qualname__ = cls.__qualname__
     if "__init__" not in cls.__dict__:
-        made.__init__ = _on_first_use(made, fields)
+        made.__init__ = _by_hand(made, fields)
     return made
 
 
-def _on_first_use(cls: Any, fields: dict[str, _Field]) -> Any:
-    """An `__init__` that puts the compiled one in its place: most classes are never made in one run."""
+def _by_hand(cls: Any, fields: dict[str, _Field]) -> Any:
+    """An `__init__` for the first `_FEW` records of a class, which then puts the compiled one in its place."""
+    made = 0
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        cls.__init__ = _initialiser(cls, fields)
-        cls.__init__(self, *args, **kwargs)
+        nonlocal made
+        made += 1
+        values = _assigned(fields, args, kwargs) if made <= _FEW else None
+        if values is None:  # the compiled one also says what is wrong with the arguments
+            cls.__init__ = _initialiser(cls, fields)
+            cls.__init__(self, *args, **kwargs)
+            return
+        for name, value in zip(fields, values, strict=True):
+            object.__setattr__(self, name, value)
+        if hasattr(cls, "__post_init__"):
+            self.__post_init__()
 
     return __init__
+
+
+def _assigned(fields: dict[str, _Field], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any] | None:
+    """The value of each field, None when the arguments are not those of a call that can succeed."""
+    values: list[Any] = []
+    at = named = 0
+    for name, about in fields.items():
+        if at < len(args) and not about.by_keyword:
+            if name in kwargs:
+                return None
+            values.append(args[at])
+            at += 1
+        elif name in kwargs:
+            values.append(kwargs[name])
+            named += 1
+        elif about.factory is not None:
+            values.append(about.factory())
+        elif about.default is not _MISSING:
+            values.append(about.default)
+        else:
+            return None
+    return values if at == len(args) and named == len(kwargs) else None
 
 
 def _field_of(value: Any) -> _Field:
