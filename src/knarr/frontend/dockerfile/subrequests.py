@@ -167,7 +167,8 @@ def _lent_json(lent: Lent) -> dict[str, Any]:
 def _location(span: Span | None, *, default: dict[str, Any] | None = None) -> dict[str, Any]:
     if span is None:
         return {} if default is None else {"location": default}
-    return {"location": {"ranges": [{"start": {"line": span.first}, "end": {"line": span.last}}]}}
+    lines = ({"line": number} for number in range(span.first, span.last + 1))
+    return {"location": {"ranges": [{"start": line, "end": line} for line in lines]}}
 
 
 def _given(**members: Any) -> dict[str, Any]:
