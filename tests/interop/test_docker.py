@@ -21,6 +21,7 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
     socket = place / "sock"
     (place / "none.json").write_text("{}")
     command = [
+        *("unshare", "--mount", "--propagation=private"),  # dockerd leaves a mount of its network namespace behind
         *("dockerd", "--host", f"unix://{socket}", "--pidfile", f"{place}/pid", "--config-file", f"{place}/none.json"),
         *("--data-root", f"{place}/root", "--exec-root", f"{place}/exec", "--storage-driver", "vfs"),
         *("--bridge=none", "--iptables=false", "--ip6tables=false"),
