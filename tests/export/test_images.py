@@ -18,6 +18,7 @@ from knarr.image.successors import walk
 from knarr.progress import VertexDone, VertexStarted
 from knarr.record import replace
 from knarr.spec.descriptor import Descriptor
+from tests.remote.fakeregistry import FakeRegistry
 
 pytestmark = pytest.mark.system
 
@@ -110,6 +111,19 @@ def test_pushing_again_moves_no_blob(world: Any, bases: Any, said: Callable[[], 
 
     assert not any(text.startswith("pushing layer sha256:") for text in said())
     assert inspected(name)["Architecture"] == "amd64"
+
+
+def test_a_registry_is_asked_for_the_image_only_when_it_may_have_it(world: Any) -> None:
+    with FakeRegistry() as far:
+        world.export("image", world.result(), name=f"{far.host}/app:1", push="true")
+        assert far.requests("HEAD", "/manifests/") == []
+        assert len(far.requests("HEAD", "/blobs/")) == 3  # two layers and the config
+        far.seen.clear()
+
+        world.export("image", world.result(), name=f"{far.host}/app:1", push="true")
+
+        assert [seen.method for seen in far.seen if "/blobs/" in seen.path] == []
+        assert len(far.requests("HEAD", "/manifests/")) == 1
 
 
 def test_several_names_in_one_repository_are_tags_of_one_push(world: Any, bases: Any) -> None:

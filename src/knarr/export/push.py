@@ -1,7 +1,8 @@
 """Push an image while it is being made: layers go out as they become ready, names are set last.
 
 A layer that a repository is known to have is not sent ahead: the image may be
-there as a whole, and then one question at the end says so.
+there as a whole, and then one question at the end says so. When something else of
+the image was missing it cannot be, and all layers are asked about at once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from knarr.content.target import Fetcher, Report
-from knarr.image.copy import MountsOf, Watch, copy_blob, copy_graph
+from knarr.image.copy import PRESENT, MountsOf, Watch, copy_blob, copy_graph
 from knarr.scope import Outcome, Scope
 from knarr.spec import mediatype
 from knarr.spec.descriptor import Descriptor
@@ -78,11 +79,15 @@ class Push:
         known = self._store.sources.of(blob.digest)
         for part in self._parts.values():
             if part.repository.name not in known:
-                part.ahead.append(self._ahead.start(self._send, blob, part))
+                self._begin_part(blob, part)
+
+    def _begin_part(self, blob: Descriptor, part: _Part) -> None:
+        if blob.digest not in part.ahead:
+            part.ahead[blob.digest] = self._ahead.start(self._send, blob, part)
 
     def _send(self, blob: Descriptor, part: _Part) -> None:
-        copy_blob(self._fetcher, part.repository, blob, self._watch, self._mounts_of(part.repository.name))
-        part.note(blob.digest)
+        how = copy_blob(self._fetcher, part.repository, blob, self._watch, self._mounts_of(part.repository.name))
+        part.note(blob.digest, was_there=how == PRESENT)
 
     def finish(self, root: Descriptor, layers: Sequence[Descriptor], configs: Sequence[Descriptor]) -> None:
         """Send what is left, and set the tags (none: push by digest).
@@ -93,6 +98,9 @@ class Push:
         for config in configs:
             self._begin(config)
         raw = self._store.read(root.bare())
+        for part in self._parts.values():
+            for layer in layers if part.ahead else ():
+                self._begin_part(layer, part)
         for part in self._parts.values():
             with self._vertex.phase("pushing layers"):
                 is_there = self._complete(part, root)
@@ -105,11 +113,11 @@ class Push:
 
     def _complete(self, part: _Part, root: Descriptor) -> bool:
         """Send everything below `root` that is not there; whether `root` itself was there."""
-        for outcome in part.ahead:
+        for outcome in part.ahead.values():
             outcome.result()
         report = copy_graph(
             self._fetcher,
-            _Target(part),
+            _Target(part, root),
             root.bare(),
             scope=self._scope,
             jobs=_JOBS,
@@ -151,26 +159,30 @@ class _Part:
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
         self.tags: list[str] = []
-        self.ahead: list[Outcome[None]] = []
+        self.ahead: dict[Digest, Outcome[None]] = {}
         self.sent: set[Digest] = set()
+        self.lacked_some = False
         self._lock = threading.Lock()
 
-    def note(self, digest: Digest) -> None:
+    def note(self, digest: Digest, *, was_there: bool) -> None:
         with self._lock:
             self.sent.add(digest)
+            self.lacked_some |= not was_there
 
 
 class _Target:
-    """A repository that is not asked about blobs it was just sent."""
+    """A repository that is not asked about blobs it was just sent, nor about a root that it cannot have."""
 
-    def __init__(self, part: _Part) -> None:
-        self._part = part
+    def __init__(self, part: _Part, root: Descriptor) -> None:
+        self._part, self._root = part, root
         self.mount_from = part.repository.mount_from
 
     def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
         return self._part.repository.open(descriptor)
 
     def has(self, descriptor: Descriptor) -> bool:
+        if descriptor.digest == self._root.digest and self._part.lacked_some:
+            return False
         return descriptor.digest in self._part.sent or self._part.repository.has(descriptor)
 
     def push(self, descriptor: Descriptor, content: Readable, *, report: Report | None = None) -> None:
