@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from knarr.cache.contenthash import TreeHasher
     from knarr.cache.statcache import StatCache
     from knarr.engine.history import Diary
+    from knarr.errors import Span
     from knarr.ops.exec import StepOptions
     from knarr.ops.fetched import Fetched
     from knarr.ops.images import Images
@@ -193,6 +194,10 @@ class Drive:
             from knarr.ops import source_http
 
             return source_http.resolve(self._world, op, vertex)
+        if scheme == "git":
+            from knarr.ops import source_git
+
+            return source_git.resolve(self._world, op, vertex)
         raise Unsupported(
             f"sources of the kind {scheme} are not supported yet",
             hint="fetch the files yourself and COPY them from the context",
@@ -415,7 +420,14 @@ class Drive:
         if isinstance(error, OSError):
             error = blame.translated(error)
         self._end(vertex, error=error.message if isinstance(error, KnarrError) else repr(error))
-        return blame.with_step(error, vertex, step_name(vertex)) if isinstance(error, KnarrError) else error
+        if not isinstance(error, KnarrError):
+            return error
+        return blame.with_step(error, vertex, step_name(vertex)).with_context(span=self._place_of_readers(vertex))
+
+    def _place_of_readers(self, vertex: Vertex) -> Span | None:
+        """The first line that needs `vertex`: what an ADD fetches has no place of its own."""
+        readers = (self._graph.vertices[reader] for reader in self._graph.consumers[vertex.digest])
+        return next((span for reader in readers for span in reader.spans), None)
 
 
 def _names(outputs: Sequence[m.Output]) -> list[RecordId]:

@@ -14,7 +14,7 @@ from typing import Any
 from knarr.errors import RegistryError, UsageError
 from knarr.remote.trust import NotTls, Trust
 
-_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _DIRECTORY = "/etc/ssl/certs"
 # Codes of X509_verify_cert (openssl x509_vfy.h).
 _UNKNOWN_ISSUER = frozenset((2, 18, 19, 20, 21))
@@ -129,7 +129,7 @@ def _make(trust: Trust, *, whole_bundle: bool) -> ssl.SSLContext:
 def _trust_system(made: ssl.SSLContext, *, whole_bundle: bool) -> None:
     if whole_bundle:
         made.set_default_verify_paths()  # OpenSSL's own, and SSL_CERT_FILE and SSL_CERT_DIR: added, as in Go
-        for path in _BUNDLES:
+        for path in BUNDLES:
             if os.path.exists(path):
                 made.load_verify_locations(cafile=path)
                 break

@@ -1,0 +1,105 @@
+"""ADD of URLs and of repositories, by the real command."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ops.servers import OLD, FileServer, GitServer, Page, Work, file_server, git_server
+
+pytestmark = [pytest.mark.root, pytest.mark.system]
+
+Knarr = Any  # tests/engine/conftest.py
+
+
+@pytest.fixture
+def files() -> Iterator[FileServer]:
+    with file_server() as server:
+        yield server
+
+
+@pytest.fixture
+def repositories(tmp_path: Path) -> Iterator[GitServer]:
+    (tmp_path / "served").mkdir()
+    with git_server(tmp_path / "served") as server:
+        yield server
+
+
+def test_add_of_a_url_follows_the_file(knarr: Knarr, files: FileServer) -> None:
+    files.pages["/f"] = Page(b"one", etag='"1"', modified=OLD)
+    text = f"FROM scratch\nADD {files.url('/f')} /d/\nADD --chmod=755 --chown=7:8 {files.url('/f')} /g\n"
+    image = knarr.build(text)
+    assert image.contents == {"d/f": b"one", "g": b"one"}
+    assert image.mode("d/f") == (0o600, 0, 0)
+    assert image.mode("g") == (0o755, 7, 8)
+    assert image.files["d/f"].mtime == OLD
+    files.pages["/f"] = Page(b"two", etag='"2"', modified=OLD + 1)
+    assert knarr.build(text).contents == {"d/f": b"two", "g": b"two"}
+
+
+def test_a_build_that_asks_a_server_is_never_taken_for_unchanged(knarr: Knarr, files: FileServer) -> None:
+    files.pages["/f"] = Page(b"one", etag='"1"')
+    command = knarr.command(f"FROM scratch\nADD {files.url('/f')} /\n", "-t", "app")
+    knarr.run(*command)
+    again = knarr.run(*command).stderr
+    assert "#2 CACHED" in again
+    assert files.statuses() == [200, 304]
+    files.pages["/f"] = Page(b"two", etag='"2"')
+    assert "CACHED" not in knarr.run(*command).stderr
+    assert f"{files.url('/f')} changed" in knarr.run("debug", "why", "ADD").stdout
+
+
+def test_a_checksum_saves_the_question(knarr: Knarr, files: FileServer) -> None:
+    files.pages["/f"] = Page(b"one")
+    checksum = "sha256:" + hashlib.sha256(b"one").hexdigest()
+    text = f"FROM scratch\nADD --checksum={checksum} {files.url('/f')} /\n"
+    first = knarr.build(text)
+    files.pages.clear()
+    assert knarr.build(text).manifest == first.manifest
+
+
+def test_a_wrong_checksum_points_at_its_line(knarr: Knarr, files: FileServer) -> None:
+    files.pages["/f"] = Page(b"one")
+    done = knarr.run(
+        *knarr.command(f"FROM scratch\nADD --checksum=sha256:{'0' * 64} {files.url('/f')} /\n"), check=False
+    )
+    assert done.returncode == 1
+    assert "Dockerfile.test:2" in done.stderr
+    assert f"the checksum is sha256:{hashlib.sha256(b'one').hexdigest()}, but sha256:{'0' * 64}" in done.stderr
+
+
+def test_add_of_a_repository(knarr: Knarr, repositories: GitServer, tmp_path: Path) -> None:
+    work = Work(tmp_path / "work", repositories, "app")
+    work.commit({"a": "a\n", "sub/b": "b\n"})
+    text = f"FROM scratch\nADD {work.url} /all/\nADD {work.url}#main:sub /sub\n"
+    image = knarr.build(text)
+    assert image.contents == {"all/a": b"a\n", "all/sub/b": b"b\n", "sub/b": b"b\n"}
+    assert image.mode("all/sub/b") == (0o644, 0, 0)
+    assert "CACHED" in knarr.run(*knarr.command(text)).stderr
+    work.commit({"a": "new\n"})
+    assert knarr.build(text).contents["all/a"] == b"new\n"
+
+
+def test_a_repository_behind_a_login(knarr: Knarr, repositories: GitServer, tmp_path: Path) -> None:
+    work = Work(tmp_path / "work", repositories, "app")
+    work.commit({"a": "a\n"})
+    repositories.login = "basic eC1hY2Nlc3MtdG9rZW46czNjcmV0"  # x-access-token:s3cret
+    (tmp_path / "token").write_text("s3cret")
+    text = f"FROM scratch\nADD {work.url} /\n"
+    refused = knarr.run(*knarr.command(text), check=False)
+    assert refused.returncode == 1
+    assert "hint: lend a token: --secret id=GIT_AUTH_TOKEN" in refused.stderr
+    image = knarr.build(text, f"--secret=id=GIT_AUTH_TOKEN,src={tmp_path / 'token'}")
+    assert image.contents == {"a": b"a\n"}
+
+
+def test_a_repository_serves_run_and_copy(knarr: Knarr, repositories: GitServer, tmp_path: Path) -> None:
+    work = Work(tmp_path / "work", repositories, "app")
+    work.commit({"a": "a\n"})
+    text = f"FROM scratch AS src\nADD --keep-git-dir=true {work.url} /\nFROM busybox\n"
+    text += "RUN --mount=from=src,target=/src cat /src/a /src/.git/HEAD > /out\n"
+    assert knarr.build(text).contents["out"].decode().startswith("a\n" + work.git("rev-parse", "HEAD"))
