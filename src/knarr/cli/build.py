@@ -28,6 +28,10 @@ def run(argv: list[str]) -> int:
 
         print(help_text())
         return 0
+    if options.call is not None:
+        from knarr.cli.buildcall import call
+
+        return call(options, options.call)
     from knarr.cli.buildjob import build
 
     return build(options, argv)

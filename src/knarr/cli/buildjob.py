@@ -27,6 +27,7 @@ from knarr.session.local import LocalSession
 
 if TYPE_CHECKING:
     from knarr.cli.progress.feed import Renderer
+    from knarr.frontend.bridge import Bridge
     from knarr.frontend.request import PlatformResult
     from knarr.remote.settings import RegistrySettings
     from knarr.session.session import Session
@@ -60,17 +61,35 @@ def compile_only(argv: list[str]) -> tuple[PlatformResult, ...]:
     Raises:
         KnarrError: as a build would.
     """
+    from knarr.frontend.dockerfile.compile import compile as compile_dockerfile
+
+    with frontend(parse_options(argv, os.environ, os.getcwd()), Silent()) as (request, bridge):
+        return compile_dockerfile(request, bridge).results
+
+
+@contextmanager
+def frontend(options: BuildOptions, sink: Sink) -> Iterator[tuple[FrontendRequest, Bridge]]:
+    """What a build would ask the frontend, and who answers the frontend's own questions."""
     from knarr.cli.state import open_parts
     from knarr.engine.bridge import EngineBridge
-    from knarr.frontend.dockerfile.compile import compile as compile_dockerfile
     from knarr.ops.images import Images
-    from knarr.progress import Silent
 
-    options = parse_options(argv, os.environ, os.getcwd())
     with open_parts(os.environ) as parts, _opened(options, parts.settings) as (inputs, session):
         request = _request(options, inputs, parts.settings)
         images = Images(parts.store, parts.cache, parts.registry, mode="pull" if options.pull else "default")
-        return compile_dockerfile(request.frontend, EngineBridge(images, session, Silent())).results
+        yield request.frontend, EngineBridge(images, session, sink)
+
+
+@contextmanager
+def shown(options: BuildOptions) -> Iterator[Sink]:
+    """A sink that shows on standard error what `options` want shown; warnings are told once more at the end."""
+    renderer = choose(options.progress, sys.stderr, os.environ)
+    try:
+        with _progress(renderer) as sink:
+            yield sink
+    finally:
+        if renderer is not None:
+            _warn(renderer)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from knarr.builder import Export
 from knarr.cli import buildvalues as values
+from knarr.cli.buildcall import Call, read_call
 from knarr.cli.buildflags import FLAGS
 from knarr.cli.flags import Parsed, parse
 from knarr.errors import UsageError
@@ -53,6 +54,7 @@ class BuildOptions:
     shm_size_bytes: int = 0
     ulimits: tuple[UlimitOpt, ...] = ()
     cgroup_parent: str = ""
+    call: Call | None = None  # a question about the Dockerfile in place of a build
     help: bool = False
 
     @property
@@ -96,6 +98,7 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
         shm_size_bytes=values.size_bytes("--shm-size", shm_size) if shm_size else 0,
         ulimits=values.ulimits(given.list("ulimit")),
         cgroup_parent=given.text("cgroup-parent"),
+        call=_call(given),
     )
 
 
@@ -117,6 +120,13 @@ def _file(given: Parsed) -> str:
     if file.startswith(("http://", "https://")):
         raise UsageError("a Dockerfile from a URL is not supported yet", hint="fetch it and pipe it: --file -")
     return file
+
+
+def _call(given: Parsed) -> Call | None:
+    if given.switch("check"):
+        return Call("check")
+    text = given.text("call")
+    return read_call(values.csv_fields(text)) if text else None
 
 
 def _default_platforms(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -155,7 +155,7 @@ class Linter:
             rules = ", ".join(dict.fromkeys(warning.rule for warning in self.warnings))
             raise KnarrError(
                 f"lint violation found for rules: {rules}",
-                hint="the places are listed by `knarr build --check`; `# check=skip=RULE` lets a rule pass",
+                hint="`# check=skip=RULE` at the head of the file or above the instruction lets it pass",
             )
 
     def _options_below(self, comments: tuple[str, ...]) -> CheckOptions:

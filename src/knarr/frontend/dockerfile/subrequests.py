@@ -35,7 +35,7 @@ class Answer:
 
     text: str
     json: str
-    has_findings: bool = False
+    findings: int = 0
     error: KnarrError | None = None
 
 
@@ -61,7 +61,7 @@ def check(request: FrontendRequest, bridge: Bridge) -> Answer:
     if error is not None:
         guess = f" ({error.hint})" if error.hint.startswith("did you mean") else ""
         document["buildError"] = {"message": error.message + guess, **_location(error.span, default={})}
-    return Answer(f"\n{text}" if text else "", _json(document), bool(warnings), error)
+    return Answer(f"\n{text}" if text else "", _json(document), len(warnings), error)
 
 
 def outline(request: FrontendRequest, bridge: Bridge, *, warnings: list[Warning] | None = None) -> Answer:
