@@ -69,6 +69,21 @@ def _entries(image: Any, layer: int) -> list[tuple[object, ...]]:
         "COPY link* /file/",
         "COPY . /tmp",
         "COPY . /",
+        "COPY big /",
+        "COPY big /big2",
+        "COPY big /etc/",
+        "COPY big /etc/passwd",
+        "COPY big /etc",
+        "COPY big /new/place/",
+        "COPY big /new/place",
+        "COPY --chown=7:8 --chmod=600 a/x /etc/x",
+        "COPY --link big /etc/",
+        "COPY b* /etc/",
+        "COPY link /etc/",
+        "COPY hard /tmp/one",
+        "RUN ln -s /tmp /way && ln -s /tmp/there /free\nCOPY big /way/",
+        "RUN ln -s /tmp /way && ln -s /tmp/there /free\nCOPY big /free",
+        "WORKDIR /app\nCOPY a-b .",
     ],
 )
 def test_both_ways_give_the_same_layer(knarr: Knarr, copy: str) -> None:
@@ -77,7 +92,7 @@ def test_both_ways_give_the_same_layer(knarr: Knarr, copy: str) -> None:
     lazy = knarr.build(f"FROM busybox\n{copy}\n", context=context)
     ordinary = knarr.build(f"FROM busybox\n{copy}\n{_READ}", "--no-cache", context=context)
     assert _entries(lazy, -1) == _entries(ordinary, -2)
-    assert len(_entries(lazy, -1)) > 1
+    assert len(_entries(lazy, -1)) >= 1
 
 
 def test_what_was_written_lazily_is_found_again_and_can_be_mounted(knarr: Knarr) -> None:

@@ -2,11 +2,11 @@
 
 `COPY . /app` at the end of a Dockerfile only has to become a tar. Making 50,000
 files on an overlay and reading them again takes four times as long as reading the
-context once. So when nothing in the graph mounts the result, and the destination is
-new or an empty directory (then nothing below can be in the way), the op leaves a
-`LazyLayer`: the tar is written when an exporter packs it. If somebody asks for the
-tree after all, the ordinary file op makes it; both ways give the same layer
-(tests/ops/test_lazycopy.py).
+context once, and a large file is written once more for nothing. So when nothing in
+the graph mounts the result, and the destination is new or an empty directory (then
+nothing below can be in the way), the op leaves a `LazyLayer`: the tar is written when
+an exporter packs it. If somebody asks for the tree after all, the ordinary file op
+makes it; both ways give the same layer (tests/engine/test_lazycopy.py).
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ class Parent:
 
 @record
 class LazyLayer:
-    """The layer of one COPY of a directory, not yet written."""
+    """The layer of one COPY of a directory, or of one file, not yet written."""
 
     source: RecordId
-    path: str  # of the directory, on this machine, when the source is mounted: below the tree's root
+    path: str  # of the directory or file, on this machine, when the source is mounted: below the tree's root
     target: str  # relative to the root of the image
     top: os.stat_result | None  # of the destination, when it exists and keeps its owner and mode
     parents: tuple[Parent, ...]
     options: CopyOptions
+    is_file: bool = False
 
 
 def defer(
@@ -111,14 +112,43 @@ def plan(world: World, op: FileOp, inputs: Sequence[RecordId]) -> LazyLayer | No
         names = expand(tree, copy.src, follow=copy.follow_symlink) if copy.allow_wildcard else [clean(copy.src)]
         if len(names) != 1:
             return None
+        if (found := _file(tree, names[0], copy)) is not None:
+            return _beside(below.root, source, found, names[0], copy, options)
         path = inside(tree.root, names[0])[len(tree.root) :]
         if not os.path.isdir(tree.root + path) or (path and not tree.shows(path)):
             return None
         return _onto(below.root, source, path, copy, options)
 
 
+def _file(tree: Tree, name: str, copy: Copy) -> str | None:
+    """Where the source is below the tree's root, if it is one regular file that may be seen."""
+    path = inside(tree.root, name, follow_last=copy.follow_symlink)[len(tree.root) :]
+    try:
+        found = os.lstat(tree.root + path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not stat.S_ISREG(found.st_mode) or copy.include_patterns or copy.exclude_patterns:
+        return None
+    return path if tree.shows(path) and tree.shows(name) else None
+
+
+def _beside(root: str, source: RecordId, path: str, name: str, copy: Copy, options: CopyOptions) -> LazyLayer | None:
+    """The plan for a file called `name` whose place below the mounted `root` is free (see `Copier.copy`)."""
+    shown = clean(copy.dest)
+    where = inside(root, shown)
+    if copy.dest.endswith(("/", "/.")) or os.path.isdir(where):
+        where = inside(root, f"{shown}/{os.path.basename(name)}", follow_last=False)
+    if os.path.lexists(where):
+        return None
+    target = where[len(root) :].strip("/")
+    parents = _parents(root, os.path.dirname(target), options, touched=True)
+    if parents is None:
+        return None
+    return LazyLayer(source, path, target, None, parents, options, is_file=True)
+
+
 def _is_plain(copy: Copy) -> bool:
-    """Whether it copies the contents of a directory, needs no user names, and looks into no archive."""
+    """Whether it copies the contents of a directory or one file, needs no user names, and looks into no archive."""
     owner = copy.owner
     who = (owner.user, owner.group) if owner is not None else ()
     named = any(part is not None and part.id is None for part in who)
@@ -188,7 +218,8 @@ def write(layer: LazyLayer, tree: Tree, out: Writable, *, check: Callable[[], No
     plain = TreeWriter(out, attributes=False)
     for parent in layer.parents:
         writer.put(plain.directory(parent.name, "", parent.status))
-    writer.put(plain.directory(layer.target, "", _top(layer, tree)))
+    if not layer.is_file:
+        writer.put(plain.directory(layer.target, "", _top(layer, tree)))
     for name, path, status, header in _Walk(layer, tree, writer.directory, check).run():
         if header is not None:
             writer.put(header)
@@ -236,7 +267,11 @@ class _Walk:
         self._pending: list[Found] = []
 
     def run(self) -> Iterator[Found]:
-        yield from self._contents(self._tree.root + self._layer.path, "", self._layer.target)
+        path = self._tree.root + self._layer.path
+        if self._layer.is_file:
+            yield self._layer.target, path, self._dressed(os.lstat(path)), None
+        else:
+            yield from self._contents(path, "", self._layer.target)
 
     def _contents(self, path: str, relative: str, target: str) -> Iterator[Found]:
         """Everything below `path`. `_pending` are directories above that count only if something below them does."""
