@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Generic, ParamSpec, TypeVar
 
-from knarr.errors import Cancelled
+from knarr.errors import Cancelled, KnarrError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -179,6 +179,18 @@ class Scope:
                 return
             for thread in threads:
                 thread.join()
+
+
+@contextmanager
+def afterwards(call: Callable[[], object]) -> Iterator[None]:
+    """Make `call` at the end of the block. Where the block has failed, a failure of `call` does not hide that."""
+    try:
+        yield
+    except BaseException:
+        with suppress(KnarrError, OSError):
+            call()
+        raise
+    call()
 
 
 class Flights:

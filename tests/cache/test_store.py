@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from knarr import disk
 from knarr.cache.record import Record
 from knarr.cache.store import CacheStore
 from knarr.errors import Bug, ContentError, NotFound
@@ -242,7 +243,7 @@ assert saved == len(CacheStore(disk / "cache.db").all())
 def test_a_full_disk_is_told_and_what_was_saved_stays(tmp_path: Path) -> None:
     command = ["unshare", "--mount", sys.executable, "-c", FILLER, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert run.stdout == "free some space: `knarr prune` removes what no build needs\n"
+    assert run.stdout == f"{disk.ROOM}\n"
 
 
 def test_a_damaged_file_is_told_with_the_way_out(tmp_path: Path) -> None:

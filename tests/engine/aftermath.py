@@ -23,7 +23,7 @@ class Running:
         self._log = knarr.work / f"log-{time.monotonic_ns()}"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "knarr", *argv],
+                [*knarr.prefix, sys.executable, "-m", "knarr", *argv],
                 env=knarr.env | {"PYTHONFAULTHANDLER": "1"},
                 cwd=knarr.work,
                 stdin=subprocess.DEVNULL,

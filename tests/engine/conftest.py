@@ -83,6 +83,7 @@ class Knarr:
     def __init__(self, root: Path, hosts_dir: Path, work: Path) -> None:
         self.root = root
         self.work = work
+        self.prefix: list[str] = []  # a command that runs the command: in a mount namespace, say
         self.env = {
             **os.environ,
             "KNARR_ROOT": str(root),
@@ -92,7 +93,7 @@ class Knarr:
 
     def run(self, *argv: str, check: bool = True, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "knarr", *argv],
+            [*self.prefix, sys.executable, "-m", "knarr", *argv],
             env=self.env,
             cwd=self.work,
             input=stdin.decode() if stdin is not None else None,

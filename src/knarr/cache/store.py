@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from knarr import disk
 from knarr.cache.record import Record, RecordId
 from knarr.errors import Bug, ContentError, NotFound
 from knarr.record import replace
@@ -275,8 +276,9 @@ def _create(connection: sqlite3.Connection) -> None:
 
 
 def _told(path: Path, error: sqlite3.Error) -> ContentError:
+    if disk.database_lacks_room(error, path):
+        return disk.no_room(path.parent)
     hints = {
-        "SQLITE_FULL": "free some space: `knarr prune` removes what no build needs",
         "SQLITE_NOTADB": "the file is damaged; delete it: it is only a cache",
         "SQLITE_CORRUPT": "the file is damaged; delete it: it is only a cache",
         "SQLITE_READONLY": "let this user write there, or set KNARR_ROOT to a directory where it may",

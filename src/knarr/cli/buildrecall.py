@@ -36,13 +36,21 @@ def recall(argv: list[str]) -> int | None:
             return None
         fingerprint.names_hold(file, note)
     answer = note["answer"]
-    for path, data in (*answer["files"], (os.path.join(root, "last-build.json"), answer["page"])):
+    for path, data in answer["files"]:
         fingerprint.rewrite(path, data)
+    _write_page(root, answer["page"])
     if answer["told"]:
         sys.stderr.write(answer["told"])
     if answer["printed"]:
         print(answer["printed"])
     return 0
+
+
+def _write_page(root: str, page: bytes) -> None:
+    try:
+        fingerprint.rewrite(os.path.join(root, "last-build.json"), page)
+    except OSError:
+        return  # a full disk: `debug why` will tell of an older build
 
 
 def _are_named(root: str, named: Mapping[str, str]) -> bool:

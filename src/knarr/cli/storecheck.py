@@ -27,6 +27,7 @@ def check(parts: Parts, *, repair: bool) -> Iterator[Finding]:
     yield _blobs(parts, repair=repair)
     yield _names(parts)
     yield _records(parts)
+    yield _snapshots(parts)
 
 
 def _swept(parts: Parts) -> Finding:
@@ -117,6 +118,16 @@ def _records(parts: Parts) -> Finding:
     if hollow:
         return Finding("limited", "cache", f"{text}, {len(hollow)} without a result", "builds make those again")
     return Finding("ok", "cache", f"{text}, each with its result")
+
+
+def _snapshots(parts: Parts) -> Finding:
+    from knarr.engine.orphans import orphans
+
+    known, lost = len(parts.snapshotter.walk()), len(orphans(parts))
+    text = plural(known, "snapshot")
+    if lost:
+        return Finding("limited", "snapshots", f"{text}, {lost} of steps that were broken off", "run: knarr prune")
+    return Finding("ok", "snapshots", f"{text}, each of a record")
 
 
 def _has_result(parts: Parts, record: Record, snapshots: Collection[str]) -> bool:

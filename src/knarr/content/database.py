@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from knarr import disk
 from knarr.errors import ContentError
 
 if TYPE_CHECKING:
@@ -131,5 +132,7 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        if disk.database_lacks_room(error, path):
+            raise disk.no_room(path.parent) from error
         hint = "move it away: image names are lost then, blobs are not" if "malformed" in str(error) else ""
         raise ContentError(f"{path}: {error}", hint=hint) from error

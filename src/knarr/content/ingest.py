@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
+from knarr import disk
 from knarr.errors import ContentError, DigestMismatch, SizeMismatch
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
@@ -51,7 +52,10 @@ class Ingest:
         self._proven = proven
         self._hash = hashlib.new(algorithm)
         self.size = 0
-        self._fd = _newborn(path)
+        try:
+            self._fd = _newborn(path)
+        except OSError as error:
+            raise _disk(error, path) from error
 
     def __enter__(self) -> Ingest:
         return self
@@ -165,10 +169,8 @@ def _newborn(path: str) -> int:
 
 
 def _disk(error: OSError, path: str) -> ContentError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ContentError(
-            f"no space left on the disk that holds {os.path.dirname(path)}", hint="free some with: knarr prune"
-        )
+    if disk.lacks_room(error):
+        return disk.no_room(os.path.dirname(path))
     return ContentError(f"{path}: {error.strerror}")
 
 

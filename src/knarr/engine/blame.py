@@ -5,20 +5,16 @@ The parts raise what they know; nothing here changes a message that a part has w
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 
-from knarr.errors import Excerpt, Hidden, KnarrError, NotFound, StepFailed
+from knarr import disk
+from knarr.errors import Excerpt, Hidden, KnarrError, NotFound
 from knarr.frontend.request import FrontendRequest
 from knarr.llb.ops import Vertex
 from knarr.spec.platform import host_platform
 
 _PLACE = re.compile(r"\[(?:(?P<platform>\S+/\S+) )?(?:(?P<stage>\S+) )?\d+/\d+\] ")  # as BuildKit's frontend writes it
 _UPWARDS = re.compile(r"(?:^|[\s\"'=])(?:\.?/)*\.\.(?:/|[\s\"']|$)")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_NEARLY_FULL_BYTES = 1 << 20
-_ROOM = "free some space: `knarr prune` removes what no build needs, or set KNARR_ROOT to a place on a larger disk"
 
 
 def translated(error: OSError) -> KnarrError:
@@ -48,7 +44,7 @@ def with_step(error: KnarrError, vertex: Vertex, step: str) -> KnarrError:
     return error.with_context(span=vertex.spans[0] if vertex.spans else None)
 
 
-def with_request(error: KnarrError, request: FrontendRequest, root: str) -> KnarrError:
+def with_request(error: KnarrError, request: FrontendRequest) -> KnarrError:
     """Add the text of the Dockerfile, the line of the ignore file, and what the disk says."""
     if error.span is not None and error.excerpt is None and error.span.file == request.filename:
         error.excerpt = Excerpt(tuple(request.dockerfile.decode(errors="replace").splitlines()))
@@ -56,8 +52,8 @@ def with_request(error: KnarrError, request: FrontendRequest, root: str) -> Knar
         line = _line_of(error.pattern, request.dockerignore or b"")
         if line:
             error.hint = f"{request.dockerignore_name}:{line} leaves it out: {error.pattern}"
-    if _is_full(error, root):
-        error.with_context(hint=_ROOM)
+    if _lacks_room(error):
+        error.with_context(hint=disk.ROOM)
     return error
 
 
@@ -69,14 +65,11 @@ def _line_of(pattern: str, ignore: bytes) -> int:
     return next((number for number in range(len(lines), 0, -1) if pattern in parse_ignore(lines[number - 1])), 0)
 
 
-def _is_full(error: KnarrError, root: str) -> bool:
-    """Whether a full disk is what failed; of a RUN that only said so on its output, the disk is asked."""
+def _lacks_room(error: KnarrError) -> bool:
+    """Whether a full disk is what failed, somewhere down the line."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in _FULL:
+        if disk.lacks_room(cause):
             return True
         cause = cause.__cause__
-    if not isinstance(error, StepFailed):
-        return False
-    disk = os.statvfs(root)
-    return disk.f_bavail * disk.f_frsize < _NEARLY_FULL_BYTES or (disk.f_files > 0 and disk.f_favail == 0)
+    return False

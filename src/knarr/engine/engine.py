@@ -17,7 +17,6 @@ from knarr.builder import SolveRequest, SolveResult
 from knarr.cache.record import RecordId
 from knarr.config import Settings
 from knarr.engine.bridge import EngineBridge
-from knarr.engine.definition import told
 from knarr.engine.drive import Drive
 from knarr.engine.history import Diary
 from knarr.engine.parts import Parts
@@ -30,8 +29,8 @@ from knarr.ops.exec import StepOptions
 from knarr.ops.images import Images
 from knarr.ops.trees import DiskTrees
 from knarr.ops.world import World
-from knarr.progress import Sink
-from knarr.scope import Scope
+from knarr.progress import Sink, VertexDone, VertexStarted, Warned
+from knarr.scope import Scope, afterwards
 from knarr.session.session import Session
 from knarr.spec.digest import Digest
 
@@ -75,16 +74,15 @@ class Engine:
         parts.prepare()
         try:
             # The claim is the last to go: who is killed while closing has left something behind.
-            with owned(parts), contextlib.closing(parts), (scope or mine).on_cancel(mine.cancel):
+            with owned(parts), afterwards(parts.close), (scope or mine).on_cancel(mine.cancel):
                 return self._build(parts, request, session, sink, mine)
         except (KnarrError, OSError) as error:
-            raise _explained(error, request.frontend, self._settings) from error.__cause__
+            raise _explained(error, request.frontend) from error.__cause__
 
     def _build(self, parts: Parts, request: SolveRequest, session: Session, sink: Sink, scope: Scope) -> SolveResult:
-        with contextlib.ExitStack() as when_threads_ended, scope:
-            job = self._begin(parts, request, session, sink, scope)
-            when_threads_ended.callback(job.trees.close)
-            self.last_job = job
+        job = self._begin(parts, request, session, sink, scope)
+        self.last_job = job
+        with afterwards(job.trees.close), scope:  # threads have ended when the trees are closed
             return self._solve(job, request)
 
     def _begin(self, parts: Parts, request: SolveRequest, session: Session, sink: Sink, scope: Scope) -> Job:
@@ -146,10 +144,30 @@ def _compile(job: Job, request: FrontendRequest) -> FrontendResult:
     from knarr.frontend.dockerfile.compile import compile as compile_dockerfile
 
     world = job.world
+    name = f"[internal] load build definition from {os.path.basename(request.filename)}"
+    world.sink.send(VertexStarted(name, name, at_ns=time.time_ns()))
     bridge = EngineBridge(job.images, world.session, world.sink)
     job.looked_for = bridge.looked_for
-    with told(request, world.sink) as warnings:
-        return compile_dockerfile(request, bridge, warnings=warnings)
+    try:
+        result = compile_dockerfile(request, bridge)
+    except KnarrError as error:
+        world.sink.send(VertexDone(name, error=error.message, at_ns=time.time_ns()))
+        raise
+    for warning in result.warnings:
+        span = warning.span
+        world.sink.send(
+            Warned(
+                name,
+                f"{warning.rule}: {warning.message}",
+                warning.description,
+                warning.url,
+                span.file if span else "",
+                span.first if span else 0,
+                time.time_ns(),
+            )
+        )
+    world.sink.send(VertexDone(name, at_ns=time.time_ns()))
+    return result
 
 
 def _run(job: Job, request: SolveRequest, frontend: FrontendResult) -> list[RecordId | None]:
@@ -196,11 +214,11 @@ def _result(metadata: Mapping[str, Any], timings: Mapping[str, float]) -> SolveR
     )
 
 
-def _explained(error: KnarrError | OSError, request: FrontendRequest, settings: Settings) -> KnarrError | OSError:
+def _explained(error: KnarrError | OSError, request: FrontendRequest) -> KnarrError | OSError:
     """The failure with what only the whole build knows of it."""
     from knarr.engine import blame
 
     if isinstance(error, BrokenPipeError):
         return error
     known = error if isinstance(error, KnarrError) else blame.translated(error)
-    return blame.with_request(known, request, os.fspath(settings.root))
+    return blame.with_request(known, request)

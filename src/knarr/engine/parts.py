@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from knarr import disk
 from knarr.config import Settings
 from knarr.errors import KnarrError
 from knarr.scope import Scope
@@ -59,6 +60,8 @@ class Parts:
             for name in ("run", "flights"):
                 os.makedirs(root / name, mode=0o711, exist_ok=True)
         except OSError as error:
+            if disk.lacks_room(error):
+                raise disk.no_room(root) from error
             raise KnarrError(
                 f"{error.filename or root}: {error.strerror}", hint="set KNARR_ROOT to a directory you can write"
             ) from error

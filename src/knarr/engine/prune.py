@@ -17,6 +17,7 @@ from pathlib import Path
 from knarr.cache.prune import Policy, select, size_of
 from knarr.cache.record import Record, RecordId
 from knarr.content.gc import GRACE_S, collect
+from knarr.engine.orphans import remove_orphans
 from knarr.engine.parts import Parts
 from knarr.owner import Owner
 from knarr.record import record, replace
@@ -88,6 +89,8 @@ def prune(parts: Parts, policy: Policy, *, dry_run: bool = False, grace_s: float
     Raises:
         UsageError: a filter of the policy cannot be read.
     """
+    if not dry_run:
+        remove_orphans(parts)
     known = usage(parts)
     gone = select(known, policy, now_ns=time.time_ns(), in_use=_in_use(parts, known))
     if dry_run:

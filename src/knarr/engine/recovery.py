@@ -3,7 +3,8 @@
 Every engine claims ownership of what it would leave behind; the kernel gives the
 claim up with the process, however it ends. The next engine on the state directory
 finds the dead claim and sweeps: containers and their processes first (they use
-the mounts), then active snapshots, then half-written blobs, mount points and flights.
+the mounts), then active snapshots and those without a record, then half-written
+blobs, mount points and flights.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from knarr.engine.orphans import remove_orphans
 from knarr.engine.parts import Parts
+from knarr.errors import KnarrError
 from knarr.owner import Owner, remove_abandoned
 
 
@@ -29,7 +32,14 @@ def owned(parts: Parts) -> Iterator[None]:
         owner.release()  # broken off between any two lines: the next engine sweeps
         raise
     except BaseException:
-        _give_up(owner, claims)
+        try:
+            # On the way out of a failure not everything can always be removed, on a full disk for one.
+            sweep(parts)
+            parts.close()
+        except (KnarrError, OSError):
+            owner.release()  # the next engine sweeps
+        else:
+            _give_up(owner, claims)
         raise
     _give_up(owner, claims)
 
@@ -57,7 +67,7 @@ def _give_up(owner: Owner, claims: Path) -> None:
 def sweep(parts: Parts) -> int:
     """Remove what killed processes left; returns how many things that were."""
     found = parts.runtime().sweep()
-    found += parts.snapshotter.sweep()
+    found += parts.snapshotter.sweep() + remove_orphans(parts)
     parts.store.leases.sweep()
     found += 1 if parts.store.sweep_ingest() else 0
     mounts = parts.settings.run / "mnt"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
+from knarr import disk
 from knarr.errors import KnarrError, UsageError
 from knarr.export.options import STDOUT
 
@@ -35,7 +36,8 @@ def opened(dest: str) -> Iterator[BinaryIO]:
         with _appearing(dest) as file:
             yield file
     except OSError as error:
-        raise KnarrError(f"{dest}: {error.strerror or error}") from error
+        hint = "free some space there, or write the result elsewhere" if disk.lacks_room(error) else ""
+        raise KnarrError(f"{dest}: {error.strerror or error}", hint=hint) from error
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+from knarr import disk
 from knarr.errors import ContentError, LayerInvalid
 from knarr.layer.parents import Parent, Parents
 from knarr.layer.relay import ReadAhead, WriteBehind
@@ -258,8 +259,8 @@ def _set_xattr(file: int | str, key: str, value: bytes) -> None:
 
 
 def _failure(entry: Entry, error: OSError) -> ContentError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ContentError("no space left on the disk to unpack a layer", hint="free some with: knarr prune")
+    if disk.lacks_room(error):
+        return ContentError("no space left on the disk to unpack a layer", hint=disk.ROOM)
     if error.errno == errno.EIO:
         return ContentError(f"{entry.name}: the disk fails: {error.strerror}")
     hint = ""

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
+from knarr import disk
 from knarr.cache.record import RecordId
 from knarr.errors import Bug, KnarrError, StepFailed, Unsupported
 from knarr.llb.ops import NO_INPUT, NO_OUTPUT, ExecMount, ExecOp, MountType, NetMode, SecurityMode
@@ -74,7 +75,7 @@ def run(
         tail = _Tail(world, vertex)
         spec = _spec(world, op, prepared, platform, options)
         ended = world.runtime().run(spec, output=tail.write, scope=world.scope)
-        _require_success(op, ended, step, tail)
+        _require_success(op, ended, step, tail, prepared.root)
         return [prepared.outputs[index].commit(names[index]) for index in sorted(prepared.outputs)]
 
 
@@ -221,15 +222,17 @@ class _Tail:
         return tuple(self._kept.decode(errors="replace").rstrip("\n").split("\n")[-_KEPT_LINES:]) if self._kept else ()
 
 
-def _require_success(op: ExecOp, ended: Exit, step: str, tail: _Tail) -> None:
+def _require_success(op: ExecOp, ended: Exit, step: str, tail: _Tail, root: str) -> None:
     allowed = op.meta.valid_exit_codes or (0,)
     if ended.status in allowed:
         return
     message = f'process "{" ".join(op.meta.args)}" did not complete successfully: exit code: {ended.status}'
-    raise StepFailed(message, step=step, status=ended.status, output=tail.lines(), hint=_advice(ended))
+    raise StepFailed(message, step=step, status=ended.status, output=tail.lines(), hint=_advice(ended, root))
 
 
-def _advice(ended: Exit) -> str:
+def _advice(ended: Exit, root: str) -> str:
+    if disk.is_full(root):  # asked now, before what the step wrote is removed
+        return f"no space left on the disk that holds KNARR_ROOT: {disk.ROOM}"
     if ended.out_of_memory:
         return "the kernel killed it for lack of memory: give the build more, or the step less to do"
     if ended.status == 137:

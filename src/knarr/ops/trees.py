@@ -12,18 +12,19 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from knarr.cache.flight import flight
 from knarr.cache.record import Record, RecordId
 from knarr.cache.store import CacheStore
 from knarr.content.growth import Restarted
-from knarr.errors import Bug
+from knarr.errors import Bug, KnarrError
 from knarr.ops.blobs import Blobs, Deferred
 from knarr.ops.copytree import CopyOptions, Tree, copy_all, expand
 from knarr.record import replace
-from knarr.scope import Flights, Scope
+from knarr.scope import Flights, Scope, afterwards
 from knarr.snapshot.mounting import mounted
 from knarr.snapshot.snapshotter import Snapshotter
 
@@ -122,14 +123,16 @@ class DiskTrees:
         snapshot = self.snapshot(parent)
         key = self._unique("active")
         mounts = self._snapshotter.prepare(key, snapshot)
-        with ExitStack() as stack:
-            stack.callback(self._snapshotter.remove, key)
-            inner = stack.enter_context(ExitStack())
+        made: list[MountedActive] = []
+
+        def drop() -> None:
+            if not any(active.committed for active in made):
+                self._snapshotter.remove(key)
+
+        with afterwards(drop), ExitStack() as inner:
             root = inner.enter_context(self._mount(mounts, key))
-            active = MountedActive(self, key, parent, inner, root)
-            yield active
-            if active.committed:
-                stack.pop_all()
+            made.append(MountedActive(self, key, parent, inner, root))
+            yield made[0]
 
     def commit(self, key: str, name: RecordId, parent: RecordId | None) -> None:
         """Commit the active snapshot `key` as record `name` on top of `parent`."""
@@ -157,11 +160,8 @@ class DiskTrees:
             return
         key = self._unique("view")
         mounts = self._snapshotter.view(key, snapshot)
-        try:
-            with self._mount(mounts, key) as root:
-                yield Path(root)
-        finally:
-            self._snapshotter.remove(key)
+        with afterwards(partial(self._snapshotter.remove, key)), self._mount(mounts, key) as root:
+            yield Path(root)
 
     def materialised(self, record: RecordId | None) -> RecordId | None:
         lent = self.lent(record)
@@ -257,7 +257,8 @@ class DiskTrees:
             self._snapshotter.remove(key)
             return False
         except BaseException:
-            self._snapshotter.remove(key)
+            with suppress(KnarrError, OSError):
+                self._snapshotter.remove(key)
             raise
         return True
 

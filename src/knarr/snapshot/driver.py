@@ -10,9 +10,10 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from knarr import linux
+from knarr import disk, linux
 from knarr.errors import KnarrError
 from knarr.snapshot import tree
 from knarr.snapshot.ledger import Entry, Ledger
@@ -56,7 +57,10 @@ class Driver(ABC):
         try:
             self._lay_out(entry)
         except BaseException as error:
-            self.remove(name)
+            with suppress(KnarrError, OSError):
+                self.remove(name)
+            if disk.lacks_room(error):
+                raise disk.no_room(self._base) from error
             if isinstance(error, OSError):
                 raise KnarrError(f"a snapshot cannot be made in {self._base}: {error.strerror}") from error
             raise
@@ -79,6 +83,10 @@ class Driver(ABC):
         return
 
     def remove(self, name: str) -> None:
+        entry = self._ledger.find(name)
+        if entry is not None and entry.kind != "committed":
+            # First what takes room: on a full disk the ledger could not be written otherwise.
+            tree.remove(self._directory(entry.id))
         id = self._ledger.remove(name)
         if id is not None:
             tree.remove(self._directory(id))

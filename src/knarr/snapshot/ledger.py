@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from knarr import disk
 from knarr.errors import Bug, ContentError, KnarrError
 from knarr.owner import Owner
 from knarr.record import record
@@ -86,7 +87,7 @@ class Ledger:
             fcntl.flock(lock, fcntl.LOCK_EX)
             return self._checked()
         except sqlite3.OperationalError as error:
-            raise KnarrError(f"{self._path}: {error}") from error
+            raise self._told(error) from error
         except sqlite3.DatabaseError:
             # Torn by a power cut. Snapshots can all be made again; doubtful ones must not be used.
             for suffix in ("", "-wal", "-shm"):
@@ -132,10 +133,15 @@ class Ledger:
                 yield database
                 database.execute("COMMIT")
             except sqlite3.OperationalError as error:  # the disk is full, another process holds it for a minute
-                raise KnarrError(f"{self._path}: {error}") from error
+                raise self._told(error) from error
             finally:
                 if database.in_transaction:
                     database.execute("ROLLBACK")
+
+    def _told(self, error: sqlite3.Error) -> KnarrError:
+        if disk.database_lacks_room(error, self._path):
+            return disk.no_room(self._root)
+        return KnarrError(f"{self._path}: {error}")
 
     def begin(self, name: str, parent: str | None, kind: str) -> Entry:
         """A new row of `kind` active or view.
