@@ -17,6 +17,7 @@ from knarr.builder import SolveRequest, SolveResult
 from knarr.cache.record import RecordId
 from knarr.config import Settings
 from knarr.engine.bridge import EngineBridge
+from knarr.engine.definition import told
 from knarr.engine.drive import Drive
 from knarr.engine.history import Diary
 from knarr.engine.parts import Parts
@@ -29,7 +30,7 @@ from knarr.ops.exec import StepOptions
 from knarr.ops.images import Images
 from knarr.ops.trees import DiskTrees
 from knarr.ops.world import World
-from knarr.progress import Sink, VertexDone, VertexStarted, Warned
+from knarr.progress import Sink
 from knarr.scope import Scope, afterwards
 from knarr.session.session import Session
 from knarr.spec.digest import Digest
@@ -144,30 +145,10 @@ def _compile(job: Job, request: FrontendRequest) -> FrontendResult:
     from knarr.frontend.dockerfile.compile import compile as compile_dockerfile
 
     world = job.world
-    name = f"[internal] load build definition from {os.path.basename(request.filename)}"
-    world.sink.send(VertexStarted(name, name, at_ns=time.time_ns()))
     bridge = EngineBridge(job.images, world.session, world.sink)
     job.looked_for = bridge.looked_for
-    try:
-        result = compile_dockerfile(request, bridge)
-    except KnarrError as error:
-        world.sink.send(VertexDone(name, error=error.message, at_ns=time.time_ns()))
-        raise
-    for warning in result.warnings:
-        span = warning.span
-        world.sink.send(
-            Warned(
-                name,
-                f"{warning.rule}: {warning.message}",
-                warning.description,
-                warning.url,
-                span.file if span else "",
-                span.first if span else 0,
-                time.time_ns(),
-            )
-        )
-    world.sink.send(VertexDone(name, at_ns=time.time_ns()))
-    return result
+    with told(request, world.sink) as warnings:
+        return compile_dockerfile(request, bridge, warnings=warnings)
 
 
 def _run(job: Job, request: SolveRequest, frontend: FrontendResult) -> list[RecordId | None]:
