@@ -17,7 +17,9 @@ setup:
 	@tools/system-packages
 	@tools/virtualenv
 
-demo: setup
+demo:
+	@tools/system-packages demo
+	@tools/virtualenv
 	@demo/run
 
 judges:
