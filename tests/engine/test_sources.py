@@ -103,3 +103,14 @@ def test_a_repository_serves_run_and_copy(knarr: Knarr, repositories: GitServer,
     text = f"FROM scratch AS src\nADD --keep-git-dir=true {work.url} /\nFROM busybox\n"
     text += "RUN --mount=from=src,target=/src cat /src/a /src/.git/HEAD > /out\n"
     assert knarr.build(text).contents["out"].decode().startswith("a\n" + work.git("rev-parse", "HEAD"))
+
+
+def test_named_contexts_from_a_repository_and_a_url(
+    knarr: Knarr, files: FileServer, repositories: GitServer, tmp_path: Path
+) -> None:
+    work = Work(tmp_path / "work", repositories, "app")
+    work.commit({"a": "a\n"})
+    files.pages["/x"] = Page(b"x")
+    text = "FROM scratch\nCOPY --from=repo a /repo\nCOPY --from=one context /one\n"  # BuildKit's name for the file
+    image = knarr.build(text, f"--build-context=repo={work.url}", f"--build-context=one={files.url('/x')}")
+    assert image.contents == {"repo": b"a\n", "one": b"x"}

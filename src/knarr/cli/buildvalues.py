@@ -18,6 +18,7 @@ from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
 
 _URL = re.compile(r"(https?|git|ssh)://|git@|github\.com/|.*\.git(#.*)?$")
+_FETCHED = ("https://", "http://", "git://")  # by the build: a repository, or one file
 _LEVELS = ("manifest", "index", "manifest-descriptor", "index-descriptor")
 _LEVEL = re.compile(r"([a-z-]+)(?:\[([A-Za-z0-9_/.-]+)\])?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
@@ -137,10 +138,12 @@ def contexts(texts: Iterable[str], cwd: str) -> tuple[dict[str, str], dict[str, 
         if where.startswith("docker-image://"):
             Reference.parse(where.removeprefix("docker-image://"))
             told[name] = where
+        elif where.startswith(_FETCHED):
+            told[name] = where
         elif "://" in where or (is_url(where) and not os.path.isdir(os.path.join(cwd, where))):
             raise UsageError(
                 f"--build-context {text}: this kind of context is not supported yet",
-                hint="fetch it yourself and give its directory, or give docker-image://REFERENCE",
+                hint="give a directory, docker-image://REFERENCE, or a http, https or git URL",
             )
         else:
             directory = Path(cwd, where)
