@@ -36,7 +36,7 @@ _LAST_BLOCK = b"\x03\x00"  # an empty deflate block that says it is the last
 _GZIP_WORKERS = 12  # 5 MiB each; more would not fit in 150 MiB together with the rest
 _ISAL_LEVELS = 3  # igzip has 1 to 3; above, zlib is asked
 _ZSTD_WINDOW_LOG = 23  # 8 MiB: the most that every decoder must take (RFC 8878), and what klauspost uses
-# Our own level is 3 with smaller tables, which stay in the processor's cache, and shorter matches, which make up for it.
+# Our own level is 3 with tables that stay in the processor's cache, and shorter matches, which make up for it.
 _ZSTD_HASH_LOG = 16
 _ZSTD_CHAIN_LOG = 15
 _ZSTD_MIN_MATCH = 4
