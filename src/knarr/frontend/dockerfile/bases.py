@@ -137,7 +137,7 @@ def _from_image(build: PlatformBuild, stage: StageBuild, platform: Platform, ima
         attrs = {"image.resolvemode": mode} if mode != "default" else {}
         actual = found.config.platform
         if (platform.os, platform.architecture) != (actual.os, actual.architecture):
-            shown = (format_platform(platform), format_platform(actual))
+            shown = (format_platform(actual), format_platform(platform))
             build.lint.report("InvalidBaseImagePlatform", stage.base_name, *shown, span=stage.span)
         stage.state = source(IMAGE_SCHEME + pinned, attrs, platform=platform, note=note)
     stage.platform = platform

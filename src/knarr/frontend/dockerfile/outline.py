@@ -125,11 +125,8 @@ def _arguments(build: PlatformBuild, stage: StageBuild, globals_: dict[str, _Glo
         used.add(name)
         if name not in own and name in globals_:
             open_ += globals_[name].needs - used
-    for name in used:
-        if name in own:
-            yield own[name]
-        elif name in globals_:
-            yield globals_[name].about
+    yield from own.values()
+    yield from (known.about for name, known in globals_.items() if name in used and name not in own)
 
 
 def _from_args(stage: StageBuild) -> Iterator[str]:

@@ -85,9 +85,26 @@ def _instructions(lexer: Lexer, findings: list[Finding]) -> Iterator[Instruction
             instruction = read(statement)
         except DockerfileError as error:
             span = Span(lexer.filename, line.first, max(line.last, lexer.line_number))
+            findings.extend(_empty_lines(lexer, line))
             raise error.with_context(span=span, excerpt=lexer.excerpt) from None
         findings.extend(_findings(line, instruction))
         yield instruction
+
+
+def _empty_lines(lexer: Lexer, line: LogicalLine) -> Iterator[Finding]:
+    """Those from `line` on to the end of the file: BuildKit sees them before it looks at any instruction."""
+    try:
+        yield from _empty_line(lexer.filename, line)
+        for line in lexer:
+            yield from _empty_line(lexer.filename, line)
+            _statement(lexer, line)  # skips the bodies of heredocs
+    except DockerfileError:
+        return  # the first error is the one that is told
+
+
+def _empty_line(filename: str, line: LogicalLine) -> Iterator[Finding]:
+    if line.empty_continuation:
+        yield Finding("NoEmptyContinuation", Span(filename, line.last, line.last))
 
 
 def _statement(lexer: Lexer, line: LogicalLine) -> Statement:
@@ -106,8 +123,7 @@ def _statement(lexer: Lexer, line: LogicalLine) -> Statement:
 
 def _findings(line: LogicalLine, instruction: Instruction) -> Iterator[Finding]:
     span, comments = instruction.span, instruction.comments
-    if line.empty_continuation:
-        yield Finding("NoEmptyContinuation", Span(span.file, line.last, line.last))
+    yield from _empty_line(span.file, line)
     if isinstance(instruction, Maintainer):
         yield Finding("MaintainerDeprecated", span, (), comments)
     elif isinstance(instruction, Arg):
