@@ -282,3 +282,34 @@ def test_a_warm_build_of_two_hundred_steps_looks_up_in_no_time(store: CacheStore
         assert len(store.lookup_many([f"k{i}" for i in range(0, 5000, 25)])) == 200
         took.append(time.perf_counter() - began)
     assert min(took) < 0.005
+
+
+def test_the_wal_stays_and_the_next_store_goes_on_with_it(tmp_path: Path) -> None:
+    wal, sizes = tmp_path / "cache.db-wal", []
+    for number in range(200):
+        store = CacheStore(tmp_path / "cache.db")
+        assert store.get(f"r{number - 1}") is not None or number == 0
+        store.save(Record(f"r{number}", description="x" * 3000))
+        store.close()
+        sizes.append(wal.stat().st_size if wal.exists() else 0)
+    assert sizes[0]
+    assert sizes.count(0) in range(2, 10)
+    assert max(sizes) < 1.5 * 2**20
+    with sqlite3.connect(tmp_path / "cache.db") as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert database.execute("SELECT count(*) FROM record").fetchone() == (200,)
+    database.close()
+
+
+def test_a_deleted_file_takes_its_wal_along(tmp_path: Path) -> None:
+    store = CacheStore(tmp_path / "cache.db")
+    store.save(Record("old"))
+    store.close()
+    (tmp_path / "cache.db").unlink()
+    assert (tmp_path / "cache.db-wal").exists()
+
+    assert store.get("old") is None
+    store.save(Record("new"))
+    store.close()
+    assert store.get("new") is not None
+    store.close()
