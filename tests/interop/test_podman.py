@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,8 +29,11 @@ class Containers:
 
 
 @pytest.fixture(scope="session")
-def containers(tmp_path_factory: pytest.TempPathFactory) -> Containers:
-    return Containers(tmp_path_factory.mktemp("podman"))
+def containers() -> Iterator[Containers]:
+    # Not pytest's directory: podman takes no runroot of more than 50 characters.
+    place = Path(tempfile.mkdtemp(prefix="pm-", dir="/tmp"))
+    yield Containers(place)
+    shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.mark.parametrize("form", ["oci", "docker", "docker_types", "zstd"])

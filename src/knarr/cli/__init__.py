@@ -32,7 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` (default: this process's) and return its exit status."""
     words = sys.argv[1:] if argv is None else argv
     try:
-        return _dispatch(words)
+        status = _dispatch(words)
+        sys.stdout.flush()  # here, where a reader that has gone away is no failure to talk about
+        return status
     except BaseException as error:
         from knarr.cli.failure import report
 
