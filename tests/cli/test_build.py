@@ -196,7 +196,7 @@ def test_a_failing_step_shows_its_place_and_its_last_words(knarr: Command) -> No
         (("nowhere",), "error: nowhere: no such directory for the build context"),
         (("Dockerfile",), "error: Dockerfile: the build context must be a directory"),
         (("-f", "nowhere", "."), "error: nowhere: No such file or directory"),
-        (("https://git.example/x.git",), "error: https://git.example/x.git: contexts from git and URLs"),
+        (("x.git#main",), "error: x.git#main: not the URL of a repository or of a file"),
         (("--cache-to=type=inline", "."), "error: --cache-to is not supported yet"),
         (("-o", "type=oic,dest=x", "."), "error: output type 'oic' is not known"),
     ],

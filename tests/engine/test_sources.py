@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.engine.conftest import open_archive
 from tests.ops.servers import OLD, FileServer, GitServer, Page, Work, file_server, git_server
 
 pytestmark = [pytest.mark.root, pytest.mark.system]
@@ -114,3 +115,38 @@ def test_named_contexts_from_a_repository_and_a_url(
     text = "FROM scratch\nCOPY --from=repo a /repo\nCOPY --from=one context /one\n"  # BuildKit's name for the file
     image = knarr.build(text, f"--build-context=repo={work.url}", f"--build-context=one={files.url('/x')}")
     assert image.contents == {"repo": b"a\n", "one": b"x"}
+
+
+def test_a_repository_as_the_context(knarr: Knarr, repositories: GitServer, tmp_path: Path) -> None:
+    work = Work(tmp_path / "work", repositories, "app")
+    work.commit(
+        {"Dockerfile": "FROM scratch\nCOPY . /\n", "sub/dockerfile": "FROM scratch\nCOPY b /\n", "sub/b": "b\n"}
+    )
+    assert set(built(knarr, work.url)) == {"Dockerfile", "sub/dockerfile", "sub/b"}
+    assert built(knarr, f"{work.url}#main:sub") == {"b": b"b\n"}
+    assert built(knarr, work.url, "-f", "sub/dockerfile", check="b: not") == {}
+    assert built(knarr, work.url, "-f", "nowhere", check="has no nowhere at refs/heads/main") == {}
+    work.commit({"Dockerfile": "FROM scratch\nCOPY sub/b /new\n"})
+    assert built(knarr, work.url) == {"new": b"b\n"}
+
+
+def test_a_url_as_the_context(knarr: Knarr, files: FileServer, repositories: GitServer, tmp_path: Path) -> None:
+    work = Work(tmp_path / "work", repositories, "app")
+    work.commit({"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "a\n"})
+    work.git("archive", "-o", str(tmp_path / "x.tgz"), "HEAD")
+    files.pages["/x.tgz"] = Page((tmp_path / "x.tgz").read_bytes())
+    files.pages["/Dockerfile"] = Page(b"FROM scratch\nCOPY <<EOF /here\nhere\nEOF\n")
+    assert built(knarr, files.url("/x.tgz")) == {"a": b"a\n"}
+    assert built(knarr, files.url("/Dockerfile")) == {"here": b"here\n"}
+    assert built(knarr, files.url("/no"), check="answered 404") == {}
+    assert list((knarr.root / "run/contexts").iterdir()) == [knarr.root / "run/contexts/owners"]
+
+
+def built(knarr: Knarr, context: str, *options: str, check: str = "") -> dict[str, bytes]:
+    """The files of the image that a context gives, or none where the build fails and says `check`."""
+    archive = knarr.work / "out.tar"
+    done = knarr.run("build", "-o", f"type=oci,dest={archive}", *options, context, check=not check)
+    assert check in done.stderr
+    assert (done.returncode == 0) is not bool(check)
+    contents: dict[str, bytes] = {} if check else open_archive(archive)[0].contents
+    return contents

@@ -15,6 +15,7 @@ from knarr.record import record, replace
 
 if TYPE_CHECKING:
     from knarr.cli.buildoptions import BuildOptions
+    from knarr.streams import Readable
 
 _MAX_DOCKERFILE_BYTES = 16 << 20  # a Dockerfile is text that a person wrote
 _MAGIC_BYTES = 1024
@@ -31,6 +32,7 @@ class BuildInputs:
     dockerignore: bytes | None = None
     dockerignore_name: str = ".dockerignore"
     looked_for: tuple[Path, ...] = ()  # every file that decided what the Dockerfile and its ignore file are
+    remote: str = ""  # the URL of the context; `context` is an empty directory then
 
 
 @contextmanager
@@ -41,6 +43,7 @@ def open_inputs(options: BuildOptions, stdin: BinaryIO, state: Path) -> Iterator
 
     Raises:
         UsageError: there is no such context or Dockerfile.
+        KnarrError: a context behind a URL cannot be fetched.
         LayerInvalid: the archive on standard input is broken or reaches outside its root.
     """
     if options.context == "-":
@@ -48,34 +51,36 @@ def open_inputs(options: BuildOptions, stdin: BinaryIO, state: Path) -> Iterator
             yield inputs
         return
     context = Path(options.context)
+    if is_url(options.context) and not context.is_dir():
+        from knarr.cli.buildremote import read_remote
+
+        with _temporary(state / "run/contexts") as directory:
+            given = bounded(stdin.read(_MAX_DOCKERFILE_BYTES + 1), "standard input") if options.file == "-" else None
+            yield read_remote(options, given, directory)
+        return
     if not context.is_dir():
         raise _no_context(options.context)
     if options.file == "-":
-        text = _bounded(stdin.read(_MAX_DOCKERFILE_BYTES + 1), "the Dockerfile on standard input")
+        text = bounded(stdin.read(_MAX_DOCKERFILE_BYTES + 1), "the Dockerfile on standard input")
         ignore = _read_optional(context / ".dockerignore")
         inputs = BuildInputs(text, "Dockerfile", context, ignore)
     else:
-        inputs = _from_directory(context, options.file)
+        inputs = from_directory(context, options.file)
     yield _without(state, inputs)
 
 
 def _no_context(text: str) -> KnarrError:
-    if is_url(text):
-        return UsageError(
-            f"{text}: contexts from git and URLs are not supported yet",
-            hint="clone or download it, and give the directory, or pipe a tar archive to `knarr build -`",
-        )
     if os.path.exists(text):
         hint = f"a Dockerfile is given as --file {text}, with the directory of its context"
         return UsageError(f"{text}: the build context must be a directory", hint=hint)
     return UsageError(f"{text}: no such directory for the build context")
 
 
-def _from_directory(context: Path, file: str) -> BuildInputs:
+def from_directory(context: Path, file: str) -> BuildInputs:
     path = Path(file) if file else _default_file(context)
     try:
         with path.open("rb") as stream:
-            text = _bounded(stream.read(_MAX_DOCKERFILE_BYTES + 1), str(path))
+            text = bounded(stream.read(_MAX_DOCKERFILE_BYTES + 1), str(path))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", hint=_file_hint(context, file)) from error
     name = path.name + ".dockerignore"
@@ -111,7 +116,7 @@ def _without(state: Path, inputs: BuildInputs) -> BuildInputs:
     return replace(inputs, dockerignore=ignore)
 
 
-def _bounded(text: bytes, name: str) -> bytes:
+def bounded(text: bytes, name: str) -> bytes:
     if len(text) > _MAX_DOCKERFILE_BYTES:
         raise UsageError(f"{name}: larger than {_MAX_DOCKERFILE_BYTES >> 20} MiB, so it is no Dockerfile")
     return text
@@ -134,15 +139,15 @@ def _from_stdin(options: BuildOptions, stdin: BinaryIO, scratch: Path) -> Iterat
         raise UsageError("nothing came on standard input", hint="pipe a Dockerfile or a tar archive to `knarr build -`")
     with _temporary(scratch) as context:
         if is_archive(head):
-            _unpack(_Joined(head, stdin), context)
+            unpack(_Joined(head, stdin), context)
             named = str(context / options.file) if options.file else ""
-            inputs = _from_directory(context, named)
+            inputs = from_directory(context, named)
             yield BuildInputs(inputs.dockerfile, options.file or "Dockerfile", context)
         elif options.file:
             raise UsageError("standard input is no archive, and --file names a Dockerfile as well", hint="give one")
         else:
             rest = stdin.read(_MAX_DOCKERFILE_BYTES + 1)
-            yield BuildInputs(_bounded(head + rest, "standard input"), "Dockerfile", context)
+            yield BuildInputs(bounded(head + rest, "standard input"), "Dockerfile", context)
 
 
 @contextmanager
@@ -166,7 +171,7 @@ def _temporary(scratch: Path) -> Iterator[Path]:
         owner.release()
 
 
-def _unpack(stream: _Joined, root: Path) -> None:
+def unpack(stream: Readable, root: Path) -> None:
     from knarr.layer.apply import unpack_archive
     from knarr.layer.decompress import open_compressed
 

@@ -127,7 +127,7 @@ def _request(options: BuildOptions, inputs: BuildInputs, settings: Settings) -> 
         platforms=options.platforms,
         build_args=build_args,
         labels=options.labels,
-        contexts=options.contexts,
+        contexts={**options.contexts, "context": inputs.remote} if inputs.remote else options.contexts,
         no_cache=options.no_cache,
         no_cache_filter=options.no_cache_filter,
         resolve_mode="pull" if options.pull else "default",

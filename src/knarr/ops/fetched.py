@@ -3,9 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from knarr.cache.record import RecordId
 from knarr.record import field, record
+
+if TYPE_CHECKING:
+    from knarr.config import Settings
+    from knarr.content.store import Store
+    from knarr.progress import Sink
+    from knarr.remote.repository import Registry
+    from knarr.scope import Scope
+    from knarr.session.session import Session
+
+
+class Reach(Protocol):
+    """The part of a `World` that asking and fetching need; only making a tree needs more."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def store(self) -> Store: ...
+    @property
+    def session(self) -> Session: ...
+    @property
+    def scope(self) -> Scope: ...
+    @property
+    def sink(self) -> Sink: ...
+    @property
+    def registry(self) -> Callable[[], Registry]: ...
 
 
 @record

@@ -42,8 +42,17 @@ def make(world: World, git: Git, source: GitSource, tip: Tip, vertex: str, name:
     Raises:
         KnarrError: the commit cannot be had, or has no such directory.
     """
-    mirror = world.settings.root / "git" / hashlib.sha256(source.remote.encode()).hexdigest()[:32]
-    with _told(world, vertex, f"fetching {tip.object[:12]}"), _alone(world, mirror):
+    with _told(world, vertex, f"fetching {tip.object[:12]}"):
+        mirror = fetch(world.settings.root, git, tip)
+    with world.trees.active(None) as active, _told(world, vertex, "checking out"):
+        _check_out(git, source, tip, mirror, Path(active.root))
+        return active.commit(name)
+
+
+def fetch(root: Path, git: Git, tip: Tip) -> Path:
+    """Have `tip` in the mirror of its remote in the state directory `root`; returns the mirror."""
+    mirror = root / "git" / hashlib.sha256(git.remote.encode()).hexdigest()[:32]
+    with flight(root / "flights", f"git-{mirror.name}", scope=git.scope):
         try:
             _fetch(git, mirror, tip)
         except GitFailed as error:
@@ -51,15 +60,7 @@ def make(world: World, git: Git, source: GitSource, tip: Tip, vertex: str, name:
                 raise
             shutil.rmtree(mirror, ignore_errors=True)
             _fetch(git, mirror, tip)
-    with world.trees.active(None) as active, _told(world, vertex, "checking out"):
-        _check_out(git, source, tip, mirror, Path(active.root))
-        return active.commit(name)
-
-
-@contextmanager
-def _alone(world: World, mirror: Path) -> Iterator[None]:
-    with flight(world.settings.root / "flights", f"git-{mirror.name}", scope=world.scope):
-        yield
+    return mirror
 
 
 @contextmanager

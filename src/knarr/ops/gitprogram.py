@@ -97,7 +97,11 @@ class Git:
                 f"{self.shown}: git is not installed on this machine", hint="install it: apt-get install git"
             ) from None
         with child, self.scope.on_cancel(lambda: _kill(child.pid)):
-            output, errors = child.communicate()
+            try:
+                output, errors = child.communicate()
+            except BaseException:  # an interrupt: git is in a session of its own and would not feel it
+                _kill(child.pid)
+                raise
         self.scope.check()
         if child.returncode:
             raise self._failed(errors.decode(errors="replace"))

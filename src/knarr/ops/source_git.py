@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from knarr.errors import KnarrError, Unsupported, UsageError
 from knarr.llb.ops import SourceOp
-from knarr.ops.fetched import Fetched
+from knarr.ops.fetched import Fetched, Reach
 from knarr.ops.gitprogram import Git, Pairs, without_login
 from knarr.ops.world import World
 from knarr.paths import clean
@@ -67,7 +67,7 @@ def resolve(world: World, op: SourceOp, vertex: str) -> Fetched:
     from knarr.ops import gitcheckout
 
     source = parse(op)
-    git = _git(world, source)
+    git = git_for(world, source)
     tip = find_tip(git, source)
     pinned = not tip.ref or source.by_commit
     return Fetched(_key(source, tip), partial(gitcheckout.make, world, git, source, tip, vertex), pinned)
@@ -200,7 +200,7 @@ def _key(source: GitSource, tip: Tip) -> str:
 # How git gets there
 
 
-def _git(world: World, source: GitSource) -> Git:
+def git_for(world: Reach, source: GitSource) -> Git:
     transport = world.registry().transport
     match = _REMOTE.fullmatch(source.remote)
     assert match is not None  # parse has checked it
@@ -213,7 +213,7 @@ def _git(world: World, source: GitSource) -> Git:
     return Git(world.scope, source.remote, tuple(config), _proxies(transport.settings.proxies))
 
 
-def _login(world: World, source: GitSource, netloc: str) -> Pairs:
+def _login(world: Reach, source: GitSource, netloc: str) -> Pairs:
     """The first of the secrets that the caller lends: those for this host go before those for all."""
     asked = [(f"{source.header_secret}.{netloc}", False), (f"{source.token_secret}.{netloc}", True)]
     asked += [(source.header_secret, False), (source.token_secret, True)]
@@ -236,7 +236,7 @@ def _login_scope(remote: str) -> str:
     return without_login(remote)
 
 
-def _trust(world: World, netloc: str) -> Pairs:
+def _trust(world: Reach, netloc: str) -> Pairs:
     """What certificate files and settings say of this host, in git's words."""
     trust = world.registry().transport.hosts.trust(netloc)
     base = f"http.https://{netloc}/"
@@ -250,7 +250,7 @@ def _trust(world: World, netloc: str) -> Pairs:
     return tuple(pairs)
 
 
-def _bundle(world: World, paths: tuple[str, ...]) -> str:
+def _bundle(world: Reach, paths: tuple[str, ...]) -> str:
     """One file with the system's CAs and those of `paths`: git takes one instead of the system's, not beside it."""
     import hashlib
     import os

@@ -23,7 +23,7 @@ from knarr.cache.flight import flight
 from knarr.cache.record import RecordId
 from knarr.errors import DigestMismatch, KnarrError, RegistryError, UsageError
 from knarr.llb.ops import SourceOp
-from knarr.ops.fetched import Fetched
+from knarr.ops.fetched import Fetched, Reach
 from knarr.ops.world import World
 from knarr.progress import Status
 from knarr.record import record
@@ -79,7 +79,7 @@ def resolve(world: World, op: SourceOp, vertex: str) -> Fetched:
         return Fetched(
             _key(source, name, source.checksum, ""), partial(_make, world, source, vertex, name, None), pinned=True
         )
-    known = _ask(world, source, vertex, anew=False)
+    known = ask(world, source, vertex, anew=False)
     name = file_name(source, known.disposition)
     return Fetched(_key(source, name, known.digest, known.modified), partial(_make, world, source, vertex, name, known))
 
@@ -143,7 +143,7 @@ def _key(source: HttpSource, name: str, digest: Digest, modified: str) -> str:
 # Asking
 
 
-def _ask(world: World, source: HttpSource, vertex: str, *, anew: bool) -> Known:
+def ask(world: Reach, source: HttpSource, vertex: str, *, anew: bool) -> Known:
     """What the URL gives, its content in the store unless the server said that it did not change.
 
     One at a time per URL: whoever comes second finds what the first one has noted.
@@ -157,7 +157,7 @@ def _ask(world: World, source: HttpSource, vertex: str, *, anew: bool) -> Known:
     return known
 
 
-def _note(world: World, source: HttpSource) -> Path:
+def _note(world: Reach, source: HttpSource) -> Path:
     id = hashlib.sha256(json.dumps([source.url, source.headers, source.secret]).encode()).hexdigest()
     return world.settings.root / "http" / id
 
@@ -195,7 +195,7 @@ def _remember(note: Path, url: str, known: Known) -> None:
     os.replace(fresh, note)
 
 
-def _fetch(world: World, source: HttpSource, vertex: str, before: Known | None) -> Known:
+def _fetch(world: Reach, source: HttpSource, vertex: str, before: Known | None) -> Known:
     from knarr.remote.fetchurl import Restart
 
     transport = world.registry().transport.within(world.scope)
@@ -212,7 +212,7 @@ def _fetch(world: World, source: HttpSource, vertex: str, before: Known | None) 
     raise RegistryError(f"{asked.what}: broke off {transport.settings.retry.attempts} times", temporary=True)
 
 
-def _fetch_once(world: World, source: HttpSource, vertex: str, asked: Asked, before: Known | None) -> Known:
+def _fetch_once(world: Reach, source: HttpSource, vertex: str, asked: Asked, before: Known | None) -> Known:
     from knarr.remote.fetchurl import Download, is_settled
 
     transport = world.registry().transport.within(world.scope)
@@ -237,7 +237,7 @@ def _condition(before: Known | None) -> tuple[tuple[str, str], ...]:
     return (("If-Modified-Since", before.modified),) if before.settled else ()
 
 
-def _take_in(world: World, source: HttpSource, vertex: str, download: Download) -> tuple[Digest, int]:
+def _take_in(world: Reach, source: HttpSource, vertex: str, download: Download) -> tuple[Digest, int]:
     """The body into the content store, hashed on the way."""
     stream = _decoded(download, download.headers)
     total, started = max(download.size, 0), time.time_ns()
@@ -270,14 +270,14 @@ def _decoded(stream: Readable, headers: Headers) -> Readable:
     return open_compressed(stream)
 
 
-def _asked(world: World, source: HttpSource) -> Asked:
+def _asked(world: Reach, source: HttpSource) -> Asked:
     from knarr.remote.fetchurl import Asked, basic_login
 
     login = _secret_login(world, source) or basic_login(source.url)
     return Asked(source.url, _shown(source.url), source.headers, login)
 
 
-def _secret_login(world: World, source: HttpSource) -> str:
+def _secret_login(world: Reach, source: HttpSource) -> str:
     """The Authorization header that the caller lends: the secret the definition names, else one of the host's."""
     if source.secret:
         secret = world.session.secret(source.secret)
@@ -323,7 +323,7 @@ def _make(world: World, source: HttpSource, vertex: str, name: str, known: Known
     found = known or _recall(_note(world, source))
     expected = known.digest if known else source.checksum
     if found is None or found.digest != expected or world.store.find(found.digest) is None:
-        found = _ask(world, source, vertex, anew=True)
+        found = ask(world, source, vertex, anew=True)
     if found.digest != expected:
         raise KnarrError(f"{_shown(source.url)}: changed while it was fetched", hint="build again")
     return _write(world, source, name, found, record)

@@ -1,0 +1,121 @@
+"""The Dockerfile of a context behind a URL: a repository, an archive, or the Dockerfile itself.
+
+Only the Dockerfile is read here; the files are a source of the build like any
+other, by the URL, so that the graph is the same whoever makes it. No ignore file
+applies to them, as with BuildKit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from knarr.cli.buildinputs import BuildInputs, bounded, from_directory, is_archive, unpack
+from knarr.cli.state import open_parts
+from knarr.config import Settings
+from knarr.content.store import Store
+from knarr.errors import UsageError
+from knarr.frontend.dockerfile.giturl import GitURL, parse_git_url
+from knarr.llb.ops import SourceOp
+from knarr.progress import Silent, Sink
+from knarr.record import record
+from knarr.scope import Scope
+from knarr.session.dockerconfig import DockerConfig
+from knarr.session.local import LocalSession
+
+if TYPE_CHECKING:
+    from knarr.cli.buildoptions import BuildOptions
+    from knarr.remote.repository import Registry
+    from knarr.session.session import Session
+
+
+@record
+class _Reach:
+    """Implements `ops.fetched.Reach`."""
+
+    settings: Settings
+    store: Store
+    session: Session
+    scope: Scope
+    sink: Sink
+    registry: Callable[[], Registry]
+
+
+def read_remote(options: BuildOptions, dockerfile: bytes | None, directory: Path) -> BuildInputs:
+    """The inputs for the context `options` names by its URL. `dockerfile` is one from standard input.
+
+    `directory` is empty, and there for the whole build.
+
+    Raises:
+        KnarrError: it cannot be fetched, or has no such Dockerfile.
+    """
+    where = options.context
+    if where.startswith("github.com/"):
+        where = "https://" + (where if ".git" in where else _with_git(where))
+    url = parse_git_url(where)
+    if url is None and not where.startswith(("http://", "https://")):
+        raise UsageError(f"{where}: not the URL of a repository or of a file", hint="give a directory, or a full URL")
+    session = LocalSession({}, options.secrets, DockerConfig.from_environment(os.environ), environ=os.environ)
+    with open_parts(os.environ) as parts, Scope() as scope:
+        reach = _Reach(parts.settings, parts.store, session, scope, Silent(), parts.registry)
+        if url is None:
+            return _from_file(reach, where, options.file, dockerfile, directory)
+        if dockerfile is None:
+            dockerfile = _from_repository(reach, url, options.file)
+    name = options.file if options.file not in ("", "-") else "Dockerfile"
+    return BuildInputs(dockerfile, name, directory, remote=where)
+
+
+def _with_git(where: str) -> str:
+    path, mark, fragment = where.partition("#")
+    return f"{path}.git{mark}{fragment}"
+
+
+def _from_repository(reach: _Reach, url: GitURL, file: str) -> bytes:
+    from knarr.ops import gitcheckout, source_git
+    from knarr.ops.gitprogram import GitFailed, Place
+
+    source = source_git.parse(SourceOp(url.identifier, url.attrs))
+    git = source_git.git_for(reach, source)
+    tip = source_git.find_tip(git, source)
+    mirror = Place(str(gitcheckout.fetch(reach.settings.root, git, tip)))
+    for name in (file,) if file else ("Dockerfile", "dockerfile"):
+        path = os.path.normpath(os.path.join(source.subdir, name.lstrip("/")))
+        try:
+            text = git.run("cat-file", "blob", f"{tip.object}:{path}", at=mirror)
+        except GitFailed:
+            continue
+        return bounded(text.encode(errors="surrogateescape"), path)
+    raise UsageError(
+        f"{git.shown}: has no {file or 'Dockerfile'} at {tip.ref or tip.object[:12]}",
+        hint="--file is the path of the Dockerfile in the repository; - reads it from standard input",
+    )
+
+
+def _from_file(reach: _Reach, url: str, file: str, dockerfile: bytes | None, directory: Path) -> BuildInputs:
+    """An archive is unpacked for its Dockerfile; anything else is the Dockerfile, with no context."""
+    from shutil import rmtree
+
+    from knarr.ops import source_http
+
+    source = source_http.parse(SourceOp(url, {"http.filename": "context"}))
+    known = source_http.ask(reach, source, "", anew=False)
+    if reach.store.find(known.digest) is None:  # it did not change, but was pruned here
+        known = source_http.ask(reach, source, "", anew=True)
+    with open(reach.store.path(known.digest), "rb") as content:
+        head = content.read(1024)
+        content.seek(0)
+        if not is_archive(head):
+            if file or dockerfile is not None:
+                raise UsageError(f"{url}: is no archive, so it has no other files", hint="leave out --file")
+            return BuildInputs(bounded(content.read((16 << 20) + 1), url), "Dockerfile", directory)
+        if dockerfile is None:
+            unpacked = directory / "unpacked"
+            unpacked.mkdir()
+            unpack(content, unpacked)
+            dockerfile = from_directory(unpacked, str(unpacked / file) if file else "").dockerfile
+            rmtree(unpacked)
+    name = file if file not in ("", "-") else "Dockerfile"
+    return BuildInputs(dockerfile, name, directory, remote=url)
