@@ -139,7 +139,7 @@ def test_the_end_may_be_missing_but_not_half() -> None:
     ("data", "message"),
     [
         (b"x" * 512, "not a number"),
-        (raw()[:148] + b"000001\0 " + raw()[156:], "checksum is wrong"),
+        (raw()[:148] + b"000001\0 " + raw()[156:], "checksum .*is wrong"),
         (raw(size=b"\xff" * 12), "negative size"),
         (raw(size=b"\x80" + b"\xff" * 11), "more than 63 bits"),
         (raw(size=b"0_000000010\0"), "not a number"),

@@ -216,7 +216,9 @@ def _verify(block: bytes, before: str) -> None:
     field = sum(block[148:156])
     total = (adler32(block[:256], 0) & 0xFFFF) + (adler32(block[256:], 0) & 0xFFFF) - field + 256
     if stored != total and stored != _signed_sum(block):
-        raise LayerInvalid(f"the tar has a damaged header after {before or 'nothing'}: its checksum is wrong")
+        if not before:
+            raise LayerInvalid("this is no tar: the checksum of its first header is wrong")
+        raise LayerInvalid(f"the tar has a damaged header after {before}: its checksum is wrong")
 
 
 def _signed_sum(block: bytes) -> int:

@@ -17,7 +17,7 @@ from knarr.cache.record import Record
 from knarr.cache.store import CacheStore
 from knarr.content.growth import Growth
 from knarr.content.store import Store
-from knarr.errors import Bug, Cancelled, KnarrError, NotFound
+from knarr.errors import Bug, Cancelled, ContentError, DigestMismatch, KnarrError, NotFound
 from knarr.progress import Sink, Status
 from knarr.record import record, replace
 from knarr.scope import Flights, Outcome, Scope
@@ -170,19 +170,20 @@ class Blobs:
             ContentError: the layer cannot be unpacked or is not the one the image names.
             Restarted: the blob's bytes were wrong, and others are on their way: begin again with a new tree.
         """
-        from knarr.errors import DigestMismatch
         from knarr.layer.apply import apply
         from knarr.layer.decompress import open_compressed
 
         if record.blob is None:
             record = replace(record, blob=self.pack(record, None).descriptor)
-        with self._open_early(record) as stream:
-            diff_id = apply(open_compressed(stream), root, check=self._scope.check)
-        if record.diff_id is not None and diff_id != record.diff_id:
-            raise DigestMismatch(
-                f"layer {record.blob.digest if record.blob else record.id}: unpacks to {diff_id}, "
-                f"but the image config says {record.diff_id}"
-            )
+        try:
+            with self._open_early(record) as stream:
+                diff_id = apply(open_compressed(stream), root, check=self._scope.check)
+            if record.diff_id is not None and diff_id != record.diff_id:
+                raise DigestMismatch(f"the layer unpacks to {diff_id}, but the image config says {record.diff_id}")
+        except ContentError as error:
+            layer = str(record.blob.digest) if record.blob else record.id
+            error.with_context(layer=layer, image=next(iter(record.remote), ""))
+            raise
 
     def pack(self, record: Record, compression: Compression | None) -> Packed:
         """The change of `record` as a blob; packed now if there is none in the wanted compression.
