@@ -85,7 +85,7 @@ HOMES = {
     "isal": {"layer"},
     "zstandard": {"layer"},
     "google": {"pb", "llb"},
-    "sqlite3": {"cache", "content", "snapshot"},
+    "sqlite3": {"cache", "content", "snapshot", "wal"},
     "argparse": {"cli"},
 }
 

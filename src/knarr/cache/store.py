@@ -16,15 +16,14 @@ the file from build to build, until it has grown.
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knarr import disk
+from knarr import disk, wal
 from knarr.cache.record import Record, RecordId
 from knarr.errors import Bug, ContentError, NotFound
 from knarr.record import replace
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     import sqlite3
 
 _BUSY_S = 60.0  # how long to wait for another process's write: they are short, but a disk may stall
-_WAL_BYTES = 1 << 20  # who opens the file first reads the WAL, 1 ms for so much
 _BATCH = 500  # SQLite takes 999 parameters in its smallest builds
 _RUNS_KEPT = 5  # ingredients of a step's last runs
 
@@ -80,7 +78,7 @@ class CacheStore:
         with self._lock:
             idle, self._idle = self._idle, []
         if idle:
-            _close(idle, self._path)
+            wal.close(idle, self._path)
 
     # --- keys
 
@@ -262,27 +260,6 @@ class CacheStore:
             connection.close()
             raise
         return connection
-
-
-def _close(connections: Sequence[sqlite3.Connection], path: Path) -> None:
-    """Close, and leave the WAL where it is until it has grown.
-
-    The last connection that closes checkpoints the WAL and deletes it: two fsyncs,
-    and two more for a fresh one in the next build (3 ms in all, 15 on a busy disk;
-    0.6 without). One that may only read leaves it, and so it goes last. Python's own
-    switch for this, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, came with 3.12.
-    """
-    import sqlite3
-
-    last: sqlite3.Connection | None = None
-    with suppress(sqlite3.Error, OSError):  # then the WAL is checkpointed
-        if os.path.getsize(f"{path}-wal") < _WAL_BYTES:
-            last = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
-            last.execute("PRAGMA user_version").fetchone()  # takes part in the WAL from here
-    for connection in connections:
-        connection.close()
-    if last is not None:
-        last.close()
 
 
 def _create(connection: sqlite3.Connection) -> None:

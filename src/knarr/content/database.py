@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knarr import disk
+from knarr import disk, wal
 from knarr.errors import ContentError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Database:
         """Close the connection; the next question opens it again."""
         with self._lock:
             if self._connection is not None and self._pid == os.getpid():
-                self._connection.close()
+                wal.close([self._connection], self._path)
             self._connection = None
 
     def _open(self) -> sqlite3.Connection:
