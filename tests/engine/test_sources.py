@@ -142,6 +142,16 @@ def test_a_url_as_the_context(knarr: Knarr, files: FileServer, repositories: Git
     assert list((knarr.root / "run/contexts").iterdir()) == [knarr.root / "run/contexts/owners"]
 
 
+def test_mirrors_of_repositories_are_listed_and_pruned(knarr: Knarr, repositories: GitServer, tmp_path: Path) -> None:
+    work = Work(tmp_path / "work", repositories, "app")
+    work.commit({"Dockerfile": "FROM scratch\nCOPY . /\n"})
+    assert list(built(knarr, work.url)) == ["Dockerfile"]
+    assert f"git repository {work.url}" in knarr.run("du", "--verbose").stdout
+    assert f"git repository {work.url}" in knarr.run("prune", "--force", "--all").stdout
+    assert list((knarr.root / "git").iterdir()) == []
+    assert list(built(knarr, work.url)) == ["Dockerfile"]
+
+
 def built(knarr: Knarr, context: str, *options: str, check: str = "") -> dict[str, bytes]:
     """The files of the image that a context gives, or none where the build fails and says `check`."""
     archive = knarr.work / "out.tar"

@@ -17,7 +17,7 @@ FLAGS = (
     Flag("add-host", Kind.LIST, "HOST:IP", "add a line to /etc/hosts of RUN steps (also HOST=IP, HOST=[IPv6])"),
     Flag("annotation", Kind.LIST, "[LEVEL:]KEY=VALUE", "annotate the manifest; LEVEL manifest, index, …-descriptor"),
     Flag("build-arg", Kind.LIST, "NAME[=VALUE]", "set an ARG; without a value it is taken from the environment"),
-    Flag("build-context", Kind.LIST, "NAME=WHERE", "another context: a directory, or docker-image://REFERENCE"),
+    Flag("build-context", Kind.LIST, "NAME=WHERE", "another context: directory, URL, docker-image://REFERENCE"),
     Flag("call", Kind.TEXT, "QUESTION", "answer instead of building: check, outline or targets[,format=json]"),
     Flag("cgroup-parent", Kind.TEXT, "CGROUP", "the parent cgroup of RUN steps"),
     Flag("check", Kind.SWITCH, "", "say what is doubtful in the Dockerfile: --call check"),
@@ -71,9 +71,10 @@ FLAGS = (
 def help_text() -> str:
     """What `knarr build --help` prints."""
     return (
-        "Usage: knarr build [OPTIONS] PATH | -\n\n"
-        "Build an image from the Dockerfile in the directory PATH. With `-` the Dockerfile, or a\n"
-        "tar archive with the whole context, comes from standard input.\n\n"
+        "Usage: knarr build [OPTIONS] PATH | URL | -\n\n"
+        "Build an image from the Dockerfile in the directory PATH, or behind the URL of a git repository,\n"
+        "an archive or a Dockerfile. With `-` the Dockerfile, or a tar archive with the whole context,\n"
+        "comes from standard input.\n\n"
         "Without --output the image is kept in knarr's store under its tags.\n\n"
         f"Options:\n{usage(FLAGS)}"
     )

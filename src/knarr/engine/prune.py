@@ -1,4 +1,4 @@
-"""What a state directory holds, and what may go: cache records with their snapshots and blobs, cache mounts, content.
+"""What a state directory holds, and what may go: records with snapshots and blobs, cache mounts, git mirrors, content.
 
 `usage` lists, `prune` removes. Records go first (none before what needs it), then
 their snapshots, then blobs that neither a record nor an image name holds.
@@ -17,6 +17,9 @@ from pathlib import Path
 from knarr.cache.prune import Policy, select, size_of
 from knarr.cache.record import Record, RecordId
 from knarr.content.gc import GRACE_S, collect
+from knarr.engine.gitmirrors import KIND as MIRROR
+from knarr.engine.gitmirrors import mirrors
+from knarr.engine.gitmirrors import remove as remove_mirror
 from knarr.engine.orphans import remove_orphans
 from knarr.engine.parts import Parts
 from knarr.owner import Owner
@@ -28,19 +31,19 @@ CACHE_MOUNT = "exec.cachemount"
 
 @record
 class Pruned:
-    """What went: records and cache mounts, and the bytes that came free."""
+    """What went: records, cache mounts and mirrors, and the bytes that came free."""
 
     records: tuple[Record, ...]
     freed_bytes: int
 
 
 def usage(parts: Parts) -> tuple[Record, ...]:
-    """Every record and cache mount, sizes measured in blocks really taken."""
+    """Every record, cache mount and mirror of a repository, sizes measured in blocks really taken."""
     measured = []
     for known in parts.cache.all():
         unmeasured = known.snapshot is not None and not known.size_bytes
         measured.append(_measured(parts, known) if unmeasured else known)
-    return (*measured, *_cache_mounts(parts.settings.root))
+    return (*measured, *_cache_mounts(parts.settings.root), *mirrors(parts.settings.root))
 
 
 def _measured(parts: Parts, record: Record) -> Record:
@@ -95,15 +98,15 @@ def prune(parts: Parts, policy: Policy, *, dry_run: bool = False, grace_s: float
     gone = select(known, policy, now_ns=time.time_ns(), in_use=_in_use(parts, known))
     if dry_run:
         return Pruned(gone, sum(map(size_of, gone)))
-    mounts = [record for record in gone if record.kind == CACHE_MOUNT]
-    links = [record for record in gone if record.kind != CACHE_MOUNT]
+    places = [record for record in gone if record.kind in (CACHE_MOUNT, MIRROR)]
+    links = [record for record in gone if record.kind not in (CACHE_MOUNT, MIRROR)]
     freed = sum(record.size_bytes for record in links)
     parts.cache.remove(*(record.id for record in links))
     for link in links:
         if link.snapshot is not None:
             parts.snapshotter.remove(link.snapshot)
-    kept = [record for record in mounts if not _remove_mount(parts.settings.root, record)]
-    freed += sum(record.size_bytes for record in mounts if record not in kept)
+    kept = [record for record in places if not _remove_place(parts.settings.root, record)]
+    freed += sum(record.size_bytes for record in places if record not in kept)
     swept = collect(parts.store, roots=lambda: held_by_records(parts.cache.all()), grace_s=grace_s)
     removed = tuple(record for record in gone if record not in kept)
     return Pruned(removed, freed + swept.size_bytes + swept.ingest_bytes)
@@ -125,6 +128,10 @@ def held_by_records(records: Iterable[Record]) -> Iterator[Digest]:
         for key, text in known.history.items():
             if key.startswith("blob:"):
                 yield Digest.parse(json.loads(text)["digest"])
+
+
+def _remove_place(root: Path, record: Record) -> bool:
+    return remove_mirror(root, record) if record.kind == MIRROR else _remove_mount(root, record)
 
 
 def _remove_mount(root: Path, record: Record) -> bool:

@@ -33,6 +33,7 @@ _ANOTHER_WAY = (
     *("not our ref", "unadvertised object", "does not allow request", "find remote ref", "shallow", "--depth"),
     *("dumb http", "no such remote ref", "unexpected disconnect"),
 )
+URL_FILE = "knarr-url"  # in a mirror: whose it is, for people; its time is that of the last use
 _DAMAGED = ("corrupt", "bad object", "loose object", "not a git repository", "unable to read", "missing blob")
 
 
@@ -60,6 +61,7 @@ def fetch(root: Path, git: Git, tip: Tip) -> Path:
                 raise
             shutil.rmtree(mirror, ignore_errors=True)
             _fetch(git, mirror, tip)
+        os.utime(mirror / URL_FILE)
     return mirror
 
 
@@ -77,7 +79,7 @@ def _told(world: World, vertex: str, what: str) -> Iterator[None]:
 def _fetch(git: Git, mirror: Path, tip: Tip) -> None:
     """Have the object of `tip` in the mirror, by the first way that the server allows."""
     place = Place(str(mirror))
-    if not (mirror / "HEAD").exists():
+    if not (mirror / URL_FILE).exists():
         _begin(git, mirror, tip)
     elif _has(git, place, tip.object):
         return
@@ -107,6 +109,7 @@ def _begin(git: Git, mirror: Path, tip: Tip) -> None:
     fresh.mkdir(mode=0o700, parents=True)
     git.run("init", "--quiet", "--bare", "--template=", _format(tip), at=Place(str(fresh)))
     git.run("config", "uploadpack.allowAnySHA1InWant", "true", at=Place(str(fresh)))
+    (fresh / URL_FILE).write_text(git.shown)
     shutil.rmtree(mirror, ignore_errors=True)
     os.rename(fresh, mirror)
 
