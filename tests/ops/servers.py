@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -113,6 +114,25 @@ def serving(server: ThreadingHTTPServer) -> Iterator[None]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def secure(server: ThreadingHTTPServer, hosts_dir: Path) -> None:
+    """Let `server` speak TLS, with a CA of its own that `hosts_dir` says is to be trusted."""
+    host = f"127.0.0.1:{server.server_address[1]}"
+    place = hosts_dir / host
+    place.mkdir(parents=True)
+    key, certificate = place / "server.pem", place / "ca.crt"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=a test's"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
 
 
 @contextmanager

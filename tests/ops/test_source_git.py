@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import base64
 import os
+import socket
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from knarr.cache.store import CacheStore
-from knarr.errors import ContentError, KnarrError, Unsupported, UsageError
+from knarr.errors import Cancelled, ContentError, KnarrError, Unsupported, UsageError
 from knarr.frontend.dockerfile.giturl import parse_git_url
 from knarr.llb.ops import SourceOp
 from knarr.ops import source_git
 from knarr.ops.fetched import Fetched
 from knarr.ops.world import World
 from knarr.record import replace
-from knarr.session.session import Secret
+from knarr.remote.repository import Registry
+from knarr.remote.settings import RegistrySettings
+from knarr.session.session import Credentials, Secret
 
 from .conftest import listing
-from .servers import OLD, GitServer, Work, git_server
+from .servers import OLD, GitServer, Work, git_server, secure
 
 pytestmark = [pytest.mark.root, pytest.mark.system]
 
@@ -306,3 +310,47 @@ def test_a_mirror_that_is_damaged_is_made_anew(fetch: Fetch, overlay: World, wor
         pack.write_bytes(b"damaged")
     assert isinstance(overlay.cache, CacheStore)
     assert (fetch(f"{work.url}#main:sub") / "b").read_text() == "b\n"
+
+
+def with_hosts(world: World, *hosts_dirs: Path) -> World:
+    registry = Registry(RegistrySettings(hosts_dirs=tuple(map(str, hosts_dirs))), lambda _: Credentials())
+    return replace(world, registry=lambda: registry)
+
+
+def test_a_private_ca_is_trusted_where_registries_have_it(
+    overlay: World, tmp_path: Path, server: GitServer, work: Work
+) -> None:
+    secure(server.server, tmp_path / "certs.d")
+    url = work.url.replace("http://", "https://")
+    with pytest.raises(KnarrError, match="certificate"):
+        resolve(with_hosts(overlay), url)
+    found = resolve(with_hosts(overlay, tmp_path / "certs.d"), url)
+    assert found.key == f"git:{work.git('rev-parse', 'HEAD')}"
+
+
+def test_cancelling_kills_a_git_that_hangs(overlay: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/app.git"
+        threading.Timer(0.3, overlay.scope.cancel).start()
+        with pytest.raises(Cancelled):
+            resolve(overlay, url)
+        left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if url.encode() in _read(path)]
+        assert left == []
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_builds_at_the_same_time_share_a_mirror(overlay: World, work: Work) -> None:
+    commits = [work.commit({"a": f"{number}\n"}) for number in range(4)]
+
+    def fetched(commit: str) -> str:
+        resolve(overlay, f"{work.url}#{commit}").make(f"fetched-{commit}")
+        return (overlay.snapshotter.layers(f"fetched-{commit}")[0] / "a").read_text()
+
+    outcomes = [overlay.scope.start(fetched, commit) for commit in commits]
+    assert [outcome.result() for outcome in outcomes] == ["0\n", "1\n", "2\n", "3\n"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from knarr.errors import DigestMismatch, KnarrError, RegistryError, UsageError
+from knarr.errors import Cancelled, DigestMismatch, KnarrError, RegistryError, UsageError
 from knarr.llb.ops import SourceOp
 from knarr.ops import source_http
 from knarr.ops.fetched import Fetched
@@ -21,7 +23,7 @@ from knarr.remote.settings import Proxies, RegistrySettings, RetryBudget
 from knarr.session.session import Credentials, Secret
 
 from .conftest import meta
-from .servers import OLD, FileServer, Page, file_server
+from .servers import OLD, FileServer, Page, file_server, secure
 
 pytestmark = pytest.mark.root
 
@@ -296,3 +298,20 @@ def test_a_file_that_changes_between_question_and_answer(overlay: World, server:
     server.pages["/f"] = Page(b"y", etag='"2"')
     with pytest.raises(KnarrError, match="changed while it was fetched"):
         found.make("made")
+
+
+def test_a_private_ca_is_trusted_where_registries_have_it(overlay: World, tmp_path: Path, server: FileServer) -> None:
+    secure(server.server, tmp_path / "certs.d")
+    server.pages["/f"] = Page(b"x")
+    url = f"https://{server.address}/f"
+    with pytest.raises(RegistryError, match=r"which is not trusted; looked in"):
+        resolve(patient(overlay), url)
+    resolve(patient(overlay, hosts_dirs=(str(tmp_path / "certs.d"),)), url)
+    assert server.statuses() == [200]
+
+
+def test_cancelling_ends_a_download_that_hangs(overlay: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        threading.Timer(0.2, overlay.scope.cancel).start()
+        with pytest.raises(Cancelled):
+            resolve(overlay, f"http://127.0.0.1:{silent.getsockname()[1]}/f")
