@@ -45,9 +45,14 @@ def test_findings_are_shown_within_the_step() -> None:
 def test_they_are_shown_also_when_it_fails() -> None:
     kept = Kept()
 
-    with pytest.raises(KnarrError), told(REQUEST, kept) as warnings:
-        warnings.append(FOUND)
-        raise KnarrError("it does not parse")
+    with pytest.raises(KnarrError):
+        fail_after_finding(kept)
 
     assert [type(event) for event in kept.events] == [VertexStarted, Warned, VertexDone]
     assert kept.events[-1].error == "it does not parse"  # type: ignore[union-attr]
+
+
+def fail_after_finding(kept: Kept) -> None:
+    with told(REQUEST, kept) as warnings:
+        warnings.append(FOUND)
+        raise KnarrError("it does not parse")

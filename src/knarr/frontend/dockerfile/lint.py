@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from knarr.errors import DockerfileError, KnarrError, Span, UsageError
 from knarr.frontend.dockerfile.directives import read_directives
+from knarr.frontend.dockerfile.suggest import nearest
 from knarr.frontend.request import FrontendRequest, Warning
 from knarr.record import record, replace
 
@@ -26,6 +27,7 @@ CHECK_ARG = "BUILDKIT_DOCKERFILE_CHECK"
 _ALL = "all"
 _TRUE = ("1", "t", "T", "true", "TRUE", "True")
 _FALSE = ("0", "f", "F", "false", "FALSE", "False")
+_MOST_COMPARISONS = 200_000  # of names in search of a near one: a second's; no file a person wrote needs more
 _DIRECTIVE_LINES = 4  # one for each directive there is, and one before them for `#!`
 
 # Declared by ARG, these steer the scanner of an SBOM; no command sees them.
@@ -88,6 +90,7 @@ class Linter:
         self.options = options
         self.warnings = [] if warnings is None else warnings
         self._deaf = False
+        self._names_to_compare = _MOST_COMPARISONS
         self._here = options
         self.span: Span | None = None  # of the line that is looked at
         self._declared: Iterable[tuple[str, str | None]] = ()
@@ -124,14 +127,17 @@ class Linter:
 
     def unset(self, names: Iterable[str], env: Mapping[str, str]) -> None:
         """Report variables that an instruction used and nothing has set."""
-        if self._deaf:
+        if self._deaf or not self._here.hears("UndefinedVar", experimental=False):
             return
-        from knarr.frontend.dockerfile.suggest import nearest
-
         declared = {name for name, _ in self._declared}
         for name in sorted(set(names) - declared - HIDDEN_ARGS):
-            near = nearest(name, env)
-            self.report("UndefinedVar", name, f" (did you mean ${near}?)" if near else "")
+            self.report("UndefinedVar", name, self.guess(name, env, sign="$"))
+
+    def guess(self, name: str, known: Collection[str], *, sign: str = "") -> str:
+        """What a sentence about an unknown name ends with: the known one that was perhaps meant, or nothing."""
+        self._names_to_compare -= len(known)
+        near = nearest(name, known) if self._names_to_compare > 0 else ""
+        return f" (did you mean {sign}{near}?)" if near else ""
 
     def take(self, findings: Collection[Finding]) -> None:
         """Report what the parser has seen; what concerns the lines as such comes first."""

@@ -9,7 +9,6 @@ from knarr.frontend.dockerfile.expand import Expander, Expansion
 from knarr.frontend.dockerfile.instructions import Dockerfile, Instruction, Stage
 from knarr.frontend.dockerfile.lint import Linter
 from knarr.frontend.dockerfile.platformargs import global_args
-from knarr.frontend.dockerfile.suggest import nearest
 from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
 
@@ -80,8 +79,7 @@ def check_from_args(lint: Linter, word: Expansion, declared: Collection[str]) ->
     """Variables of a FROM that no ARG before it declares."""
     for name in sorted(word.unset):
         if name not in declared:
-            near = nearest(name, declared)
-            lint.report("UndefinedArgInFrom", name, f" (did you mean {near}?)" if near else "")
+            lint.report("UndefinedArgInFrom", name, lint.guess(name, declared))
 
 
 def check_platform(lint: Linter, stage: Stage, word: Expansion, args: Mapping[str, str]) -> None:

@@ -35,6 +35,12 @@ def edit_distance(left: str, right: str, *, limit: int) -> int:
     """Levenshtein's distance, or `limit` when it is that or more."""
     if abs(len(left) - len(right)) >= limit:
         return limit
+    same = 0  # leading characters that cost nothing
+    for a, b in zip(left, right, strict=False):
+        if a != b:
+            break
+        same += 1
+    left, right = left[same:], right[same:]
     previous = list(range(len(right) + 1))
     for row, a in enumerate(left, 1):
         current = [row]
