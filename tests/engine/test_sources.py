@@ -126,6 +126,7 @@ def test_a_repository_as_the_context(knarr: Knarr, repositories: GitServer, tmp_
     assert built(knarr, f"{work.url}#main:sub") == {"b": b"b\n"}
     assert built(knarr, work.url, "-f", "sub/dockerfile", check="b: not") == {}
     assert built(knarr, work.url, "-f", "nowhere", check="has no nowhere at refs/heads/main") == {}
+    assert ".git/HEAD" in built(knarr, f"{work.url}#main", "--build-arg=BUILDKIT_CONTEXT_KEEP_GIT_DIR=1")
     work.commit({"Dockerfile": "FROM scratch\nCOPY sub/b /new\n"})
     assert built(knarr, work.url) == {"new": b"b\n"}
 

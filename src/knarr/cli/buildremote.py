@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from knarr.session.session import Session
 
 
+_KEEP_GIT = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")
+
+
 @record
 class _Reach:
     """Implements `ops.fetched.Reach`."""
@@ -55,6 +59,9 @@ def read_remote(options: BuildOptions, dockerfile: bytes | None, directory: Path
     if where.startswith("github.com/"):
         where = "https://" + (where if ".git" in where else _with_git(where))
     url = parse_git_url(where)
+    if url is not None and options.build_args.get(_KEEP_GIT, "") in _TRUE:
+        where = _keeping_git(where)
+        url = parse_git_url(where)
     if url is None and not where.startswith(("http://", "https://")):
         raise UsageError(f"{where}: not the URL of a repository or of a file", hint="give a directory, or a full URL")
     session = LocalSession({}, options.secrets, DockerConfig.from_environment(os.environ), environ=os.environ)
@@ -71,6 +78,13 @@ def read_remote(options: BuildOptions, dockerfile: bytes | None, directory: Path
 def _with_git(where: str) -> str:
     path, mark, fragment = where.partition("#")
     return f"{path}.git{mark}{fragment}"
+
+
+def _keeping_git(where: str) -> str:
+    place, mark, fragment = where.partition("#")
+    if "keep-git-dir" in place.partition("?")[2]:
+        return where
+    return f"{place}{'&' if '?' in place else '?'}keep-git-dir=true{mark}{fragment}"
 
 
 def _from_repository(reach: _Reach, url: GitURL, file: str) -> bytes:
