@@ -50,7 +50,8 @@ def build(options: BuildOptions, argv: list[str]) -> int:
         _write(path, data)
     if engine.last_job is not None:
         with suppress(OSError):  # a full disk: the next build looks at everything again
-            remember(argv, options, inputs.looked_for, engine.last_job, result, files)
+            warned = _warnings(renderer)
+            remember(argv, options, inputs.looked_for, engine.last_job, result, files, warned=warned)
     _show(options, settings, result, renderer, time.monotonic() - started)
     return 0
 
@@ -170,10 +171,18 @@ def _registry_settings() -> RegistrySettings:
 
 
 def _warn(renderer: Renderer) -> None:
-    if renderer.for_people and renderer.steps.warnings:
-        from knarr.cli.progress.summary import warnings_text
+    text = _warnings(renderer)
+    if text:
+        print(text, file=sys.stderr, flush=True)
 
-        print(warnings_text(renderer.steps), file=sys.stderr, flush=True)
+
+def _warnings(renderer: Renderer | None) -> str:
+    """The warnings of the build for people; "" when there are none or nobody reads them."""
+    if renderer is None or not renderer.for_people or not renderer.steps.warnings:
+        return ""
+    from knarr.cli.progress.summary import warnings_text
+
+    return warnings_text(renderer.steps)
 
 
 def _files(options: BuildOptions, result: SolveResult) -> dict[str, bytes]:

@@ -102,10 +102,13 @@ def remember(
     job: Job,
     result: SolveResult,
     files: Mapping[str, bytes],
+    *,
+    warned: str = "",
 ) -> None:
     """Note what this build depended on and what it answered, so that `recall` knows it again.
 
-    `looked_for` are the Dockerfile and the ignore files, `files` what the build wrote besides (iidfile …).
+    `looked_for` are the Dockerfile and the ignore files, `files` what the build wrote besides (iidfile …),
+    `warned` the warnings it showed: they still hold, and are shown again.
     """
     store = job.world.store
     file = fingerprint.place(os.fspath(job.world.settings.root), argv, os.environ, os.getcwd())
@@ -129,7 +132,7 @@ def remember(
         answer={
             "files": [(os.path.abspath(path), data) for path, data in files.items()],
             "page": job.drive.diary.page_when_unchanged(f"knarr build {options.context}"),
-            "told": "" if options.is_quiet else _told(job.drive.diary.steps, digest, names, pushed=pushes),
+            "told": "" if options.is_quiet else _told(job.drive.diary.steps, digest, names, warned, pushed=pushes),
             "printed": str(result.config_digest or result.digest or "") if options.is_quiet else "",
         },
     )
@@ -161,10 +164,12 @@ def _inputs(looked_for: Iterable[Path], job: Job) -> set[str]:
     return paths
 
 
-def _told(steps: Iterable[str], digest: str, names: Iterable[str], *, pushed: bool) -> str:
+def _told(steps: Iterable[str], digest: str, names: Iterable[str], warned: str, *, pushed: bool) -> str:
     lines: list[str] = []
     for number, step in enumerate(steps, 1):
         lines += [f"#{number} {step}", f"#{number} CACHED", ""]
+    if warned:
+        lines += [warned, ""]
     lines.append("Unchanged since it was last built.")
     lines += [f"  {'pushed' if pushed else 'named'}  {name}" for name in names]
     lines.append(f"  digest  {digest}")
