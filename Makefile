@@ -4,7 +4,7 @@
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest -n 2 --dist worksteal
 
-.PHONY: help demo test bench lint types check setup judges clean
+.PHONY: help demo test bench lint types check setup clean
 
 help:
 	@echo 'make demo    build for two platforms and push to a private TLS registry, from start to end'
@@ -22,10 +22,7 @@ demo:
 	@tools/virtualenv
 	@demo/run
 
-judges:
-	@tools/system-packages --judges
-
-test: judges setup
+test: setup
 	@$(PYTEST)
 
 bench: setup
