@@ -97,17 +97,21 @@ class VerifiedReader:
         SizeMismatch, DigestMismatch
     """
 
-    def __init__(self, source: Readable, digest: Digest, size: int | None = None, *, what: str = "blob") -> None:
+    def __init__(
+        self, source: Readable, digest: Digest, size: int | None = None, *, what: str = "", hint: str = ""
+    ) -> None:
+        """`what` and `hint` are for messages: what is being read, and what to do when it is wrong."""
         self._hashing = HashingReader(source, digest.algorithm)
         self.digest = digest
         self._expected = size
-        self._what = what
+        self._what = what or f"blob {digest}"
+        self._hint = hint
 
     def read(self, size: int = -1, /) -> bytes:
         data = self._hashing.read(size)
         seen, expected = self._hashing.size, self._expected
         if expected is not None and seen > expected:
-            raise SizeMismatch(f"{self._what} {self.digest}: expected {expected} bytes, got more")
+            raise SizeMismatch(f"{self._what}: expected {expected} bytes, got more", hint=self._hint)
         if (not data and size != 0) or size < 0:
             self._finish()
         return data
@@ -115,6 +119,6 @@ class VerifiedReader:
     def _finish(self) -> None:
         seen = self._hashing.size
         if self._expected is not None and seen != self._expected:
-            raise SizeMismatch(f"{self._what} {self.digest}: expected {self._expected} bytes, got {seen}")
+            raise SizeMismatch(f"{self._what}: expected {self._expected} bytes, got {seen}", hint=self._hint)
         if self._hashing.digest != self.digest:
-            raise DigestMismatch(f"{self._what}: expected {self.digest}, got {self._hashing.digest}")
+            raise DigestMismatch(f"{self._what}: got other bytes, of {self._hashing.digest}", hint=self._hint)

@@ -182,7 +182,8 @@ class Blobs:
                 raise DigestMismatch(f"the layer unpacks to {diff_id}, but the image config says {record.diff_id}")
         except ContentError as error:
             layer = str(record.blob.digest) if record.blob else record.id
-            error.with_context(layer=layer, image=next(iter(record.remote), ""))
+            if layer not in error.message:
+                error.with_context(layer=layer, image=next(iter(record.remote), ""))
             raise
 
     def pack(self, record: Record, compression: Compression | None) -> Packed:

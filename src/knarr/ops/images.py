@@ -76,6 +76,7 @@ class Images:
 
         Raises:
             NotFound: no such image, or none for the platform.
+            ContentError: what is there is no image.
             RegistryError: the registry said no or could not be reached.
         """
         key = (str(reference), platform)
@@ -88,17 +89,28 @@ class Images:
     def _find(self, reference: Reference, platform: Platform) -> Found:
         top, repository = self._top(reference)
         source = self._source(reference, repository)
+        try:
+            return self._image(reference, platform, top, source, repository)
+        except ContentError as error:
+            error.with_context(image=reference.familiar)
+            raise
+
+    def _image(
+        self, reference: Reference, platform: Platform, top: Descriptor, source: Fetcher, repository: str
+    ) -> Found:
         document = self._document(top, source)
         if isinstance(document, Index):
-            try:
-                chosen = select(document, platform)
-            except NotFound as error:
-                raise error.with_context(image=reference.familiar) from None
-            document = self._document(chosen, source)
+            document = self._document(select(document, platform), source)
         if not isinstance(document, Manifest):
-            raise ContentError(f"{reference.familiar}: an index inside an index is not an image")
+            raise ContentError("an index inside an index is not an image")
         raw = self._small(document.config, source)
-        return Found(reference, top.digest, document, decode_config(raw), raw, repository)
+        config = decode_config(raw)
+        if len(document.layers) != len(config.diff_ids):
+            raise ContentError(
+                f"no image: its manifest has {len(document.layers)} layers, its config {len(config.diff_ids)}",
+                hint=f"the config is of the type {document.config.media_type}",
+            )
+        return Found(reference, top.digest, document, config, raw, repository)
 
     def _top(self, reference: Reference) -> tuple[Descriptor, str]:
         key = str(reference.tagged())  # `app` and `app:latest` are one question
@@ -123,6 +135,8 @@ class Images:
         except KnarrError as error:
             if local is not None and self._mode != "pull":
                 return local, ""
+            if isinstance(error, ContentError) and not isinstance(error, NotFound):
+                error.with_context(image=reference.familiar, hint="is this a registry, and the name of an image?")
             raise error.with_context(hint="no image of this name is in knarr's own store either") from None
 
     def _local(self, reference: Reference) -> Descriptor | None:
@@ -147,16 +161,8 @@ class Images:
         return self._store.read(descriptor)
 
     def records(self, found: Found) -> RecordId:
-        """The image's layers as a chain of records, saved in the cache; returns the topmost.
-
-        Raises:
-            ContentError: the manifest and the config disagree about the layers.
-        """
+        """The image's layers as a chain of records, saved in the cache; returns the topmost."""
         layers, diff_ids = found.manifest.layers, found.config.diff_ids
-        if len(layers) != len(diff_ids):
-            raise ContentError(
-                f"{found.reference.familiar}: the manifest has {len(layers)} layers, its config {len(diff_ids)}"
-            )
         chain = ""
         parent: RecordId | None = None
         for layer, diff_id in zip(layers, diff_ids, strict=True):

@@ -23,6 +23,16 @@ _MEANING = {
     503: "the registry is not available",
     504: "gateway time-out: the registry behind its proxy does not answer",
 }
+_LATER = "try again later; the registry's own log says why"
+_WAY_OUT = {
+    413: "raise the limit of the proxy (nginx: client_max_body_size), or make smaller layers",
+    429: "wait a while; whoever has logged in often has a higher limit",
+    500: _LATER,
+    502: _LATER,
+    503: _LATER,
+    504: _LATER,
+}
+_UNSTEADY = "try again; if it happens every time, look at what is between: a proxy, a firewall, its time limits"
 
 
 def from_answer(answer: Answer, host: str, what: str) -> RegistryError:
@@ -35,6 +45,7 @@ def from_answer(answer: Answer, host: str, what: str) -> RegistryError:
         status=answer.status,
         codes=codes,
         temporary=answer.status in _TEMPORARY,
+        hint=_WAY_OUT.get(answer.status, ""),
     )
 
 
@@ -97,13 +108,16 @@ def from_os_error(error: OSError | Malformed, origin: Origin, what: str, *, time
             hint="check the name, and this machine's DNS",
         )
     if isinstance(error, TimeoutError):
-        return RegistryError(f"{what}: {host} did not answer for {timeout_s:g} s", temporary=True)
+        return RegistryError(f"{what}: {host} did not answer for {timeout_s:g} s", temporary=True, hint=_UNSTEADY)
     if isinstance(error, ConnectionRefusedError):
         return RegistryError(
             f"{what}: nothing listens at {host}", hint="is the registry running, and is the port right?"
         )
     if isinstance(error, Cut):
-        return RegistryError(f"{what}: {host} broke off: {error}", temporary=True)
+        return RegistryError(f"{what}: {host} broke off: {error}", temporary=True, hint=_UNSTEADY)
     if isinstance(error, ConnectionError):
-        return RegistryError(f"{what}: {host} closed the connection ({error.strerror or error})", temporary=True)
+        hint = f"does {host} want https? hosts.toml says so" if origin.scheme == "http" else _UNSTEADY
+        return RegistryError(
+            f"{what}: {host} closed the connection ({error.strerror or error})", temporary=True, hint=hint
+        )
     return RegistryError(f"{what}: {host} cannot be reached: {error.strerror or error}")

@@ -39,6 +39,7 @@ from knarr.streams import Readable, VerifiedReader
 
 _MAX_PAGE_BYTES = 8 << 20  # of tags: 1000 of at most 128 characters fit many times
 _KEPT_MANIFESTS = 8  # just pushed, so that a tag behind them needs no download
+_DAMAGED = "what the registry keeps, or a proxy on the way, is damaged: push the image again, or use a mirror"
 _GONE = (404, 405)
 
 
@@ -145,7 +146,7 @@ class Repository:
         stream = ResumingReader(self._access.transport, what, lambda offset: self._get(descriptor, what, offset))
         try:
             with self._access.transport.scope.on_cancel(stream.abort):
-                yield VerifiedReader(stream, descriptor.digest, descriptor.size, what=what)
+                yield VerifiedReader(stream, descriptor.digest, descriptor.size, what=what, hint=_DAMAGED)
         finally:
             stream.close()
 

@@ -282,7 +282,7 @@ class Transport:
             who = f" ({known.username} is not allowed to, or the password is wrong)" if known.username else ""
             problem.with_context(hint=f"log in with: knarr login {account_of(endpoint)}{who}")
         elif answer.status == 429 and asked_s > self.settings.retry.longest_wait_s:
-            problem.with_context(hint=f"the registry asks to wait {asked_s:.0f} s; a login often raises the limit")
+            problem.hint = f"the registry asks to wait {asked_s:.0f} s; a login often raises the limit"
         return problem, asked_s
 
     def _note(self, endpoint: Endpoint, answer: Answer) -> None:

@@ -26,6 +26,7 @@ from knarr.remote.wire import Answer
 from knarr.spec.descriptor import Descriptor
 from knarr.streams import CHUNK, Readable
 
+_PROGRESS = 64 << 10  # bytes: an attempt that came no further is a failure like the one before
 _OCTETS = (("Content-Type", "application/octet-stream"),)
 
 
@@ -152,7 +153,7 @@ class Upload:
             if self._recover():
                 return
             whole = whole and self._offset == 0
-            if self._offset > before:
+            if self._offset - before >= _PROGRESS:
                 failures = 0
 
     def _begin(self) -> None:
