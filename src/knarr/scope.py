@@ -20,6 +20,10 @@ from typing import Generic, ParamSpec, TypeVar
 
 from knarr.errors import Cancelled, KnarrError
 
+# Who waits wakes up this often. A signal that comes between Python's look for signals and the wait itself does not end
+# the wait: its handler would run only when the next one comes.
+TICK_S = 0.2
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -41,7 +45,8 @@ class Outcome(Generic[T]):
         Raises:
             BaseException: whatever the call raised (`Cancelled` included).
         """
-        self._done.wait()
+        while not self._done.wait(TICK_S):
+            pass
         if self._error is not None:
             raise self._error
         return self._value  # type: ignore[return-value]  # set together with _done
@@ -178,7 +183,7 @@ class Scope:
             if not threads:
                 return
             for thread in threads:
-                thread.join()
+                thread.join(TICK_S)
 
 
 @contextmanager

@@ -75,6 +75,8 @@ class Feed:
         ended = False
         while not ended:
             events, ended = self._gather()
+            # A second signal may break the main thread off before it has said that this is the end.
+            ended = ended or not threading.main_thread().is_alive()
             now = time.time_ns()
             self._write(self._renderer.render(events, now))
             with self._room:
