@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from knarr.cache.flight import flight
@@ -23,6 +23,7 @@ from knarr.errors import Bug, Cancelled, KnarrError, Unsupported
 from knarr.llb.ops import Edge, ExecOp, FileOp, MergeOp, SourceOp, Vertex
 from knarr.ops import source_image, source_local
 from knarr.progress import Status, VertexDone, VertexStarted
+from knarr.scope import TICK_S
 from knarr.solver import messages as m
 from knarr.solver.explain import Input
 from knarr.solver.keys import cache_map
@@ -100,7 +101,7 @@ class Drive:
             if self._machine.finished:
                 break
             if not todo:
-                todo = self._machine.step(self._events.get())
+                todo = self._machine.step(self._next_event())
         if self._machine.error is not None:
             raise self._machine.error
         self._end_resolved()
@@ -110,6 +111,13 @@ class Drive:
         """Sources that were asked for, but that nobody needed as a tree, are done too."""
         for digest in self._fetched:
             self._end(self._graph.vertices[digest], cached=True)
+
+    def _next_event(self) -> m.Event:
+        while True:
+            try:
+                return self._events.get(timeout=TICK_S)
+            except Empty:
+                continue  # so that a signal's handler has its turn: see scope.TICK_S
 
     def _act(self, instructions: Sequence[m.Instruction]) -> list[m.Instruction]:
         """Carry out `instructions`; returns those that follow at once from look-ups answered here."""
@@ -263,7 +271,7 @@ class Drive:
         if record.snapshot is not None and world.snapshotter.stat(record.snapshot) is not None:
             return True
         if record.blob is not None:
-            return bool(record.remote) or world.store.find(record.blob.digest) is not None
+            return bool(record.remote) or world.store.has(record.blob)
         return record.id == "layer:empty"
 
     def _execute(self, instruction: m.Execute) -> m.Event:
