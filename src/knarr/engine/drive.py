@@ -315,10 +315,13 @@ class Drive:
             self._run_op(vertex, instruction)
             self._save(vertex, instruction)
 
+        def blame(error: BaseException) -> BaseException:
+            return self._explained(instruction, error)
+
         output = instruction.outputs[0]
         description = step_name(vertex)
         return lazycopy.defer(
-            self._world, self._trees, vertex.op, instruction.inputs, output.id, output.keys, description, make
+            self._world, self._trees, vertex.op, instruction.inputs, output.id, output.keys, description, make, blame
         )
 
     def _is_only_packed(self, digest: Digest) -> bool:

@@ -43,10 +43,11 @@ class Packed:
 
 @record
 class Deferred:
-    """A layer that nobody has written yet: how to write its tar, and whom to tell of the blob."""
+    """A layer that nobody has written yet: how to write its tar, whom to tell of the blob, and who knows its step."""
 
     write: Callable[[Writable], None]
     save: Callable[[Packed], None]
+    blame: Callable[[BaseException], BaseException]  # a failure with the place in the Dockerfile added
 
 
 class Blobs:
@@ -85,7 +86,7 @@ class Blobs:
         """Begin to fetch every blob of `records` that is not here; returns at once."""
         for link in records:
             blob = link.blob
-            if blob is not None and self._store.find(blob.digest) is None:
+            if blob is not None and not self._store.has(blob):
                 growth = Growth()
                 if self._growing.setdefault(blob.digest, growth) is growth:
                     self._scope.attempt(self._grow, link, blob.digest, growth)
@@ -109,12 +110,12 @@ class Blobs:
         blob = record.blob
         if blob is None:
             raise Bug(f"record {record.id} has no blob")
-        if self._store.find(blob.digest) is None:
+        if not self._store.has(blob):
             self._flights.once(blob.digest, lambda: self._fetch_from_any(blob, record.remote))
         return blob
 
     def _fetch_from_any(self, blob: Descriptor, repositories: Sequence[str]) -> None:
-        if self._store.find(blob.digest) is not None:
+        if self._store.has(blob):
             return
         failure: KnarrError = NotFound(
             f"layer {blob.digest} is not in the store and no registry is known to have it",
@@ -131,7 +132,7 @@ class Blobs:
     def _fetch_one(self, blob: Descriptor, repository: str) -> None:
         vertex = f"pull {repository}"
         with flight(self._flight_dir, f"blob-{blob.digest.hex}", scope=self._scope):
-            if self._store.find(blob.digest) is not None:
+            if self._store.has(blob):
                 return
 
             def report(done: int) -> None:
@@ -192,11 +193,11 @@ class Blobs:
         A layer of a base image keeps the form it has, unless `compression` forces
         another. `compression` None: any form will do.
         """
-        if record.blob is not None and record.diff_id is not None:
+        if record.blob is not None and record.diff_id is not None and self._is_somewhere(record):
             if compression is None or _fits(record, compression):
                 return Packed(record.blob, record.diff_id)
             variant = _variant(record, compression)
-            if variant is not None and self._store.find(variant.digest) is not None:
+            if variant is not None and self._store.has(variant):
                 return Packed(variant, record.diff_id)
         key = (record.id, str(compression))
         return self._flights.once(key, lambda: self._pack(record, compression))
@@ -208,13 +209,18 @@ class Blobs:
         chosen = compression or Compression()
         deferred = self._deferred.pop(record.id, None)
         if deferred is not None:
-            made = pack(deferred.write, self._store, compression=chosen, jobs=self._jobs, check=self._scope.check)
+            try:
+                made = pack(deferred.write, self._store, compression=chosen, jobs=self._jobs, check=self._scope.check)
+            except (KnarrError, OSError) as error:
+                raise deferred.blame(error) from error.__cause__
             packed = Packed(made.descriptor, made.diff_id)
             deferred.save(packed)
             return packed
         if record.blob is None:
             record = self._cache.get(record.id) or record  # it may have been packed since it was looked at
-        if record.blob is not None and (record.remote or self._store.find(record.blob.digest) is not None):
+        if record.blob is not None and not self._is_somewhere(record):
+            record = replace(record, blob=None)  # it was damaged or removed behind our back
+        if record.blob is not None:
             write = self._rewriter(record)  # the snapshot would give another tar, if another program made the blob's
         elif record.snapshot is not None and self._snapshotter.stat(record.snapshot) is not None:
             write = self._writer(record.snapshot)
@@ -229,6 +235,10 @@ class Blobs:
             note = {**record.history, _variant_key(chosen): json.dumps(made.descriptor.to_json())}
             self._cache.update(record.id, history=note)
         return Packed(made.descriptor, made.diff_id)
+
+    def _is_somewhere(self, record: Record) -> bool:
+        """Whether the blob of `record` is here, whole, or can be fetched."""
+        return record.blob is not None and (bool(record.remote) or self._store.has(record.blob))
 
     def _writer(self, snapshot: str) -> Callable[..., None]:
         from knarr.layer import diff
@@ -262,7 +272,8 @@ class Blobs:
         for link in records:
             if link.blob is not None and link.remote:
                 self._remote[link.blob.digest] = link.remote
-            if link.blob is not None and link.diff_id is not None and (compression is None or _fits(link, compression)):
+            fits = link.blob is not None and (compression is None or _fits(link, compression))
+            if fits and link.blob is not None and link.diff_id is not None and self._is_somewhere(link):
                 outcomes.append((link, Packed(link.blob, link.diff_id)))
             else:
                 outcomes.append((link, self._scope.attempt(self.pack, link, compression)))

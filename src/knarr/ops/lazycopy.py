@@ -61,10 +61,12 @@ def defer(
     keys: Sequence[str],
     description: str,
     make: Callable[[], None],
+    blame: Callable[[BaseException], BaseException],
 ) -> bool:
     """Note record `name` as the result of `op`, to be written when it is packed; False: the op must run.
 
-    `keys` lead to the record once it is there; `make` runs the op after all, for who needs the tree.
+    `keys` lead to the record once it is there; `make` runs the op after all, for who needs the tree; `blame` adds
+    the step's place to a failure that comes while it is written.
     """
     layer = plan(world, op, inputs)
     if layer is None:
@@ -81,7 +83,7 @@ def defer(
     def save(packed: Packed) -> None:
         world.cache.save(replace(noted, blob=packed.descriptor, diff_id=packed.diff_id), keys)
 
-    trees.defer(noted, Deferred(write_tar, save), make)
+    trees.defer(noted, Deferred(write_tar, save, blame), make)
     return True
 
 
