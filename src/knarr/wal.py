@@ -1,4 +1,4 @@
-"""How an SQLite file in WAL mode is closed without waiting for the disk.
+"""How an SQLite file in WAL mode is closed without waiting for the disk, and whether it is sound.
 
 The last connection that closes checkpoints the WAL and deletes it: two fsyncs, and
 two more for a fresh one with the next command (3 ms in all, 15 on a busy disk; 0.6
@@ -38,3 +38,18 @@ def close(connections: Iterable[sqlite3.Connection], path: Path) -> None:
         connection.close()
     if last is not None:
         last.close()
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether the file is there and is no sound SQLite file."""
+    import sqlite3
+
+    if not path.exists():
+        return False
+    connection = sqlite3.connect(path)
+    try:
+        return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
+    except sqlite3.DatabaseError as error:
+        return getattr(error, "sqlite_errorname", "") in ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+    finally:
+        connection.close()

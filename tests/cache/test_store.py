@@ -251,7 +251,7 @@ def test_a_damaged_file_is_told_with_the_way_out(tmp_path: Path) -> None:
     path.write_bytes(b"not a database, and long enough to be looked at" * 100)
     with pytest.raises(ContentError, match="not a database") as caught:
         CacheStore(path).all()
-    assert "delete it" in caught.value.hint
+    assert "--repair" in caught.value.hint
 
 
 def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:

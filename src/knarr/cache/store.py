@@ -280,8 +280,8 @@ def _told(path: Path, error: sqlite3.Error) -> ContentError:
     if disk.database_lacks_room(error, path):
         return disk.no_room(path.parent)
     hints = {
-        "SQLITE_NOTADB": "the file is damaged; delete it: it is only a cache",
-        "SQLITE_CORRUPT": "the file is damaged; delete it: it is only a cache",
+        "SQLITE_NOTADB": "knarr doctor --store --repair moves it away: it is only a cache",
+        "SQLITE_CORRUPT": "knarr doctor --store --repair moves it away: it is only a cache",
         "SQLITE_READONLY": "let this user write there, or set KNARR_ROOT to a directory where it may",
         "SQLITE_CANTOPEN": "let this user write there, or set KNARR_ROOT to a directory where it may",
         "SQLITE_BUSY": "another knarr holds the file; try again when it is done",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 
 from knarr.cache.record import Record
@@ -11,23 +12,46 @@ from knarr.cli.machinecheck import Finding
 from knarr.cli.progress.figures import plural
 from knarr.config import Settings
 from knarr.engine.parts import Parts
+from knarr.errors import KnarrError
 from knarr.owner import Owner
 from knarr.spec.digest import Digest
+from knarr.wal import is_damaged
 
 _NEXT_BUILD = "the next build removes it, and so does: knarr doctor --store --repair"
 
 
 def check(parts: Parts, *, repair: bool) -> Iterator[Finding]:
     """Look at everything below the state directory; with `repair`, remove what is damaged or left over."""
+    for file in (parts.settings.cache_db, parts.settings.content / "meta.db"):
+        if is_damaged(file):
+            yield _damaged(file, repair=repair)
     if repair:
-        yield _swept(parts)
+        yield _tried("repair", partial(_swept, parts))
     yield _left_by_the_dead(parts.settings)
     yield _mounts(parts.settings)
     yield _half_written(parts)
-    yield _blobs(parts, repair=repair)
-    yield _names(parts)
-    yield _records(parts)
-    yield _snapshots(parts)
+    yield _tried("blobs", partial(_blobs, parts, repair=repair))
+    yield _tried("images", partial(_names, parts))
+    yield _tried("cache", partial(_records, parts))
+    yield _tried("snapshots", partial(_snapshots, parts))
+
+
+def _tried(subject: str, look: Callable[[], Finding]) -> Finding:
+    """What `look` finds; where it cannot even look, that is the finding."""
+    try:
+        return look()
+    except KnarrError as error:
+        return Finding("WRONG", subject, error.message, error.hint)
+
+
+def _damaged(database: Path, *, repair: bool) -> Finding:
+    if not repair:
+        return Finding("WRONG", database.name, "damaged", "move it away: knarr doctor --store --repair")
+    for suffix in ("-wal", "-shm"):
+        Path(f"{database}{suffix}").unlink(missing_ok=True)
+    aside = database.with_name(f"{database.name}.damaged")
+    database.replace(aside)
+    return Finding("ok", database.name, f"damaged: moved to {aside}")
 
 
 def _swept(parts: Parts) -> Finding:
@@ -125,6 +149,9 @@ def _snapshots(parts: Parts) -> Finding:
 
     known, lost = len(parts.snapshotter.walk()), len(orphans(parts))
     text = plural(known, "snapshot")
+    gone = parts.snapshotter.lost()
+    if gone:
+        return Finding("WRONG", "snapshots", f"{text}, the files of {len(gone)} are gone: {gone[0]}", _NEXT_BUILD)
     if lost:
         return Finding("limited", "snapshots", f"{text}, {lost} of steps that were broken off", "run: knarr prune")
     return Finding("ok", "snapshots", f"{text}, each of a record")

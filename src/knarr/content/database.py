@@ -134,5 +134,6 @@ def _translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         if disk.database_lacks_room(error, path):
             raise disk.no_room(path.parent) from error
-        hint = "move it away: image names are lost then, blobs are not" if "malformed" in str(error) else ""
-        raise ContentError(f"{path}: {error}", hint=hint) from error
+        damaged = getattr(error, "sqlite_errorname", "") in ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+        hint = "knarr doctor --store --repair moves it away: image names are lost then, blobs are not"
+        raise ContentError(f"{path}: {error}", hint=hint if damaged else "") from error

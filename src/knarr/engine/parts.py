@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -59,6 +60,8 @@ class Parts:
         try:
             for name in ("run", "flights"):
                 os.makedirs(root / name, mode=0o711, exist_ok=True)
+            if not os.access(root / "run", os.W_OK):
+                raise PermissionError(errno.EACCES, "cannot be written", os.fspath(root))
         except OSError as error:
             if disk.lacks_room(error):
                 raise disk.no_room(root) from error

@@ -54,6 +54,6 @@ class _Anywhere:
     blobs: Blobs
 
     def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
-        if self.store.find(descriptor.digest) is None:
+        if not self.store.has(descriptor):
             self.blobs.fetch_known(descriptor)
         return self.store.open(descriptor)

@@ -153,7 +153,7 @@ class Images:
 
     def _small(self, descriptor: Descriptor, source: Fetcher) -> bytes:
         """A manifest or config, kept in the store so that it is fetched once."""
-        if self._store.find(descriptor.digest) is None:
+        if not self._store.has(descriptor):
             if descriptor.size > MAX_MANIFEST_BYTES:
                 raise ContentError(f"{descriptor.digest}: {descriptor.size} bytes are too many for a manifest")
             with source.open(descriptor) as stream:

@@ -17,7 +17,7 @@ from knarr import disk, linux
 from knarr.errors import KnarrError
 from knarr.snapshot import tree
 from knarr.snapshot.ledger import Entry, Ledger
-from knarr.snapshot.snapshotter import Info, Mount, Usage
+from knarr.snapshot.snapshotter import LOST, Info, Mount, Usage
 
 _SYNC_AGAIN_NS = 30 * 10**9  # the kernel itself writes dirty pages after that time
 
@@ -62,7 +62,10 @@ class Driver(ABC):
             if disk.lacks_room(error):
                 raise disk.no_room(self._base) from error
             if isinstance(error, OSError):
-                raise KnarrError(f"a snapshot cannot be made in {self._base}: {error.strerror}") from error
+                raise KnarrError(
+                    f"a snapshot cannot be made in {self._base}: {error.strerror}",
+                    hint=LOST if isinstance(error, FileNotFoundError) else "",
+                ) from error
             raise
         return self._mounts(entry)
 
@@ -111,12 +114,23 @@ class Driver(ABC):
     def sweep(self) -> int:
         if self._ledger.unsettled():
             self._sync()
+        lost = self._lost()
+        if lost:
+            self._ledger.forget(entry.id for entry in lost)
         gone = self._ledger.orphans(self._ids_on_disk())
         if gone:
             _unmount_users(self._base, gone)
         for id in gone:
             tree.remove(self._directory(id))
         return len(gone)
+
+    def lost(self) -> tuple[str, ...]:
+        return tuple(entry.name for entry in self._lost())
+
+    def _lost(self) -> list[Entry]:
+        # Looked for once more: one that was committed since the directory was read is not lost.
+        lost = self._ledger.lost(self._ids_on_disk())
+        return [entry for entry in lost if not os.path.isdir(self._fs(entry.id))]
 
     def close(self) -> None:
         """Let go of the database and of this process's claim: what is still active counts as left behind.
@@ -141,7 +155,10 @@ class Driver(ABC):
         self._ledger.note_sync(now)
 
     def _ids_on_disk(self) -> list[int]:
-        return [int(name) for name in os.listdir(self._base) if name.isdigit()]
+        try:
+            return [int(name) for name in os.listdir(self._base) if name.isdigit()]
+        except FileNotFoundError:
+            return []
 
     def _directory(self, id: int) -> str:
         return f"{self._base}/{id}"

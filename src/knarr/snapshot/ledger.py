@@ -285,6 +285,24 @@ class Ledger:
             Owner.forget(self._owners, token)
         return [id for id in ids_on_disk if id not in living]
 
+    def lost(self, ids_on_disk: Iterable[int]) -> tuple[Entry, ...]:
+        """Committed rows whose directory somebody has removed behind our back."""
+        there = set(ids_on_disk)
+        with self._lock:
+            rows = self._database.execute("SELECT id, name, parent, kind FROM snapshot WHERE kind = 'committed'")
+            return tuple(Entry(*row) for row in rows if row[0] not in there)
+
+    def forget(self, ids: Iterable[int]) -> None:
+        """Delete rows, and those that stand on them."""
+        with self._transaction() as database:
+            for id in ids:
+                database.execute(
+                    "WITH RECURSIVE useless(id) AS (SELECT ? UNION"
+                    " SELECT snapshot.id FROM snapshot JOIN useless ON snapshot.parent = useless.id)"
+                    " DELETE FROM snapshot WHERE id IN useless",
+                    (id,),
+                )
+
     def unsettled(self) -> bool:
         """Whether committed rows are old enough that the kernel has written them, and no sync was noted yet."""
         with self._lock:

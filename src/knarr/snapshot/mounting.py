@@ -20,7 +20,7 @@ from pathlib import Path
 
 from knarr import linux
 from knarr.errors import ContentError, KnarrError
-from knarr.snapshot.snapshotter import Mount
+from knarr.snapshot.snapshotter import LOST, Mount
 
 _FLAGS = {
     "ro": linux.MS_RDONLY,
@@ -36,6 +36,7 @@ _FLAGS = {
     "bind": linux.MS_BIND,
     "rbind": linux.MS_BIND | linux.MS_REC,
 }
+_HINTS = {errno.EPERM: "mounting needs root (CAP_SYS_ADMIN)", errno.ENOENT: LOST}
 _PAGE = 4096 - 1  # the kernel wants the final NUL inside the page
 _MOST_LOWERS = 500  # OVL_MAX_STACK of fs/overlayfs
 
@@ -79,7 +80,7 @@ def attach(mounts: Sequence[Mount], at: Path) -> None:
                 detach(at)
             raise KnarrError(
                 f"cannot mount {mount.type} at {at}: {error.strerror or error}",
-                hint="mounting needs root (CAP_SYS_ADMIN)" if error.errno == errno.EPERM else "",
+                hint=_HINTS.get(error.errno or 0, ""),
             ) from error
 
 

@@ -18,6 +18,10 @@ class Mount:
     options: tuple[str, ...] = ()
 
 
+# For messages: what the driver finds missing while it works, its next `sweep` forgets.
+LOST = "were files below KNARR_ROOT removed by hand? knarr forgets what is lost; build once more"
+
+
 @record
 class Info:
     """What is known of a snapshot."""
@@ -88,6 +92,10 @@ class Snapshotter(Protocol):
 
     def layers(self, name: str | None) -> tuple[Path, ...]:
         """The directories whose union is the committed snapshot's tree, topmost first (one for `native`)."""
+        ...
+
+    def lost(self) -> tuple[str, ...]:
+        """Committed snapshots whose files somebody has removed behind our back; `sweep` forgets them."""
         ...
 
     def sweep(self) -> int:
