@@ -179,6 +179,23 @@ def test_a_named_context(knarr: Command) -> None:
     assert said == "of the library\n"
 
 
+def test_stages_are_built_at_the_same_time(knarr: Command) -> None:
+    wait = "for i in $(seq 100); do [ -e /m/{} ] && exit 0; sleep 0.1; done; exit 1"
+    meeting = "--mount=type=cache,id=meeting,target=/m touch /m/{}; " + wait
+    knarr.write(
+        Dockerfile=f"""FROM busybox AS a
+RUN {meeting.format("a", "b")}
+FROM busybox AS b
+RUN {meeting.format("b", "a")}
+FROM busybox
+COPY --from=a /etc/passwd /a
+COPY --from=b /etc/passwd /b
+"""
+    )
+    built = knarr.run("build", "--progress=plain", ".")
+    assert built.returncode == 0, built.stderr.decode()
+
+
 def test_a_failing_step_shows_its_place_and_its_last_words(knarr: Command) -> None:
     knarr.write(Dockerfile="FROM busybox\nRUN echo last words; exit 7\n")
     failed = knarr.run("build", "--progress=plain", ".")

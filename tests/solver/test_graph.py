@@ -6,8 +6,11 @@ import pytest
 
 from knarr.errors import KnarrError
 from knarr.llb.ops import Edge, Graph
-from knarr.solver.graph import merge
+from knarr.record import replace
+from knarr.solver.graph import merge, on_platform
+from knarr.solver.keys import cache_map
 from knarr.spec.digest import Digest
+from knarr.spec.platform import Platform
 
 
 def test_platforms_share_equal_vertices(kit: Any) -> None:
@@ -75,3 +78,18 @@ def test_a_circle_is_refused(kit: Any) -> None:
     graph = Graph({name: looped}, Edge(name))
     with pytest.raises(KnarrError, match="circle"):
         merge([graph])
+
+
+def test_a_process_without_a_platform_is_one_of_this_machine(kit: Any) -> None:
+    arm, intel = Platform.parse("linux/arm64"), Platform.parse("linux/amd64")
+    base = kit.image("base")
+    bare = replace(kit.run("make", base), platform=None)
+    copied = kit.copy(bare, base, "/out", "/out")
+    graph = merge([kit.graph([base, bare, copied])])
+
+    here, there = on_platform(graph, intel), on_platform(graph, arm)
+
+    assert here.vertices[bare.digest].platform == intel
+    assert here.vertices[copied.digest] is graph.vertices[copied.digest]
+    assert cache_map(here.vertices[bare.digest]) != cache_map(there.vertices[bare.digest])
+    assert on_platform(here, arm) is here

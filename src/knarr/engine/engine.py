@@ -153,13 +153,15 @@ def _compile(job: Job, request: FrontendRequest) -> FrontendResult:
 
 def _run(job: Job, request: SolveRequest, frontend: FrontendResult) -> list[RecordId | None]:
     """Solve all platforms as one graph; the record of each platform's result, None for scratch."""
-    from knarr.solver.graph import merge
+    from knarr.solver.graph import merge, on_platform
+    from knarr.spec.platform import host_platform
 
     graphs = [result.graph for result in frontend.results]
     options = StepOptions(shm_size_bytes=request.frontend.shm_size_bytes or 64 * 2**20)
     diary = Diary(job.world.settings.root, job.world.cache)
     sweep = partial(sweep_dead, job.parts)
-    job.drive = Drive(job.world, job.trees, job.images, merge(graphs), options, diary, nonce=job.nonce, sweep=sweep)
+    graph = on_platform(merge(graphs), host_platform())
+    job.drive = Drive(job.world, job.trees, job.images, graph, options, diary, nonce=job.nonce, sweep=sweep)
     try:
         found: Mapping[Edge, RecordId] = job.drive.run()
     finally:

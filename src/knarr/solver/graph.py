@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from knarr.errors import KnarrError
-from knarr.llb.ops import Edge, Graph, Vertex
+from knarr.llb.ops import Edge, ExecOp, Graph, Vertex
 from knarr.record import record, replace
 from knarr.spec.digest import Digest
+from knarr.spec.platform import Platform
 
 
 @record
@@ -44,6 +45,19 @@ def merge(graphs: Iterable[Graph], goals: Iterable[Edge] | None = None) -> Solve
         goals = (graph.root for graph in graphs if graph.root is not None)
     wanted = tuple(dict.fromkeys(goals))
     return _link(_reachable(known, wanted), wanted)
+
+
+def on_platform(graph: SolverGraph, platform: Platform) -> SolverGraph:
+    """`graph` with `platform`, the worker's own, for each process that names none: it runs there, and is keyed so.
+
+    BuildKit does the same (solver/llbsolver/ops/exec.go, CacheMap); frontends nearly always name one.
+    """
+    bare = {
+        digest: replace(vertex, platform=platform)
+        for digest, vertex in graph.vertices.items()
+        if vertex.platform is None and isinstance(vertex.op, ExecOp)
+    }
+    return replace(graph, vertices={**graph.vertices, **bare}) if bare else graph
 
 
 def _reachable(known: Mapping[Digest, Vertex], goals: tuple[Edge, ...]) -> dict[Digest, Vertex]:

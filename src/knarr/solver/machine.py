@@ -209,6 +209,9 @@ class Machine:
         self._want_identity(life)
         if life.stage is Stage.KNOWN:
             self._agenda.append((life, Move.PRODUCE))
+        elif life.stage is Stage.INPUTS:
+            for input in dict.fromkeys(edge.digest for edge in life.vertex.inputs):
+                self._foresee(life, self._lives[input])
 
     def _after_identities(self, edges: Iterable[Edge], life: Life, move: Move) -> None:
         """Let `life` make `move` once it is known who all of `edges` are."""
@@ -216,10 +219,26 @@ class Machine:
         for digest in dict.fromkeys(edge.digest for edge in edges):
             other = self._lives[digest]
             self._want_identity(other)
-            if other.stage is not Stage.KNOWN:
+            if other.stage is Stage.KNOWN:
+                self._foresee(life, other)
+            else:
                 gate.left += 1
                 other.awaiting_identity.append(gate)
         self._pass(gate)
+
+    def _foresee(self, life: Life, input: Life) -> None:
+        """Ask for what `life` will need of `input` whatever its other inputs turn out to be.
+
+        An input that no record has makes the keys of `life` new as well. So its tree is needed: to be read, or, if
+        somebody asks for the result of `life`, to make that. Without this, the stages that a row of COPY --from
+        reads would be built one after the other, since each COPY is known only when the one before it is.
+        """
+        if input.stage is not Stage.KNOWN or input.hit:
+            return
+        for index, edge in enumerate(life.vertex.inputs):
+            is_needed = bool(life.wanted) or index in life.map.by_content
+            if is_needed and edge.digest == input.vertex.digest and edge.index not in input.usable:
+                self._want_result(edge)
 
     def _after_results(self, edges: Iterable[Edge], life: Life, move: Move) -> None:
         """Let `life` make `move` once all of `edges` have results."""
@@ -248,6 +267,7 @@ class Machine:
             life.stage = Stage.SOURCE
             self._emit(ResolveSource(life.vertex.digest))
         else:
+            life.map = keys.cache_map(life.vertex)
             self._after_identities(life.vertex.inputs, life, Move.KEY)
 
     def _resolved(self, life: Life, event: SourceResolved) -> None:
@@ -261,7 +281,6 @@ class Machine:
         self._known(life)
 
     def _key(self, life: Life) -> None:
-        life.map = keys.cache_map(life.vertex)
         life.volatile = any(self._lives[edge.digest].volatile for edge in life.vertex.inputs)
         self._look_up_fast(life)
 
@@ -360,6 +379,8 @@ class Machine:
 
     def _known(self, life: Life) -> None:
         life.stage = Stage.KNOWN
+        for gate in life.awaiting_identity:
+            self._foresee(gate.life, life)
         self._open(life.awaiting_identity)
         life.awaiting_identity = []
         if life.wanted:
