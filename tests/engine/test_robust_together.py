@@ -102,7 +102,7 @@ def test_a_build_goes_on_when_the_one_whose_step_it_waits_for_is_killed(knarr: K
 def test_a_build_does_not_sweep_what_another_living_one_uses(knarr: Knarr) -> None:
     with running(knarr, *command(knarr, "dead", "FROM busybox\nRUN echo begun; sleep 300\n")) as dead:
         dead.wait_for(" begun\n")
-        with running(knarr, *command(knarr, "slow", "FROM busybox\nRUN echo begun; sleep 2; echo x > /x\n")) as slow:
+        with running(knarr, *command(knarr, "slow", "FROM busybox\nRUN echo begun; sleep 6; echo x > /x\n")) as slow:
             slow.wait_for(" begun\n")
             dead.end(signal.SIGKILL)
             knarr.build("FROM busybox\nRUN echo quick > /quick\n")
@@ -113,7 +113,7 @@ def test_a_build_does_not_sweep_what_another_living_one_uses(knarr: Knarr) -> No
 
 
 def test_pruning_during_a_build_takes_nothing_from_it(knarr: Knarr) -> None:
-    dockerfile = "FROM busybox\nRUN echo first > /first\nRUN echo begun; sleep 1; cat /first > /second\n"
+    dockerfile = "FROM busybox\nRUN echo first > /first\nRUN echo begun; sleep 4; cat /first > /second\n"
     with running(knarr, *command(knarr, "a", dockerfile)) as build:
         build.wait_for(" begun\n")
         knarr.run("prune", "--all", "--force")
