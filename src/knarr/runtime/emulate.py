@@ -76,7 +76,10 @@ class Emulator:
             return None
         wanted = binaryformat.FORMATS.get(platform.architecture)
         if wanted is None:
-            raise Unsupported(f"steps for {platform} cannot run here: there is no emulator for it")
+            raise Unsupported(
+                f"steps for {platform} cannot run here: there is no emulator for it",
+                hint="run them on a machine of that platform: COPY and ADD work for any platform, RUN does not",
+            )
         if _host_has(self._host_table, wanted):
             return Emulation()
         qemu = self._qemu(platform, wanted)

@@ -43,7 +43,7 @@ def could_not_start(program: str, words: str, args: Sequence[str]) -> RuntimeFai
         hint = f"{first} is built for another platform, or is a script without #! line"
     elif "executable file" in lower or ("no such file" in lower and _about(words, first)):
         hint = f"the image has no {first} (on PATH); a RUN in shell form needs /bin/sh, which scratch has not"
-    elif "permission denied" in lower and _about(words, first):
+    elif "permission denied" in lower and (_about(words, first) or "executable" in lower):
         hint = f"{first} is not executable for the user of this step"
     return RuntimeFailed(f"{program}: {words}", hint=hint)
 
