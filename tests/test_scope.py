@@ -53,3 +53,12 @@ def test_cancelling_without_a_failure_is_a_cancellation() -> None:
 
     with pytest.raises(Cancelled):
         body()
+
+
+def test_who_was_let_in_is_called_although_the_scope_is_cancelled_at_once() -> None:
+    for _ in range(300):
+        called: list[int] = []
+        with Scope() as scope:
+            scope.attempt(called.append, 1)
+            scope.cancel()
+        assert called

@@ -111,7 +111,7 @@ class Scope:
     ) -> None:
         try:
             if self._turn is None:
-                self.check()
+                # No look at the cancellation: somebody may wait for what the call says when it is cancelled.
                 value = call(*args, **kwargs)
             else:
                 with self._turn:

@@ -160,6 +160,7 @@ class Drive:
 
     def _work(self, instruction: m.Answerable) -> None:
         try:
+            self._world.scope.check()
             event = self._answer(instruction)
         except BaseException as error:
             event = m.Failed(instruction, self._explained(instruction, error))
