@@ -1,48 +1,41 @@
-"""The WAL of a closed file: it stays while it is small, and everything in it counts."""
+"""A database that many open for the first time at once."""
 
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
-
-import pytest
 
 from knarr import wal
 
+OPENER = """
+import sys, sqlite3
+from knarr import wal
+sys.stdin.read(1)
+for number in range(40):
+    connection = sqlite3.connect(f"{sys.argv[1]}/{number}.db", isolation_level=None)
+    wal.switch_to(connection)
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+"""
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "what? 100%.db"  # a name that an address must escape
+
+def test_many_who_switch_at_once_all_succeed(tmp_path: Path) -> None:
+    openers = [
+        subprocess.Popen([sys.executable, "-c", OPENER, str(tmp_path)], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    ended = [opener.communicate(b"x", timeout=120)[1].decode() for opener in openers]
+    assert [text for text in ended if text] == []
+    assert [opener.returncode for opener in openers] == [0] * 4
 
 
-def opened(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.executescript("PRAGMA journal_mode = WAL; CREATE TABLE IF NOT EXISTS t (a)")
-    return connection
-
-
-def test_a_small_wal_stays_and_is_read_by_the_next(path: Path) -> None:
-    first, second = opened(path), opened(path)
-    first.execute("INSERT INTO t VALUES (1)")
-    wal.close([first, second], path)
-    assert Path(f"{path}-wal").stat().st_size > 0
-    again = opened(path)
-    assert again.execute("SELECT a FROM t").fetchall() == [(1,)]
+def test_a_switched_database_stays_in_wal_mode(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with sqlite3.connect(path) as connection:
+        wal.switch_to(connection)
+    connection.close()
+    with sqlite3.connect(path) as again:
+        assert again.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     again.close()
-    assert not Path(f"{path}-wal").exists()
-
-
-def test_a_large_wal_is_put_into_the_file(path: Path) -> None:
-    connection = opened(path)
-    connection.execute("INSERT INTO t VALUES (?)", (bytes(2 << 20),))
-    wal.close([connection], path)
-    assert not Path(f"{path}-wal").exists()
-    assert path.stat().st_size > 2 << 20
-
-
-def test_a_file_that_is_gone_is_closed_all_the_same(path: Path) -> None:
-    connection = opened(path)
-    path.unlink()
-    wal.close([connection], path)
-    with pytest.raises(sqlite3.ProgrammingError):
-        connection.execute("SELECT 1")

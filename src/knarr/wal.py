@@ -14,6 +14,7 @@ Spec: sqlite.org/wal.html, "Persistence" and "Read-Only Databases".
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import sqlite3
 
+_SWITCH_S = 10.0  # the switch takes a millisecond; a busy disk makes it a second
 _WAL_BYTES = 1 << 20  # who opens the file first reads the WAL, 1 ms for so much
+
+
+def switch_to(connection: sqlite3.Connection) -> None:
+    """Put the database of `connection` into WAL mode, waiting for others who open it for the first time as well.
+
+    SQLite's busy timeout does not hold for this switch: of two at once, one is refused at once.
+
+    Raises:
+        sqlite3.OperationalError: it is still refused after 10 s, or fails for another reason.
+    """
+    import sqlite3
+
+    deadline = time.monotonic() + _SWITCH_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                raise
+        time.sleep(0.005)
 
 
 def close(connections: Iterable[sqlite3.Connection], path: Path) -> None:

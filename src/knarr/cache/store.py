@@ -264,7 +264,7 @@ class CacheStore:
 
 def _create(connection: sqlite3.Connection) -> None:
     """Make the tables, unless another process was faster."""
-    connection.execute("PRAGMA journal_mode = WAL")
+    wal.switch_to(connection)
     connection.execute("BEGIN IMMEDIATE")
     if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
         for statement in _SCHEMA.split(";"):

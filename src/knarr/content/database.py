@@ -92,7 +92,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
+        wal.switch_to(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         if _version(connection) < _VERSION:
