@@ -1,41 +1,45 @@
-"""A database that many open for the first time at once."""
+"""A database that is opened for the first time while another is making it."""
 
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
+import threading
+import time
 from pathlib import Path
 
+import pytest
+
 from knarr import wal
 
-OPENER = """
-import sys, sqlite3
-from knarr import wal
-sys.stdin.read(1)
-for number in range(40):
-    connection = sqlite3.connect(f"{sys.argv[1]}/{number}.db", isolation_level=None)
-    wal.switch_to(connection)
-    connection.execute("PRAGMA user_version = 1")
-    connection.close()
-"""
+HELD_S = 0.3
 
 
-def test_many_who_switch_at_once_all_succeed(tmp_path: Path) -> None:
-    openers = [
-        subprocess.Popen([sys.executable, "-c", OPENER, str(tmp_path)], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(4)
-    ]
-    ended = [opener.communicate(b"x", timeout=120)[1].decode() for opener in openers]
-    assert [text for text in ended if text] == []
-    assert [opener.returncode for opener in openers] == [0] * 4
+@pytest.fixture
+def maker(tmp_path: Path) -> sqlite3.Connection:
+    """Holds the write lock of a new database, as who makes its tables does."""
+    connection = sqlite3.connect(tmp_path / "a.db", isolation_level=None, check_same_thread=False)
+    connection.execute("BEGIN IMMEDIATE")
+    return connection
 
 
-def test_a_switched_database_stays_in_wal_mode(tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
-    with sqlite3.connect(path) as connection:
+def test_the_switch_waits_for_who_is_making_the_database(tmp_path: Path, maker: sqlite3.Connection) -> None:
+    second = sqlite3.connect(tmp_path / "a.db", isolation_level=None, timeout=5)
+    with pytest.raises(sqlite3.OperationalError):  # SQLite itself does not wait: that is why switch_to is there
+        second.execute("PRAGMA journal_mode = WAL")
+    let_go = threading.Timer(HELD_S, maker.execute, ("COMMIT",))
+    let_go.start()
+    started = time.monotonic()
+    wal.switch_to(second)
+    let_go.join()
+    assert time.monotonic() - started >= HELD_S / 2, "it did not have to wait, so this test tests nothing"
+    assert second.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    second.close()
+    maker.close()
+
+
+def test_another_failure_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "a.db").write_bytes(b"no database at all" * 100)
+    connection = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    with pytest.raises(sqlite3.DatabaseError, match="not a database"):
         wal.switch_to(connection)
     connection.close()
-    with sqlite3.connect(path) as again:
-        assert again.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
-    again.close()
