@@ -111,7 +111,7 @@ def _compile_stage(build: PlatformBuild, stage: StageBuild) -> None:
         stage.args = [*stage.base.args, *stage.args]
     image = stage.image
     if not image.has_env("PATH") and image.platform.os != "windows":
-        image.env.append(f"PATH={DEFAULT_PATH}")
+        image.set_env("PATH", DEFAULT_PATH)
     stage.state = stage.state.with_env(*image.env_pairs())
     _enter_image(build, stage)
     for line in stage.lines:

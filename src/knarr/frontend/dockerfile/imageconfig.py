@@ -23,6 +23,7 @@ class ImageDraft:
         self.author = ""
         self.user = ""
         self.env: list[str] = []
+        self._env_places: dict[str, int] = {}  # the first place of each name in `env`
         self.entrypoint: tuple[str, ...] = ()
         self.cmd: tuple[str, ...] = ()
         self.healthcheck: Healthcheck | None = None
@@ -42,7 +43,7 @@ class ImageDraft:
         draft = cls(platform)
         draft.working_dir = "/"
         if platform.os != "windows":
-            draft.env.append(f"PATH={DEFAULT_PATH}")
+            draft.set_env("PATH", DEFAULT_PATH)
         return draft
 
     @classmethod
@@ -52,6 +53,8 @@ class ImageDraft:
         draft.author = image.author
         draft.user = run.user
         draft.env = list(run.env)
+        for place, (key, _) in enumerate(draft.env_pairs()):
+            draft._env_places.setdefault(key, place)
         draft.entrypoint = run.entrypoint or ()
         draft.cmd = run.cmd or ()
         draft.healthcheck = run.healthcheck
@@ -71,6 +74,7 @@ class ImageDraft:
         copied = ImageDraft(self.platform)
         copied.__dict__.update(self.__dict__)
         copied.env = list(self.env)
+        copied._env_places = dict(self._env_places)
         copied.exposed_ports = set(self.exposed_ports)
         copied.volumes = set(self.volumes)
         copied.on_build = []
@@ -79,7 +83,7 @@ class ImageDraft:
         return copied
 
     def has_env(self, key: str) -> bool:
-        return any(name == key for name, _ in self.env_pairs())
+        return key in self._env_places
 
     def env_pairs(self) -> Iterator[tuple[str, str]]:
         for pair in self.env:
@@ -88,11 +92,8 @@ class ImageDraft:
 
     def set_env(self, key: str, value: str) -> None:
         """Set a variable in its place; a new one comes last."""
-        for index, pair in enumerate(self.env):
-            if pair.partition("=")[0] == key:
-                self.env[index] = f"{key}={value}"
-                return
-        self.env.append(f"{key}={value}")
+        place = self._env_places.setdefault(key, len(self.env))
+        self.env[place : place + 1] = [f"{key}={value}"]
 
     def commit(self, created_by: str, *, layer: bool = False, created: str | None = None) -> None:
         """Add a line of history."""
