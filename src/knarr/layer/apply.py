@@ -1,8 +1,8 @@
 """Unpack a layer over a tree, and nowhere else.
 
-Every name is resolved inside the root as if it were `/`: `..` stops there, a
-symlink in the middle of a path is followed inside, the last part of a path is
-never followed. Resolving happens once per directory and not once per file.
+Every name is resolved inside the root as if it were `/`: one that climbs above it
+is refused, a symlink in the middle of a path is followed inside, the last part of
+a path is never followed. Resolving happens once per directory and not once per file.
 
 Whiteouts hide what lower layers left and never what this layer brings,
 whichever comes first in the tar (image-spec v1.1, layer.md, "Whiteouts"). To
@@ -198,10 +198,10 @@ class _Unpacking:
         _finish(entry, path)
 
     def _hardlink(self, entry: Entry, parent: Parent, name: str) -> None:
-        folder, _, target = entry.linkname.rstrip("/").rpartition("/")
-        other = self._parents.find(folder)
+        folder, target = _split(entry.linkname)
+        other = self._parents.find(folder) if target else None
         source = other.path + target if other is not None else ""
-        if target in ("", ".", "..") or not os.path.lexists(source):
+        if other is None or not os.path.lexists(source):
             raise LayerInvalid(f"{entry.name}: a hard link to {entry.linkname!r}, which does not exist")
         path = parent.path + name
         if source == path:
@@ -211,14 +211,20 @@ class _Unpacking:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Folder and last part of an entry's name, cleaned as text; both empty for the root."""
+    """Folder and last part of an entry's name, cleaned as text; both empty for the root.
+
+    Raises:
+        LayerInvalid: the name climbs above the root. No tool writes such a name by accident.
+    """
     folder, _, last = name.rpartition("/")
     if last and last not in _ODD and not _has_odd_part(folder):
         return folder, last
     parts: list[str] = []
     for part in name.split("/"):
         if part == "..":
-            del parts[-1:]
+            if not parts:
+                raise LayerInvalid(f"{name}: the name leads out of the root")
+            parts.pop()
         elif part not in _ODD:
             parts.append(part)
     return ("/".join(parts[:-1]), parts[-1]) if parts else ("", "")
