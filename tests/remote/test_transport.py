@@ -92,9 +92,11 @@ def test_a_warning_is_handed_on_once(fake: FakeRegistry, app: Reference, connect
     assert told == [f"{fake.host}: moves next week"]
 
 
-def test_a_registry_that_hangs_is_given_up(fake: FakeRegistry, app: Reference, connect: Connect) -> None:
+def test_a_registry_that_hangs_is_given_up_sooner_than_one_that_fails(
+    fake: FakeRegistry, app: Reference, connect: Connect
+) -> None:
     fake.fail("HEAD", "/manifests/", hang_s=30, times=99)
-    settings = RegistrySettings(hosts_dirs=(), read_timeout_s=0.1, retry=RetryBudget(2, 0.01))
+    settings = RegistrySettings(hosts_dirs=(), read_timeout_s=0.1, retry=FAST)
     with pytest.raises(RegistryError, match=f"{fake.host} did not answer for 0.1 s"):
         connect(settings).repository(app).resolve("1")
     assert len(fake.requests("HEAD")) == 2

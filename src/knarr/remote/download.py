@@ -62,7 +62,8 @@ class ResumingReader:
         self._failures += 1
         timeout_s = transport.settings.read_timeout_s
         problem = failure.from_os_error(error, self._origin, self._what, timeout_s=timeout_s)
-        if not problem.temporary or self._failures >= transport.settings.retry.attempts:
+        budget = transport.settings.retry
+        if not problem.temporary or self._failures >= budget.tries(budget.attempts, error):
             raise problem from error
         transport.scope.sleep(transport.settings.retry.wait(self._failures))
         self._origin, self._answer = self._reopen(self._offset)

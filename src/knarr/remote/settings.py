@@ -41,7 +41,12 @@ class RetryBudget(NamedTuple):
 
     attempts: int = 5  # 0.25 + 0.5 + 1 + 2 s: outlasts a registry's restart behind a load balancer
     first_wait_s: float = 0.25
+    silent_attempts: int = 2  # of a host that says nothing: each costs a whole timeout, a minute for a read
     longest_wait_s: float = 60.0  # a Retry-After beyond this is an answer for a person, not for a loop
+
+    def tries(self, attempts: int, cause: BaseException | None) -> int:
+        """How many of `attempts` a failure with this cause is worth."""
+        return min(attempts, self.silent_attempts) if isinstance(cause, TimeoutError) else attempts
 
     def wait(self, attempt: int) -> float:
         """Seconds before try number `attempt` + 1: doubling, at most 8 s, so that many tries stay usable.

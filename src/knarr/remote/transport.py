@@ -109,7 +109,8 @@ class Transport:
                 if answer.status in request.expect:
                     return answer
                 problem, asked_s = self._problem(endpoint, request, answer)
-            if not problem.temporary or attempt >= attempts or asked_s > budget.longest_wait_s:
+            worth = budget.tries(attempts, problem.__cause__)
+            if not problem.temporary or attempt >= worth or asked_s > budget.longest_wait_s:
                 raise problem
             self.scope.sleep(max(asked_s, budget.wait(attempt)))
 
@@ -143,7 +144,8 @@ class Transport:
                 self.scope.check()
                 timeout_s = request.timeout_s or self.settings.read_timeout_s
                 problem = failure.from_os_error(error, endpoint.origin, request.what, timeout_s=timeout_s)
-                if not problem.temporary or attempt >= (request.attempts or self.settings.retry.attempts):
+                budget = self.settings.retry
+                if not problem.temporary or attempt >= budget.tries(request.attempts or budget.attempts, error):
                     raise problem from error
             self.scope.sleep(self.settings.retry.wait(attempt))
 
