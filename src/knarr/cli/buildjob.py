@@ -138,7 +138,6 @@ def _request(options: BuildOptions, inputs: BuildInputs, settings: Settings) -> 
         ulimits=options.ulimits,
         cgroup_parent=options.cgroup_parent,
         source_date_epoch=settings.source_date_epoch,
-        secret_ids=tuple(options.secrets),
     )
     return SolveRequest(frontend, options.exports, name=" ".join(("knarr build", *options.tags, options.context)))
 

@@ -25,12 +25,6 @@ def translated(error: OSError) -> KnarrError:
     return found
 
 
-def stage_of(step: str) -> str:
-    """The stage in the name of a step, or nothing."""
-    place = _PLACE.match(step)
-    return (place["stage"] or "") if place else ""
-
-
 def with_step(error: KnarrError, vertex: Vertex, step: str) -> KnarrError:
     """Add the place in the Dockerfile, the stage, and the platform where it is not plainly this machine's."""
     place = _PLACE.match(step)

@@ -24,7 +24,7 @@ class EngineBridge:
         self.looked_for: set[str] = set()  # the files that were asked for, by path on this machine
         self._seen: set[str] = set()
 
-    def image_config(self, reference: Reference, platform: Platform, *, span_text: str = "") -> ResolvedImage:
+    def image_config(self, reference: Reference, platform: Platform) -> ResolvedImage:
         name = f"[internal] load metadata for {reference.tagged()}"
         first = name not in self._seen
         self._seen.add(name)

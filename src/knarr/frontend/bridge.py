@@ -28,7 +28,7 @@ class ResolvedImage:
 class Bridge(Protocol):
     """Asked by a frontend; may block; may be called from several threads at once."""
 
-    def image_config(self, reference: Reference, platform: Platform, *, span_text: str = "") -> ResolvedImage:
+    def image_config(self, reference: Reference, platform: Platform) -> ResolvedImage:
         """Resolve a base image.
 
         Raises:

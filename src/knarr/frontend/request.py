@@ -38,7 +38,6 @@ class FrontendRequest:
     hostname: str = ""
     source_date_epoch: int | None = None
     context_excludes: tuple[str, ...] = ()
-    secret_ids: tuple[str, ...] = ()
 
 
 @record

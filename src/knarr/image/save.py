@@ -144,7 +144,6 @@ class _Tar:
 
     def __init__(self, out: Writable) -> None:
         self.out = out
-        self._written = 0
 
     def folder(self, name: str) -> None:
         self.header(name, 0, mode=0o755, type=tarfile.DIRTYPE)
@@ -158,14 +157,10 @@ class _Tar:
         info = tarfile.TarInfo(name)
         info.size, info.mode, info.type = size, mode, type
         # PAX only differs from ustar for a blob of 8 GiB and more.
-        data = info.tobuf(tarfile.PAX_FORMAT)
-        self.out.write(data)
-        self._written += len(data)
+        self.out.write(info.tobuf(tarfile.PAX_FORMAT))
 
     def pad(self, size: int) -> None:
-        rest = -size % tarfile.BLOCKSIZE
-        self.out.write(bytes(rest))
-        self._written += size + rest
+        self.out.write(bytes(-size % tarfile.BLOCKSIZE))
 
     def end(self) -> None:
         self.out.write(bytes(2 * tarfile.BLOCKSIZE))

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from knarr.remote.fetchurl import Asked, Download
     from knarr.remote.wire import Headers
 
-SCHEMES = ("http", "https")
 _FILE_MODE = 0o600
 _HEADERS = ("accept", "user-agent")  # what a definition may set; BuildKit's list
 _UNNAMED = "download"

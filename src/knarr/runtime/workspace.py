@@ -19,7 +19,6 @@ class Workspace:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._has_secrets = False
 
     def write_etc(self, spec: ProcessSpec) -> tuple[Path, Path]:
         """Write /etc/hosts and /etc/resolv.conf of the step; gives the two files."""
@@ -60,7 +59,6 @@ class Workspace:
             linux.mount("tmpfs", directory, "tmpfs", flags, "mode=0711")
         except OSError as error:
             raise RuntimeFailed(f"secrets need a tmpfs, which cannot be mounted: {error.strerror}") from error
-        self._has_secrets = True
         return directory
 
     def kill_by_number(self) -> None:

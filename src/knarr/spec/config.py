@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from knarr.errors import ContentError
-from knarr.record import field, record, replace
+from knarr.record import field, record
 from knarr.spec import gojson
 from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform
@@ -71,10 +71,6 @@ class ImageConfig:
     created: str | None = None
     author: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-    def with_config(self, **changes: Any) -> ImageConfig:
-        """The same image with members of its `config` replaced."""
-        return replace(self, config=replace(self.config, **changes))
 
 
 _TOP = frozenset(

@@ -40,10 +40,6 @@ def is_layer(media_type: str) -> bool:
     )
 
 
-def is_docker(media_type: str) -> bool:
-    return media_type.startswith("application/vnd.docker.")
-
-
 def compression_of(media_type: str) -> str:
     """`gzip`, `zstd` or `uncompressed`, as a layer's media type claims (bytes may differ: `layer.sniff` knows)."""
     if media_type.endswith(("+gzip", ".gzip")):

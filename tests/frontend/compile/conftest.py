@@ -43,7 +43,7 @@ class DictBridge:
         self.any_image = any_image
         self.asked: list[tuple[str, str]] = []
 
-    def image_config(self, reference: Reference, platform: Platform, *, span_text: str = "") -> ResolvedImage:
+    def image_config(self, reference: Reference, platform: Platform) -> ResolvedImage:
         name = str(reference)
         self.asked.append((name, str(platform)))
         if name not in self.images and not self.any_image:

@@ -125,7 +125,7 @@ def test_a_missing_image_may_be_a_misspelt_stage(compiled: Any, dict_bridge: Any
 
 def test_what_a_registry_says_gets_the_line(compiled: Any) -> None:
     class Deaf:
-        def image_config(self, reference: object, platform: object, *, span_text: str = "") -> ResolvedImage:
+        def image_config(self, reference: object, platform: object) -> ResolvedImage:
             raise RegistryError(f"{reference}: no answer", temporary=True)
 
         def read(self, source: str, path: str) -> bytes | None:

@@ -47,8 +47,8 @@ class BaseImages:
         for question in new:
             self._asked[question] = self._scope.attempt(self.bridge.image_config, *question)
 
-    def get(self, reference: Reference, platform: Platform, *, place: str) -> ResolvedImage:
-        """The image; `place` is where it was named, for whoever shows progress.
+    def get(self, reference: Reference, platform: Platform) -> ResolvedImage:
+        """The image, asked for once.
 
         Raises:
             KnarrError: as `Bridge.image_config`.
@@ -56,9 +56,7 @@ class BaseImages:
         question = (reference, platform)
         if question not in self._known:
             asked = self._asked.get(question)
-            self._known[question] = (
-                asked.result() if asked else self.bridge.image_config(reference, platform, span_text=place)
-            )
+            self._known[question] = asked.result() if asked else self.bridge.image_config(reference, platform)
         return self._known[question]
 
 
@@ -119,7 +117,7 @@ def _resolve(build: PlatformBuild, stage: StageBuild, images: BaseImages) -> Non
 
 def _from_image(build: PlatformBuild, stage: StageBuild, platform: Platform, images: BaseImages) -> None:
     reference = _reference(stage.base_name)
-    found = images.get(reference, platform, place=str(stage.span or ""))
+    found = images.get(reference, platform)
     stage.base_config = found.config
     stage.image = ImageDraft.of(found.config)
     if stage.platform is None and build.implicit:
@@ -189,7 +187,7 @@ def _load_image(
         return State(), None
     platform = stage.platform or build.target
     reference = _reference(where)
-    found = images.get(reference, platform, place=f"context {name}")
+    found = images.get(reference, platform)
     note = Note({"llb.customname": f"[context {name}] {where}"})
     state = source(f"{IMAGE_SCHEME}{reference}", platform=platform, note=note)
     return _with_image(state, found.config), found.config
