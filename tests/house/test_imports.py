@@ -84,7 +84,7 @@ HOMES = {
     "cryptography": {"pki", "attest"},
     "isal": {"layer"},
     "zstandard": {"layer"},
-    "google": {"pb", "llb"},
+    "google": {"pb", "llb", "buildkit", "daemon"},
     "sqlite3": {"cache", "content", "snapshot", "wal"},
     "argparse": {"cli"},
 }

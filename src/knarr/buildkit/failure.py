@@ -1,0 +1,112 @@
+"""A failure on its way through a call: the status, and BuildKit's typed details that say where in the user's text.
+
+BuildKit writes a detail as JSON under a type URL of its own ("…/errdefs.Source+json"),
+not as the packed message that gRPC's other users know. Tried with buildctl at 73ed682.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from knarr.errors import Bug, Cancelled, Excerpt, KnarrError, Span
+from knarr.pb.status_pb2 import Status
+
+if TYPE_CHECKING:
+    from google.protobuf.any_pb2 import Any as Detail
+
+SOURCE = "github.com/moby/buildkit/errdefs.Source+json"
+FRONTEND_CAP = "github.com/moby/buildkit/errdefs.FrontendCap+json"
+_TRAILER = "grpc-status-details-bin"
+_HINT = "\nhint: "
+_CANCELLED, _UNKNOWN, _INTERNAL = 1, 2, 13  # of google.rpc.Code
+_MAX_MESSAGE = 4096  # bytes: it travels in a header, and peers give up on long ones
+_MAX_DETAIL = 1 << 20
+
+
+def status_of(error: BaseException) -> Status:
+    """The status that tells `error` to a client of BuildKit's."""
+    if isinstance(error, Cancelled):
+        return Status(code=_CANCELLED, message="context canceled")  # the words by which clients know it
+    if not isinstance(error, KnarrError):
+        return Status(code=_UNKNOWN, message=str(error))
+    status = Status(code=_INTERNAL if isinstance(error, Bug) else _UNKNOWN, message=_text(error))
+    if error.span is not None:
+        status.details.add(type_url=SOURCE, value=json.dumps(_source(error.span, error.excerpt)).encode())
+    return status
+
+
+def error_of(status: Status) -> KnarrError:
+    """The failure that `status` tells, whoever wrote it."""
+    message, _, hint = status.message.partition(_HINT)
+    error = KnarrError(message or "it failed without saying why", hint=hint)
+    for detail in status.details:
+        if detail.type_url.endswith("/errdefs.Source+json"):
+            _place(error, detail)
+    return error
+
+
+def failure_of(error: grpc.RpcError) -> KnarrError | Cancelled:
+    """What a failed call means to us."""
+    call: Any = error  # a grpc.Call as well, by grpc's documentation
+    if call.code() is grpc.StatusCode.CANCELLED:
+        return Cancelled()
+    for key, value in call.trailing_metadata() or ():
+        if key == _TRAILER:
+            try:
+                return error_of(Status.FromString(value))
+            except DecodeError:
+                break
+    return error_of(Status(message=call.details() or call.code().name.lower()))
+
+
+def abort(context: grpc.ServicerContext, error: BaseException) -> NoReturn:
+    """End the call with `error`."""
+    status = status_of(error)
+    if status.details:
+        context.set_trailing_metadata(((_TRAILER, status.SerializeToString()),))
+    codes = {code.value[0]: code for code in grpc.StatusCode}
+    context.abort(codes[status.code], status.message)
+
+
+def _text(error: KnarrError) -> str:
+    about = ", ".join(f"{key} {value}" for key, value in error.context.items() if value)
+    text = error.message + (f" ({about})" if about else "") + (f"{_HINT}{error.hint}" if error.hint else "")
+    return text.encode()[:_MAX_MESSAGE].decode(errors="ignore")
+
+
+def _source(span: Span, excerpt: Excerpt | None) -> dict[str, Any]:
+    text = "\n".join(excerpt.lines).encode(errors="surrogateescape") if excerpt else b""
+    info: dict[str, Any] = {"filename": span.file}
+    if len(text) <= _MAX_DETAIL:
+        info["data"] = base64.b64encode(text).decode()
+    return {"info": info, "ranges": [{"start": {"line": span.first}, "end": {"line": span.last}}]}
+
+
+def _place(error: KnarrError, detail: Detail) -> None:
+    """Add the place that a detail tells; one that is not as it should be tells none."""
+    try:
+        source = json.loads(detail.value)
+        info = source["info"]
+        places = [(_line(r.get("start")), _line(r.get("end"))) for r in source["ranges"]]
+        text = base64.b64decode(info.get("data", ""))
+        file = str(info["filename"])
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, binascii.Error):
+        return
+    if not places:
+        return
+    first = min(start for start, _ in places)
+    last = max(max(place) for place in places)
+    lines = text.decode(errors="replace").split("\n")
+    excerpt = Excerpt(tuple(lines)) if 1 <= first <= len(lines) else None
+    error.with_context(span=Span(file, first, max(first, min(last, len(lines)))), excerpt=excerpt)
+
+
+def _line(position: Mapping[str, Any] | None) -> int:
+    return int((position or {}).get("line", 0))

@@ -1,0 +1,121 @@
+"""gRPC services as their descriptors tell them: what serves each method, and what calls it.
+
+No code is generated for services: a descriptor has every name and type that is
+needed. A method `ResolveImageConfig` is served by `resolve_image_config` of the
+implementation; one that the implementation lacks answers UNIMPLEMENTED. Each takes
+the message (an iterator of messages where the client streams) and the call's
+context, and gives the answer, or an iterator of answers where the server streams.
+
+    server.add_generic_rpc_handlers((serving(LLB_BRIDGE, Gateway(...)),))
+    pong = Caller(channel, LLB_BRIDGE).unary("Ping", PingRequest())
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf.message_factory import GetMessageClass
+
+from knarr.buildkit.failure import abort, failure_of
+from knarr.errors import Cancelled, KnarrError
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+    from google.protobuf.message import Message
+
+MAX_MESSAGE_BYTES = 16 << 20  # BuildKit's, both ways
+# For servers and channels alike. Metadata carries the text of a Dockerfile that failed: gRPC's own limit is 8 KiB.
+OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", MAX_MESSAGE_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_MESSAGE_BYTES),
+)
+
+
+def serving(service: ServiceDescriptor, implementation: object) -> grpc.GenericRpcHandler:
+    """What a `grpc.Server` is given so that `implementation` answers for `service`."""
+    methods = {}
+    for method in service.methods:
+        behaviour = getattr(implementation, _snake(method.name), None)
+        if behaviour is not None:
+            methods[method.name] = _handler(method, behaviour)
+    return grpc.method_handlers_generic_handler(service.full_name, methods)
+
+
+class Caller:
+    """Calls the methods of one service at the far end of a channel.
+
+    Raises (all methods):
+        KnarrError: the far end failed: with its own words, and the place where it told one.
+        Cancelled: the call was cancelled.
+    """
+
+    def __init__(self, channel: grpc.Channel, service: ServiceDescriptor) -> None:
+        self._channel = channel
+        self._methods = {method.name: method for method in service.methods}
+
+    def unary(self, name: str, message: Message, *, timeout_s: float | None = None) -> Any:
+        """The answer to one message: of the type that the method gives."""
+        try:
+            return self._call(name)(message, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise failure_of(error) from None
+
+    def stream(self, name: str, messages: Message | Iterator[Message]) -> Any:
+        """The call under way, an iterator of answers. Its failures are grpc's: hand them to `failure.failure_of`."""
+        return self._call(name)(messages)
+
+    def _call(self, name: str) -> Callable[..., Any]:
+        method = self._methods[name]
+        kind = f"{_arity(method.client_streaming)}_{_arity(method.server_streaming)}"
+        call: Callable[..., Any] = getattr(self._channel, kind)(
+            f"/{method.containing_service.full_name}/{name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=GetMessageClass(method.output_type).FromString,
+        )
+        return call
+
+
+def _handler(method: MethodDescriptor, behaviour: Callable[..., Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    kind = f"{_arity(method.client_streaming)}_{_arity(method.server_streaming)}_rpc_method_handler"
+    handler: grpc.RpcMethodHandler[Any, Any] = getattr(grpc, kind)(
+        _streaming(behaviour) if method.server_streaming else _answering(behaviour),
+        request_deserializer=GetMessageClass(method.input_type).FromString,
+        response_serializer=lambda message: message.SerializeToString(),
+    )
+    return handler
+
+
+def _answering(behaviour: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(behaviour)
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            return behaviour(request, context)
+        except (KnarrError, OSError, Cancelled) as error:
+            abort(context, error)
+
+    return answer
+
+
+def _streaming(behaviour: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    @wraps(behaviour)
+    def answers(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        try:
+            yield from behaviour(request, context)
+        except (KnarrError, OSError, Cancelled) as error:
+            abort(context, error)
+
+    return answers
+
+
+def _arity(streaming: bool) -> str:
+    return "stream" if streaming else "unary"
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
