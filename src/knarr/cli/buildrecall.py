@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from knarr.builder import Export, SolveResult
     from knarr.cli.buildoptions import BuildOptions
-    from knarr.engine.engine import Job
+    from knarr.engine.job import Job
 
 
 def recall(argv: list[str]) -> int | None:
@@ -112,7 +112,8 @@ def remember(
     """
     store = job.world.store
     file = fingerprint.place(os.fspath(job.world.settings.root), argv, os.environ, os.getcwd())
-    if job.drive is None or job.drive.asked_elsewhere or job.images.used_own_store or not _is_repeatable(options):
+    drive = job.drive
+    if drive is None or drive.asked_elsewhere or not job.inputs_are_known or not _is_repeatable(options):
         fingerprint.forget(file)
         return
     digest = str(result.digest or "")
@@ -131,8 +132,8 @@ def remember(
         blobs=[os.fspath(store.path(digest)) for digest in wanted],
         answer={
             "files": [(os.path.abspath(path), data) for path, data in files.items()],
-            "page": job.drive.diary.page_when_unchanged(f"knarr build {options.context}"),
-            "told": "" if options.is_quiet else _told(job.drive.diary.steps, digest, names, warned, pushed=pushes),
+            "page": drive.diary.page_when_unchanged(f"knarr build {options.context}"),
+            "told": "" if options.is_quiet else _told(drive.diary.steps, digest, names, warned, pushed=pushes),
             "printed": str(result.config_digest or result.digest or "") if options.is_quiet else "",
         },
     )

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from knarr.cache.contenthash import TreeHasher
     from knarr.cache.statcache import StatCache
     from knarr.engine.history import Diary
+    from knarr.engine.shown import Shown
     from knarr.errors import Span
     from knarr.ops.exec import StepOptions
     from knarr.ops.fetched import Fetched
@@ -55,11 +56,13 @@ class Drive:
         graph: SolverGraph,
         options: StepOptions,
         diary: Diary,
+        shown: Shown,
         *,
         nonce: str,
         sweep: Callable[[], None],
+        defers: bool,
     ) -> None:
-        """`sweep` removes what killed builds have left."""
+        """`sweep` removes what killed builds have left. `defers`: a COPY may be left to the exporter."""
         self._world = world
         self._trees = trees
         self._images = images
@@ -67,11 +70,11 @@ class Drive:
         self._options = options
         self._nonce = nonce
         self._sweep = sweep
+        self._defers = defers
         self.diary = diary
+        self._shown = shown
         self._machine = Machine(graph, nonce=nonce)
         self._events: SimpleQueue[m.Event] = SimpleQueue()
-        self._begun: set[object] = set()
-        self._ended: set[object] = set()
         self._fetched: dict[Digest, Fetched] = {}  # by source vertex
         self._hashers: dict[RecordId, TreeHasher] = {}
         self._memories: list[StatCache] = []
@@ -191,7 +194,7 @@ class Drive:
             self._end(vertex)
             return m.SourceResolved(instruction, key, record=record)
         if op.identifier.startswith(source_local.SCHEME):
-            name = f"{op.identifier}-{self._nonce}"
+            name = f"{vertex.digest}-{self._nonce}"  # what is asked of a directory counts too: a job may ask twice
             return m.SourceResolved(instruction, name, volatile=True)
         self._start(vertex)
         found = self._fetched[vertex.digest] = self._find(op, str(vertex.digest))
@@ -304,11 +307,9 @@ class Drive:
 
     def _defer(self, vertex: Vertex, instruction: m.Execute) -> bool:
         """Leave a COPY that nothing mounts to the exporter, if it can be written straight into a layer."""
-        if (
-            not isinstance(vertex.op, FileOp)
-            or len(instruction.outputs) != 1
-            or not self._is_only_packed(vertex.digest)
-        ):
+        if not self._defers or not isinstance(vertex.op, FileOp) or len(instruction.outputs) != 1:
+            return False
+        if not self._is_only_packed(vertex.digest):
             return False
         from knarr.ops import lazycopy
 
@@ -403,19 +404,15 @@ class Drive:
     # Telling
 
     def _start(self, vertex: Vertex) -> None:
-        with self._lock:
-            if vertex.digest in self._begun:
-                return
-            self._begun.add(vertex.digest)
+        if not self._shown.begins(vertex.digest):
+            return
         inputs = tuple(str(edge.digest) for edge in vertex.inputs)
         self._world.sink.send(VertexStarted(str(vertex.digest), step_name(vertex), inputs, time.time_ns()))
 
     def _end(self, vertex: Vertex, *, cached: bool = False, error: str = "", cancelled: bool = False) -> None:
         self._start(vertex)
-        with self._lock:
-            if vertex.digest in self._ended:
-                return
-            self._ended.add(vertex.digest)
+        if not self._shown.ends(vertex.digest):
+            return
         done = VertexDone(str(vertex.digest), cached=cached, error=error, cancelled=cancelled, at_ns=time.time_ns())
         self._world.sink.send(done)
 
@@ -424,7 +421,7 @@ class Drive:
         digest = instruction.edge.digest if isinstance(instruction, m.Load) else instruction.vertex
         vertex = self._graph.vertices[digest]
         if isinstance(error, Cancelled):
-            if vertex.digest in self._begun:
+            if self._shown.has_begun(vertex.digest):
                 self._end(vertex, cancelled=True)
             return error
         from knarr.engine import blame

@@ -6,28 +6,24 @@ result = engine.solve(request, session, sink)
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from knarr.builder import SolveRequest, SolveResult
-from knarr.cache.record import RecordId
 from knarr.config import Settings
 from knarr.engine.bridge import EngineBridge
 from knarr.engine.definition import told
-from knarr.engine.drive import Drive
-from knarr.engine.history import Diary
+from knarr.engine.job import Job
 from knarr.engine.parts import Parts
-from knarr.engine.recovery import owned, sweep_dead
+from knarr.engine.recovery import owned
 from knarr.errors import KnarrError
 from knarr.frontend.request import FrontendRequest, FrontendResult
-from knarr.llb.ops import Edge
 from knarr.ops.blobs import Blobs
 from knarr.ops.exec import StepOptions
-from knarr.ops.images import Images
+from knarr.ops.images import Images, ResolveMode
 from knarr.ops.trees import DiskTrees
 from knarr.ops.world import World
 from knarr.progress import Sink
@@ -37,21 +33,6 @@ from knarr.spec.digest import Digest
 
 if TYPE_CHECKING:
     from knarr.remote.settings import RegistrySettings
-
-
-class Job:
-    """One build under way: its world, and what it has come to so far. `drive` comes when the graph is known."""
-
-    def __init__(self, parts: Parts, world: World, trees: DiskTrees, blobs: Blobs, images: Images) -> None:
-        self.parts = parts
-        self.world = world
-        self.trees = trees
-        self.blobs = blobs
-        self.images = images
-        self.nonce = os.urandom(12).hex()
-        self.started_ns = time.time_ns()
-        self.drive: Drive | None = None
-        self.looked_for: set[str] = set()  # files of the caller that the frontend asked for
 
 
 class Engine:
@@ -66,6 +47,20 @@ class Engine:
         self.last_job: Job | None = None  # for the fingerprint and for tests
 
     def solve(self, request: SolveRequest, session: Session, sink: Sink, *, scope: Scope | None = None) -> SolveResult:
+        try:
+            with self.open(session, sink, scope=scope, resolve_mode=request.frontend.resolve_mode) as job:
+                return _solve(job, request)
+        except (KnarrError, OSError) as error:
+            raise _explained(error, request.frontend) from error.__cause__
+
+    @contextmanager
+    def open(
+        self, session: Session, sink: Sink, *, scope: Scope | None = None, resolve_mode: str = "default"
+    ) -> Iterator[Job]:
+        """A job: what a build needs, for as long as the block lasts. All its threads have ended when it is left.
+
+        Cancelling `scope` cancels the job.
+        """
         from knarr.snapshot.namespace import private_mounts
 
         private_mounts()
@@ -73,20 +68,14 @@ class Engine:
         mine = Scope()
         parts = Parts(self._settings, session.credentials, self._registry_settings, scope=mine)
         parts.prepare()
-        try:
-            # The claim is the last to go: who is killed while closing has left something behind.
-            with owned(parts), afterwards(parts.close), (scope or mine).on_cancel(mine.cancel):
-                return self._build(parts, request, session, sink, mine)
-        except (KnarrError, OSError) as error:
-            raise _explained(error, request.frontend) from error.__cause__
+        # The claim is the last to go: who is killed while closing has left something behind.
+        with owned(parts), afterwards(parts.close), (scope or mine).on_cancel(mine.cancel):
+            job = self._begin(parts, session, sink, mine, resolve_mode)
+            self.last_job = job
+            with afterwards(job.trees.close), mine:  # threads have ended when the trees are closed
+                yield job
 
-    def _build(self, parts: Parts, request: SolveRequest, session: Session, sink: Sink, scope: Scope) -> SolveResult:
-        job = self._begin(parts, request, session, sink, scope)
-        self.last_job = job
-        with afterwards(job.trees.close), scope:  # threads have ended when the trees are closed
-            return self._solve(job, request)
-
-    def _begin(self, parts: Parts, request: SolveRequest, session: Session, sink: Sink, scope: Scope) -> Job:
+    def _begin(self, parts: Parts, session: Session, sink: Sink, scope: Scope, resolve_mode: str) -> Job:
         jobs = max(1, os.cpu_count() or 1)
         root = self._settings.root
         blobs = Blobs(
@@ -100,8 +89,8 @@ class Engine:
             jobs=jobs,
         )
         trees = DiskTrees(parts.snapshotter, parts.cache, blobs, root, scope)
-        mode = request.frontend.resolve_mode
-        images = Images(parts.store, parts.cache, parts.registry, mode="pull" if mode == "pull" else "default")
+        mode: ResolveMode = "pull" if resolve_mode == "pull" else "default"
+        images = Images(parts.store, parts.cache, parts.registry, mode=mode)
         world = World(
             self._settings,
             parts.store,
@@ -116,16 +105,17 @@ class Engine:
         )
         return Job(parts, world, trees, blobs, images)
 
-    def _solve(self, job: Job, request: SolveRequest) -> SolveResult:
-        timings: dict[str, float] = {}
-        with _Timed(timings, "compile"):
-            frontend = _compile(job, request.frontend)
-        with _Timed(timings, "solve"):
-            records = _run(job, request, frontend)
-        with _Timed(timings, "export"):
-            metadata = _export(job, request, frontend, records)
-            job.trees.settle()
-        return _result(metadata, timings)
+
+def _solve(job: Job, request: SolveRequest) -> SolveResult:
+    timings: dict[str, float] = {}
+    job.options = StepOptions(shm_size_bytes=request.frontend.shm_size_bytes or 64 * 2**20)
+    with _Timed(timings, "compile"):
+        frontend = _compile(job, request.frontend)
+    with _Timed(timings, "solve"):
+        records = job.solve([result.graph for result in frontend.results], name=request.name)
+    with _Timed(timings, "export"):
+        metadata = job.export(request.exports, frontend, records)
+    return _result(metadata, timings)
 
 
 class _Timed:
@@ -149,41 +139,6 @@ def _compile(job: Job, request: FrontendRequest) -> FrontendResult:
     job.looked_for = bridge.looked_for
     with told(request, world.sink) as warnings:
         return compile_dockerfile(request, bridge, warnings=warnings)
-
-
-def _run(job: Job, request: SolveRequest, frontend: FrontendResult) -> list[RecordId | None]:
-    """Solve all platforms as one graph; the record of each platform's result, None for scratch."""
-    from knarr.solver.graph import merge, on_platform
-    from knarr.spec.platform import host_platform
-
-    graphs = [result.graph for result in frontend.results]
-    options = StepOptions(shm_size_bytes=request.frontend.shm_size_bytes or 64 * 2**20)
-    diary = Diary(job.world.settings.root, job.world.cache)
-    sweep = partial(sweep_dead, job.parts)
-    graph = on_platform(merge(graphs), host_platform())
-    job.drive = Drive(job.world, job.trees, job.images, graph, options, diary, nonce=job.nonce, sweep=sweep)
-    try:
-        found: Mapping[Edge, RecordId] = job.drive.run()
-    finally:
-        with contextlib.suppress(OSError):  # notes: a disk too full for them does not fail a build, nor hide why it did
-            job.drive.save_memories()
-            diary.write(request.name)
-    return [None if graph.root is None else found[graph.root] for graph in graphs]
-
-
-def _export(
-    job: Job, request: SolveRequest, frontend: FrontendResult, records: list[RecordId | None]
-) -> Mapping[str, Any]:
-    from knarr.engine.results import ResultTrees
-    from knarr.export.context import ExportContext, Result
-    from knarr.export.export import export
-
-    if not request.exports:
-        return {}
-    world = job.world
-    context = ExportContext(world.settings, world.store, world.registry, world.scope, world.sink, job.started_ns)
-    result = Result(frontend, records, ResultTrees(job.trees, job.blobs, world.store))
-    return export(request.exports, result, context)
 
 
 def _result(metadata: Mapping[str, Any], timings: Mapping[str, float]) -> SolveResult:

@@ -1,0 +1,124 @@
+"""One build under way: its world, the graphs that were solved in it, and what comes of them.
+
+A frontend may ask for several graphs, one after the other or at the same time;
+each is a run of the solver of its own (`drive`), and all of them share the trees,
+the images as they were resolved, and what was shown of each step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from knarr.cache.record import RecordId
+from knarr.engine.drive import Drive
+from knarr.engine.history import Diary
+from knarr.engine.recovery import sweep_dead
+from knarr.engine.shown import Shown
+from knarr.llb.ops import Edge
+from knarr.ops.exec import StepOptions
+from knarr.record import replace
+from knarr.scope import Scope
+
+if TYPE_CHECKING:
+    from knarr.builder import Export
+    from knarr.engine.parts import Parts
+    from knarr.frontend.request import FrontendResult
+    from knarr.llb.ops import Graph
+    from knarr.ops.blobs import Blobs
+    from knarr.ops.images import Images
+    from knarr.ops.trees import DiskTrees
+    from knarr.ops.world import World
+
+
+class Job:
+    """See the module. Made by `Engine.open`; its methods may be called from several threads."""
+
+    def __init__(self, parts: Parts, world: World, trees: DiskTrees, blobs: Blobs, images: Images) -> None:
+        self.parts = parts
+        self.world = world
+        self.trees = trees
+        self.blobs = blobs
+        self.images = images
+        self.options = StepOptions()
+        self.nonce = os.urandom(12).hex()
+        self.started_ns = time.time_ns()
+        self.drive: Drive | None = None  # of the graph that is exported, once it is known
+        self.looked_for: set[str] = set()  # files of the caller that the frontend asked for
+        self.ran_frontend = False  # an image decided what is built: nobody can tell what it looked at
+        self._shown = Shown()
+
+    @property
+    def inputs_are_known(self) -> bool:
+        """Whether the files and tags it looked at decide what comes of it, as far as the frontend goes."""
+        return not self.ran_frontend and not self.images.used_own_store
+
+    def solve(self, graphs: Sequence[Graph], *, name: str) -> list[RecordId | None]:
+        """Solve what the build is about, all platforms as one graph; the record of each, None for scratch.
+
+        `name` is the build's, for its page in the history. A failure cancels the whole job.
+        """
+        diary = Diary(self.world.settings.root, self.world.cache)
+        self.drive = self._drive(graphs, self.world, diary, defers=True)
+        try:
+            found: Mapping[Edge, RecordId] = self.drive.run()
+        finally:
+            with contextlib.suppress(OSError):  # notes: a disk too full for them neither fails a build nor hides why
+                self.drive.save_memories()
+                diary.write(name)
+        return [None if graph.root is None else found[graph.root] for graph in graphs]
+
+    def evaluate(self, graph: Graph, scope: Scope) -> RecordId | None:
+        """Solve a graph that a frontend asks for; its record, None for scratch.
+
+        Its threads are those of `scope`, which alone is cancelled when a step fails.
+        """
+        if graph.root is None:
+            return None
+        world = replace(self.world, scope=scope)
+        diary = Diary(world.settings.root, world.cache)
+        drive = self._drive([graph], world, diary, defers=False)
+        found: Mapping[Edge, RecordId] = drive.run()
+        with contextlib.suppress(OSError):
+            drive.save_memories()
+        return found[graph.root]
+
+    def _drive(self, graphs: Sequence[Graph], world: World, diary: Diary, *, defers: bool) -> Drive:
+        from knarr.solver.graph import merge, on_platform
+        from knarr.spec.platform import host_platform
+
+        return Drive(
+            world,
+            self.trees,
+            self.images,
+            on_platform(merge(graphs), host_platform()),
+            self.options,
+            diary,
+            self._shown,
+            nonce=self.nonce,
+            sweep=partial(sweep_dead, self.parts),
+            defers=defers,
+        )
+
+    def export(
+        self, exports: Sequence[Export], frontend: FrontendResult, records: list[RecordId | None]
+    ) -> Mapping[str, Any]:
+        """Carry out `exports` for what was solved; returns what `--metadata-file` tells."""
+        from knarr.engine.results import ResultTrees
+        from knarr.export.context import ExportContext, Result
+        from knarr.export.export import export
+
+        metadata: Mapping[str, Any] = {}
+        if exports:
+            world = self.world
+            context = ExportContext(
+                world.settings, world.store, world.registry, world.scope, world.sink, self.started_ns
+            )
+            result = Result(frontend, records, ResultTrees(self.trees, self.blobs, world.store))
+            metadata = export(exports, result, context)
+        self.trees.settle()
+        return metadata
