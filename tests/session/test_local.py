@@ -7,7 +7,7 @@ import pytest
 from knarr.errors import UsageError
 from knarr.session.dockerconfig import DockerConfig
 from knarr.session.local import MAX_SECRET_BYTES, LocalSession, SecretSource
-from knarr.session.session import Session
+from knarr.session.session import Session, Wanted
 
 NO_LOGINS = DockerConfig(())
 
@@ -18,14 +18,14 @@ def session(**secrets: SecretSource) -> LocalSession:
 
 def test_a_local_session_is_a_session() -> None:
     lent: Session = session()
-    assert lent.directory("context") == Path("/src")
+    assert lent.files(Wanted("context")) == Path("/src")
     assert lent.credentials("r.example").empty
     assert lent.secret("none") is None
 
 
 def test_a_directory_that_was_not_lent_is_a_mistake_with_a_hint() -> None:
     with pytest.raises(UsageError, match="'docs'") as caught:
-        session().directory("docs")
+        session().files(Wanted("docs"))
     assert "context" in caught.value.hint
 
 

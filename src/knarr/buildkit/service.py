@@ -13,7 +13,7 @@ context, and gives the answer, or an iterator of answers where the server stream
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -66,9 +66,11 @@ class Caller:
         except grpc.RpcError as error:
             raise failure_of(error) from None
 
-    def stream(self, name: str, messages: Message | Iterator[Message]) -> Any:
+    def stream(
+        self, name: str, messages: Message | Iterator[Message], *, metadata: Sequence[tuple[str, str]] = ()
+    ) -> Any:
         """The call under way, an iterator of answers. Its failures are grpc's: hand them to `failure.failure_of`."""
-        return self._call(name)(messages)
+        return self._call(name)(messages, metadata=tuple(metadata))
 
     def _call(self, name: str) -> Callable[..., Any]:
         method = self._methods[name]

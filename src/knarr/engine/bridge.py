@@ -9,7 +9,7 @@ from knarr.frontend.bridge import ResolvedImage
 from knarr.ops.images import Images
 from knarr.paths import inside
 from knarr.progress import Sink, VertexDone, VertexStarted
-from knarr.session.session import Session
+from knarr.session.session import Session, Wanted
 from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
 
@@ -40,7 +40,7 @@ class EngineBridge:
         return ResolvedImage(reference, found.digest, found.config, found.raw_config)
 
     def read(self, source: str, path: str) -> bytes | None:
-        real = inside(self.session.directory(source), path)
+        real = inside(self.session.files(Wanted(source, follow=(path,), hint=f"{source}-{path}")), path)
         self.looked_for.add(real)
         try:
             with open(real, "rb") as file:

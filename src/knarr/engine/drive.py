@@ -283,7 +283,8 @@ class Drive:
         op = vertex.op
         if isinstance(op, SourceOp) and vertex.digest not in self._fetched:
             self._start(vertex)
-            tree = source_local.lent_tree(self._world.session, op)
+            told = source_local.Transfer(self._world.sink, str(vertex.digest), op.identifier)
+            tree = source_local.lent_tree(self._world.session, op, sent=told.sent)
             for output in instruction.outputs:
                 self._trees.lend(output.id, tree)
             self._end(vertex)

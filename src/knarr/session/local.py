@@ -8,7 +8,7 @@ from pathlib import Path
 from knarr.errors import UsageError
 from knarr.record import record
 from knarr.session.dockerconfig import DockerConfig
-from knarr.session.session import Credentials, Secret
+from knarr.session.session import Credentials, Secret, Sent, Wanted
 
 MAX_SECRET_BYTES = 500 << 10  # BuildKit's MaxSecretSize: what is accepted here must pass there as well
 
@@ -38,17 +38,17 @@ class LocalSession:
         self._docker_config = docker_config
         self._environ = dict(environ or {})
 
-    def directory(self, name: str) -> Path:
-        """The local directory lent under `name`.
+    def files(self, wanted: Wanted, *, sent: Sent | None = None) -> Path:
+        """The lent directory itself.
 
         Raises:
-            UsageError: no such name was lent.
+            UsageError: no directory of this name was lent.
         """
         try:
-            return self._directories[name]
+            return self._directories[wanted.name]
         except KeyError:
             known = ", ".join(sorted(self._directories)) or "none"
-            raise UsageError(f"no local directory is lent as {name!r}", hint=f"lent are: {known}") from None
+            raise UsageError(f"no local directory is lent as {wanted.name!r}", hint=f"lent are: {known}") from None
 
     def secret(self, id: str) -> Secret | None:
         """The secret, or None when there is none by this id.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -35,14 +36,35 @@ class Credentials:
         return not (self.username or self.password or self.identity_token or self.registry_token)
 
 
+@record
+class Wanted:
+    """Which files of a lent directory are wanted. Who sends them sends no more; who lends the directory itself may."""
+
+    name: str  # `context`, `dockerfile`, the name of a named context
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    follow: tuple[str, ...] = ()  # paths, with what they lead to as symlinks; empty: all
+    hint: str = ""  # tells apart what is wanted from one directory again and again, for different ends
+    anew: bool = False  # every file, even where one of the same size and time is here from the last time
+    described: bool = False  # the entries only, as one file `.fsutil-metadata`, but those in `contents` whole
+    contents: tuple[str, ...] = ()
+    session: str = ""  # who is asked first; empty: the caller of the build
+
+
+Sent = Callable[[int, bool], object]  # (bytes so far, whether that was all)
+
+
 class Session(Protocol):
     """The caller of a build, as the ops see it. Methods may be called from any thread."""
 
-    def directory(self, name: str) -> Path:
-        """The local directory lent under `name` (`context`, `dockerfile`, a named context).
+    def files(self, wanted: Wanted, *, sent: Sent | None = None) -> Path:
+        """A directory with at least the wanted files, which stays as it is until the build ends.
+
+        `sent` is told how much has come, where files have to come from somewhere.
 
         Raises:
-            UsageError: no such name was lent.
+            UsageError: no directory of this name was lent.
+            KnarrError: its files could not be sent.
         """
         ...
 

@@ -1,0 +1,124 @@
+"""The clients that are there: each session by its id, with what it offers and the channel to call it.
+
+sessions = Sessions(directory)
+yield from sessions.attend(pieces, metadata)     # in Control.Session, as long as the client stays
+client = sessions.get(id, wait_s=5)              # in Control.Solve, on another thread
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from knarr.buildkit.service import Caller
+from knarr.buildkit.tunnel import Tunnel
+from knarr.errors import KnarrError
+from knarr.record import record
+
+if TYPE_CHECKING:
+    import grpc
+    from google.protobuf.descriptor import ServiceDescriptor
+
+_ID = "x-docker-expose-session-uuid"
+_NAME = "x-docker-expose-session-name"
+_SHARED_KEY = "x-docker-expose-session-sharedkey"
+_METHOD = "x-docker-expose-session-grpc-method"
+
+
+@record
+class Client:
+    """One session: a client that serves calls while it waits for its build."""
+
+    id: str
+    name: str
+    shared_key: str  # names the place that the client's directories lie in; equal for builds that follow each other
+    methods: frozenset[str]  # in lower case: "/moby.filesync.v1.filesync/diffcopy"
+    channel: grpc.Channel
+
+    def offers(self, service: ServiceDescriptor, method: str) -> bool:
+        """Whether the client serves this method."""
+        return f"/{service.full_name}/{method}".lower() in self.methods
+
+    def caller(self, service: ServiceDescriptor) -> Caller:
+        """Calls to one of the client's services."""
+        return Caller(self.channel, service)
+
+
+class Sessions:
+    """The sessions that are open. Safe from several threads."""
+
+    def __init__(self, directory: Path) -> None:
+        """`directory` is private: sockets lie there for a moment while a session opens."""
+        self._directory = directory
+        self._changed = threading.Condition()
+        self._clients: dict[str, Client] = {}
+        self._tunnels: dict[str, Tunnel] = {}
+        self._closed = False
+
+    def attend(self, pieces: Iterator[bytes], metadata: Sequence[tuple[str, str | bytes]]) -> Iterator[bytes]:
+        """Keep a session open until its client leaves; takes and gives the pieces of its connection.
+
+        Raises:
+            KnarrError: it has no id, or one that is taken.
+        """
+        with Tunnel(self._directory) as tunnel:
+            client = _client(tunnel, metadata)
+            tunnel.connect()
+            self._enter(client, tunnel)
+            try:
+                yield from tunnel.carry(pieces)
+            finally:
+                self._leave(client)
+
+    def get(self, id: str, *, wait_s: float = 0.0) -> Client | None:
+        """The client of session `id`, which may open up to `wait_s` later; None: there is none.
+
+        A prefix `NAME:` before the id, by which a client tells its contexts apart, does not count.
+        """
+        plain = id.rpartition(":")[2] or id
+        with self._changed:
+            self._changed.wait_for(lambda: plain in self._clients or self._closed, wait_s)
+            return self._clients.get(plain)
+
+    def close(self) -> None:
+        """Break off all sessions; later ones are refused."""
+        with self._changed:
+            self._closed = True
+            tunnels = list(self._tunnels.values())
+            self._changed.notify_all()
+        for tunnel in tunnels:
+            tunnel.cut()
+
+    def _enter(self, client: Client, tunnel: Tunnel) -> None:
+        with self._changed:
+            if self._closed:
+                raise KnarrError("the daemon is shutting down", hint="start the build again when it is back")
+            if client.id in self._clients:
+                raise KnarrError(f"session {client.id} already exists")
+            self._clients[client.id] = client
+            self._tunnels[client.id] = tunnel
+            self._changed.notify_all()
+
+    def _leave(self, client: Client) -> None:
+        with self._changed:
+            del self._clients[client.id]
+            del self._tunnels[client.id]
+            self._changed.notify_all()
+
+
+def _client(tunnel: Tunnel, metadata: Sequence[tuple[str, str | bytes]]) -> Client:
+    values: dict[str, list[str]] = {}
+    for key, value in metadata:
+        values.setdefault(key.lower(), []).append(value if isinstance(value, str) else value.decode(errors="replace"))
+    id = values.get(_ID, [""])[0]
+    if not id:
+        raise KnarrError(f"a session needs an id: header {_ID}")
+    return Client(
+        id,
+        values.get(_NAME, [""])[0],
+        values.get(_SHARED_KEY, [""])[0],
+        frozenset(method.lower() for method in values.get(_METHOD, ())),
+        tunnel.channel,
+    )
