@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -91,6 +93,26 @@ def _is_locked(path: str) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+@contextmanager
+def owned_directory(place: Path) -> Iterator[Path]:
+    """A new directory below `place` (made if missing) for the time of the block; those of the dead are removed, too."""
+    from shutil import rmtree
+
+    owners = place / "owners"
+    for token in Owner.dead(owners):
+        rmtree(place / token, ignore_errors=True)
+        Owner.forget(owners, token)
+    owner = Owner.claim(owners)
+    directory = place / owner.token
+    directory.mkdir(mode=0o700)
+    try:
+        yield directory
+    finally:
+        rmtree(directory, ignore_errors=True)
+        Owner.forget(owners, owner.token)
+        owner.release()
 
 
 def remove_abandoned(path: str) -> int:

@@ -189,7 +189,7 @@ def test_how_progress_is_shown(argv: list[str], environ: dict[str, str], mode: s
         (["--progress=loud"], "progress 'loud' is not known"),
         (["-q", "--progress=tty"], "--quiet and --progress=tty exclude each other"),
         (["--build-context", "x=nowhere"], "--build-context x=nowhere: nowhere is not a directory"),
-        (["--build-context", "x=ssh://h/x.git"], "--build-context x=ssh://h/x.git: this kind of context is not"),
+        (["--build-context", "x=ftp://h/x.tar"], "--build-context x=ftp://h/x.tar: this kind of context is not"),
         (["other"], "one build context is needed, 2 given: other ."),
         (["-f", "https://h/Dockerfile"], "a Dockerfile from a URL is not supported yet"),
         (["--cache-to", "type=inline"], "--cache-to is not supported yet"),

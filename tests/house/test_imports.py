@@ -81,7 +81,7 @@ HOMES = {
     "grpc": {"buildkit", "containerd", "daemon"},
     "dask": {"farm"},
     "distributed": {"farm"},
-    "cryptography": {"pki", "attest"},
+    "cryptography": {"pki", "attest", "session"},
     "isal": {"layer"},
     "zstandard": {"layer"},
     "google": {"pb", "llb", "buildkit", "daemon"},

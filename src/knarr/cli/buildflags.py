@@ -37,6 +37,7 @@ FLAGS = (
     Flag("quiet", Kind.SWITCH, "", "show no progress; print the image ID", short="q"),
     Flag("secret", Kind.LIST, "id=ID[,src=FILE]", "lend a secret to RUN --mount=type=secret (also env=VARIABLE)"),
     Flag("shm-size", Kind.TEXT, "SIZE", "size of /dev/shm in RUN steps (default 64m)"),
+    Flag("ssh", Kind.LIST, "ID[=SOCKET|KEY,…]", "lend an ssh agent or keys to RUN --mount=type=ssh and to git"),
     Flag("tag", Kind.LIST, "NAME[:TAG]", "name of the image; may be given several times", short="t"),
     Flag("target", Kind.TEXT, "STAGE", "the stage to build (default: the last)"),
     Flag("ulimit", Kind.LIST, "NAME=SOFT[:HARD]", "limit of RUN steps, such as nofile=1024:2048"),
@@ -64,7 +65,6 @@ FLAGS = (
     Flag("sbom", Kind.REFUSED, summary=_ATTEST, off=_OFF),
     Flag("security-opt", Kind.REFUSED, summary="RUN steps always run with the default seccomp profile"),
     Flag("squash", Kind.REFUSED_SWITCH, summary="copy the result into a last stage FROM scratch", off=("false",)),
-    Flag("ssh", Kind.REFUSED, summary="lend the key as a secret: --secret id=key,src=FILE"),
 )
 
 

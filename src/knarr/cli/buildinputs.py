@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from knarr.cli.buildvalues import is_url
 from knarr.errors import KnarrError, UsageError
+from knarr.owner import owned_directory
 from knarr.record import record, replace
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def open_inputs(options: BuildOptions, stdin: BinaryIO, state: Path) -> Iterator
     if is_url(options.context) and not context.is_dir():
         from knarr.cli.buildremote import read_remote
 
-        with _temporary(state / "run/contexts") as directory:
+        with owned_directory(state / "run/contexts") as directory:
             given = bounded(stdin.read(_MAX_DOCKERFILE_BYTES + 1), "standard input") if options.file == "-" else None
             yield read_remote(options, given, directory)
         return
@@ -137,7 +138,7 @@ def _from_stdin(options: BuildOptions, stdin: BinaryIO, scratch: Path) -> Iterat
     head = _peek(stdin)
     if not head:
         raise UsageError("nothing came on standard input", hint="pipe a Dockerfile or a tar archive to `knarr build -`")
-    with _temporary(scratch) as context:
+    with owned_directory(scratch) as context:
         if is_archive(head):
             unpack(_Joined(head, stdin), context)
             named = str(context / options.file) if options.file else ""
@@ -148,27 +149,6 @@ def _from_stdin(options: BuildOptions, stdin: BinaryIO, scratch: Path) -> Iterat
         else:
             rest = stdin.read(_MAX_DOCKERFILE_BYTES + 1)
             yield BuildInputs(bounded(head + rest, "standard input"), "Dockerfile", context)
-
-
-@contextmanager
-def _temporary(scratch: Path) -> Iterator[Path]:
-    """A directory below `scratch` for the time of the block; those of killed processes are removed, too."""
-    from shutil import rmtree
-
-    from knarr.owner import Owner
-
-    for token in Owner.dead(scratch / "owners"):
-        rmtree(scratch / token, ignore_errors=True)
-        Owner.forget(scratch / "owners", token)
-    owner = Owner.claim(scratch / "owners")
-    directory = scratch / owner.token
-    directory.mkdir(mode=0o700)
-    try:
-        yield directory
-    finally:
-        rmtree(directory, ignore_errors=True)
-        Owner.forget(scratch / "owners", owner.token)
-        owner.release()
 
 
 def unpack(stream: Readable, root: Path) -> None:

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import TYPE_CHECKING, Any
 
 from knarr.builder import SolveRequest, SolveResult
+from knarr.cli import buildlent as lent
 from knarr.cli.buildinputs import BuildInputs, open_inputs
 from knarr.cli.buildoptions import BuildOptions, parse_options, pushes
 from knarr.cli.buildrecall import remember
@@ -22,8 +23,6 @@ from knarr.frontend.request import FrontendRequest
 from knarr.progress import Silent, Sink
 from knarr.record import replace
 from knarr.scope import Scope
-from knarr.session.dockerconfig import DockerConfig
-from knarr.session.local import LocalSession
 
 if TYPE_CHECKING:
     from knarr.cli.progress.feed import Renderer
@@ -97,12 +96,7 @@ def shown(options: BuildOptions) -> Iterator[Sink]:
 def _opened(options: BuildOptions, settings: Settings) -> Iterator[tuple[BuildInputs, Session]]:
     """The inputs and the session of a build; a context from standard input lasts as long as the block."""
     with open_inputs(options, sys.stdin.buffer, settings.root) as inputs:
-        session = LocalSession(
-            {**options.directories, "context": inputs.context},
-            options.secrets,
-            DockerConfig.from_environment(os.environ),
-            environ=os.environ,
-        )
+        session = lent.session(options, {**options.directories, "context": inputs.context})
         yield inputs, session
 
 

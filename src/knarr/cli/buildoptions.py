@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from knarr.builder import Export
+from knarr.cli import buildlent as lent
 from knarr.cli import buildvalues as values
 from knarr.cli.buildcall import Call, read_call
 from knarr.cli.buildflags import FLAGS
@@ -19,6 +20,7 @@ from knarr.errors import UsageError
 from knarr.llb.ops import UlimitOpt
 from knarr.record import field, record
 from knarr.session.local import SecretSource
+from knarr.session.sshagent import SshSource
 from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
 
@@ -42,6 +44,7 @@ class BuildOptions:
     contexts: Mapping[str, str] = field(default_factory=dict, hash=False)
     directories: Mapping[str, Path] = field(default_factory=dict, hash=False)
     secrets: Mapping[str, SecretSource] = field(default_factory=dict, hash=False)
+    ssh: Mapping[str, SshSource] = field(default_factory=dict, hash=False)
     exports: tuple[Export, ...] = ()
     progress: str = "auto"
     iidfile: str = ""
@@ -85,7 +88,8 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
         labels=values.pairs("--label", given.list("label")),
         contexts=told,
         directories=directories,
-        secrets=values.secrets(given.list("secret"), environ, cwd),
+        secrets=lent.secrets(given.list("secret"), environ, cwd),
+        ssh=lent.ssh(given.list("ssh"), environ, cwd),
         exports=_exports(given, tags),
         progress=_progress(given, environ),
         iidfile=given.text("iidfile"),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from knarr.cli import buildlent as lent
 from knarr.cli.buildinputs import BuildInputs, bounded, from_directory, is_archive, unpack
 from knarr.cli.state import open_parts
 from knarr.config import Settings
@@ -22,8 +23,6 @@ from knarr.llb.ops import SourceOp
 from knarr.progress import Silent, Sink
 from knarr.record import record
 from knarr.scope import Scope
-from knarr.session.dockerconfig import DockerConfig
-from knarr.session.local import LocalSession
 
 if TYPE_CHECKING:
     from knarr.cli.buildoptions import BuildOptions
@@ -64,7 +63,7 @@ def read_remote(options: BuildOptions, dockerfile: bytes | None, directory: Path
         url = parse_git_url(where)
     if url is None and not where.startswith(("http://", "https://")):
         raise UsageError(f"{where}: not the URL of a repository or of a file", hint="give a directory, or a full URL")
-    session = LocalSession({}, options.secrets, DockerConfig.from_environment(os.environ), environ=os.environ)
+    session = lent.session(options, {})
     with open_parts(os.environ) as parts, Scope() as scope:
         reach = _Reach(parts.settings, parts.store, session, scope, Silent(), parts.registry)
         if url is None:

@@ -13,12 +13,11 @@ from pathlib import Path
 
 from knarr.errors import UsageError
 from knarr.llb.ops import UlimitOpt
-from knarr.session.local import SecretSource
 from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
 
-_URL = re.compile(r"(https?|git|ssh)://|git@|github\.com/|.*\.git(#.*)?$")
-_FETCHED = ("https://", "http://", "git://")  # by the build: a repository, or one file
+_URL = re.compile(r"(https?|git|ssh)://|[\w-]+@[\w.-]+:|github\.com/|.*\.git(#.*)?$", re.ASCII)
+_FETCHED = re.compile(r"(https?|git|ssh)://|[\w-]+@[\w.-]+:", re.ASCII)  # by the build: a repository, or one file
 _LEVELS = ("manifest", "index", "manifest-descriptor", "index-descriptor")
 _LEVEL = re.compile(r"([a-z-]+)(?:\[([A-Za-z0-9_/.-]+)\])?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
@@ -80,31 +79,7 @@ def tags(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def secrets(texts: Iterable[str], environ: Mapping[str, str], cwd: str) -> dict[str, SecretSource]:
-    """Sources by ID. Without `src` and `env`, the variable of that name, or else the file of that name."""
-    found = {}
-    for text in texts:
-        given = _fields("--secret", text, ("id", "src", "source", "env", "type"))
-        id = given.get("id", "")
-        if not id:
-            raise UsageError(f"--secret {text}: there is no id", hint="write --secret id=ID,src=FILE")
-        kind = given.get("type", "")
-        if kind not in ("", "file", "env"):
-            raise UsageError(f"--secret {text}: type {kind} is not known", hint="use type=file or type=env")
-        source, variable = given.get("src", given.get("source", "")), given.get("env", "")
-        if kind == "env" and not variable:
-            source, variable = "", source or id
-        if not source and not variable:
-            source, variable = ("", id) if kind != "file" and id in environ else (id, "")
-        found[id] = SecretSource(variable=variable) if variable else SecretSource(_path(source, cwd))
-    return found
-
-
-def _path(text: str, cwd: str) -> Path:
-    return Path(cwd, os.path.expanduser(text))
-
-
-def _fields(flag: str, text: str, known: Sequence[str]) -> dict[str, str]:
+def fields(flag: str, text: str, known: Sequence[str]) -> dict[str, str]:
     """`key=value,…` with CSV quoting, keys lower-cased."""
     found = {}
     for field in csv_fields(text):
@@ -138,7 +113,7 @@ def contexts(texts: Iterable[str], cwd: str) -> tuple[dict[str, str], dict[str, 
         if where.startswith("docker-image://"):
             Reference.parse(where.removeprefix("docker-image://"))
             told[name] = where
-        elif where.startswith(_FETCHED):
+        elif _FETCHED.match(where):
             told[name] = where
         elif "://" in where or (is_url(where) and not os.path.isdir(os.path.join(cwd, where))):
             raise UsageError(

@@ -135,9 +135,24 @@ def _special(world: World, mount: ExecMount, record: RecordId | None, stack: Exi
         return [TmpfsMount(mount.dest, mount.tmpfs_size)]
     if mount.type is MountType.SECRET:
         return _secret_file(world, mount)
-    if mount.ssh is not None and mount.ssh.optional:
-        return []
-    raise Unsupported("RUN --mount=type=ssh is not supported yet", hint="use a secret with a key file instead")
+    return _agent(world, mount, stack)
+
+
+def _agent(world: World, mount: ExecMount, stack: ExitStack) -> Sequence[MountSpec]:
+    option = mount.ssh
+    if option is None:
+        raise Bug("an ssh mount without an id")
+    agent = world.session.ssh(option.id)
+    if agent is None:
+        if option.optional:
+            return []
+        id = option.id or "default"
+        raise KnarrError(f"ssh agent {id}: not given", hint=f"pass --ssh {id}, or --ssh {id}=KEYFILE")
+    from knarr.ops.sshsocket import lent_socket
+
+    state = world.settings.root
+    lent = lent_socket(state, agent, world.scope, mode=option.mode, uid=option.uid, gid=option.gid)
+    return [BindMount(stack.enter_context(lent).path, mount.dest)]
 
 
 def _secret_file(world: World, mount: ExecMount) -> Sequence[MountSpec]:

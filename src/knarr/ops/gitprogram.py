@@ -2,7 +2,8 @@
 
 Logins and certificates go to it through its environment, where neither a list of
 processes nor a log shows them. Only http, https and git are spoken, also to
-submodules; `file` is for our own mirror, and is asked for call by call.
+submodules, and ssh where the caller lends an agent; `file` is for our own mirror,
+and is asked for call by call.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import TYPE_CHECKING
 
 from knarr.errors import KnarrError
 from knarr.record import field, record
 from knarr.scope import Scope
+
+if TYPE_CHECKING:
+    from knarr.ops.gitssh import GitSsh
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -33,7 +38,12 @@ _ALWAYS: Pairs = (
 _UMASK = 0o022  # files 0644 or 0755, whatever the umask of who builds
 _LOGIN = ("could not read Username", "could not read Password", "Authentication failed", "error: 401", "error: 403")
 _REFUSED = re.compile(r"transport '(\w+)' not allowed")
-_USERINFO = re.compile(r"(//)[^/@\s]+@")
+_USERINFO = re.compile(r"(https?://|git://)[^/@\s]+@|(ssh://[^/:@\s]*):[^/@\s]*(?=@)")
+_SPEAKING = ("ls-remote", "fetch", "submodule")  # the commands that meet a server
+_SAYS_NOTHING = "Could not read from remote repository"  # behind the line that says why
+_SSH_SAYS = re.compile(r"^(?:ssh: .*|.*: Permission denied \(.*|Host key verification failed\.)$", re.MULTILINE)
+_LEND_AGENT = "lend an agent or a key: --ssh default; or leave submodules out: URL?submodules=false"
+_NO_SUBMODULES = "write its https URL into .gitmodules, or leave submodules out: URL?submodules=false"
 
 
 class GitFailed(KnarrError):
@@ -64,6 +74,7 @@ class Git:
     remote: str
     config: Pairs = field(default=(), repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    ssh: GitSsh | None = None  # None: ssh is not spoken
 
     @property
     def shown(self) -> str:
@@ -78,9 +89,21 @@ class Git:
             KnarrError: it is not installed.
             Cancelled: the scope was cancelled; git and its children were killed.
         """
+        config = _ALWAYS
+        if reads_mirror:
+            config += (("protocol.file.allow", "always"),)
+        speaks = args[0] in _SPEAKING and not reads_mirror
+        if speaks and self.ssh is not None:
+            config += (("protocol.ssh.allow", "always"),)
+        with self._ssh_environment() if speaks else nullcontext({}) as ssh:
+            return self._run(args, at, {**_environment(config + self.config, at), **self.environment, **ssh})
+
+    def _ssh_environment(self) -> AbstractContextManager[Mapping[str, str]]:
+        return nullcontext({}) if self.ssh is None else self.ssh.environment(self.scope)
+
+    def _run(self, args: tuple[str, ...], at: Place | None, environment: Mapping[str, str]) -> str:
         import subprocess
 
-        config = (*_ALWAYS, ("protocol.file.allow", "always"), *self.config) if reads_mirror else _ALWAYS + self.config
         try:
             child = subprocess.Popen(
                 ["git", *args],
@@ -88,7 +111,7 @@ class Git:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=(at.tree or at.repository) if at else "/",
-                env={**_environment(config, at), **self.environment},
+                env=environment,
                 start_new_session=True,  # so that its helpers can be killed with it
                 umask=_UMASK,
             )
@@ -108,7 +131,7 @@ class Git:
         return output.decode(errors="surrogateescape")
 
     def _failed(self, output: str) -> GitFailed:
-        output = without_login(output)
+        output = without_login(output).replace("\r\n", "\n")  # ssh ends its lines so
         if any(word in output for word in _LOGIN):
             return GitFailed(
                 f"{self.shown}: there is no such repository, or it wants another login",
@@ -117,19 +140,35 @@ class Git:
             )
         refused = _REFUSED.search(output)
         if refused is not None:
+            hint = _LEND_AGENT if refused[1] == "ssh" else _NO_SUBMODULES
             return GitFailed(
-                f"{self.shown}: a submodule would be fetched by {refused[1]}; only http, https and git are",
-                output,
-                hint="write its https URL into .gitmodules, or leave submodules out: URL?submodules=false",
+                f"{self.shown}: a submodule would be fetched by {refused[1]}, which is not done", output, hint=hint
             )
+        ssh = _SSH_SAYS.search(output)
+        if ssh is not None:
+            return self._ssh_failed(ssh[0], output)
         lines = [line for line in output.splitlines() if line.startswith(("fatal:", "error:", "remote:"))]
+        lines = [line for line in lines if _SAYS_NOTHING not in line] or lines
         last = (lines or output.splitlines() or ["no reason given"])[-1]
         return GitFailed(f"{self.shown}: git: {last.partition(':')[2].strip() or last}", output)
 
+    def _ssh_failed(self, said: str, output: str) -> GitFailed:
+        if "Permission denied" in said:
+            message, hint = "none of the keys that are lent is accepted", "lend another: --ssh default=KEYFILE"
+        elif "Host key" in said:
+            message = "its host key is not the one that is known"
+            hint = f"if it has changed for a good reason, take the old one out of {self._known_hosts()}"
+        else:
+            message, hint = said, ""
+        return GitFailed(f"{self.shown}: {message}", output, hint=hint)
+
+    def _known_hosts(self) -> str:
+        return f"~/.ssh/known_hosts and {self.ssh.met}" if self.ssh is not None else "~/.ssh/known_hosts"
+
 
 def without_login(text: str) -> str:
-    """`text` with user and password taken out of the URLs in it."""
-    return _USERINFO.sub(r"\1", text)
+    """`text` with user and password taken out of the URLs in it; of ssh only the password: its user is no secret."""
+    return _USERINFO.sub(lambda match: match[1] or match[2], text)
 
 
 def _environment(config: Pairs, at: Place | None) -> dict[str, str]:

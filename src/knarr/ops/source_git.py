@@ -24,10 +24,12 @@ from knarr.paths import clean
 from knarr.record import record
 
 if TYPE_CHECKING:
+    from knarr.ops.gitssh import GitSsh
     from knarr.remote.settings import Proxies
 
 SCHEME = "git"
-_REMOTE = re.compile(r"(https?|git)://([^/?#]+)(/.*)?", re.DOTALL)
+_REMOTE = re.compile(r"(https?|git|ssh)://([^/?#]+)(?:/.*)?", re.DOTALL | re.IGNORECASE)
+_SCP = re.compile(r"[\w.-]+@([\w.-]+):.+", re.DOTALL | re.ASCII)
 _HEX = re.compile(r"[0-9a-f]+", re.IGNORECASE)
 _TIMES = ("", "checkout", "commit")
 
@@ -46,6 +48,8 @@ class GitSource:
     by_commit: bool = False
     token_secret: str = ""
     header_secret: str = ""
+    ssh_agent: str = ""  # id of the agent that git by ssh needs
+    known_hosts: str = ""  # host keys, in the format of ssh's file
 
 
 @record
@@ -62,7 +66,7 @@ def resolve(world: World, op: SourceOp, vertex: str) -> Fetched:
 
     Raises:
         KnarrError: the repository cannot be reached, or has no such ref; or it leads elsewhere than is pinned.
-        UsageError, Unsupported: an attribute cannot be meant, or the remote is reached by ssh.
+        UsageError, Unsupported: an attribute cannot be meant, or no agent is lent for a remote by ssh.
     """
     from knarr.ops import gitcheckout
 
@@ -102,18 +106,23 @@ def parse(op: SourceOp) -> GitSource:
         attrs.get("git.fetchbycommit") == "true",
         attrs.get("git.authtokensecret", ""),
         attrs.get("git.authheadersecret", ""),
+        attrs.get("git.mountsshsock", ""),
+        attrs.get("git.knownsshhosts", ""),
     )
 
 
 def _check_remote(remote: str) -> None:
-    if _REMOTE.fullmatch(remote):
-        return
-    if remote.startswith("ssh://") or ("://" not in remote and "@" in remote):
-        raise Unsupported(
-            f"{without_login(remote)}: repositories are not fetched by ssh yet",
-            hint="use its https URL, with a token: --secret id=GIT_AUTH_TOKEN,env=GIT_AUTH_TOKEN",
-        )
-    raise Unsupported(f"{without_login(remote)}: not fetched", hint="http, https and git URLs are")
+    if remote.startswith("-") or not (_REMOTE.fullmatch(remote) or _SCP.fullmatch(remote)):
+        raise Unsupported(f"{without_login(remote)}: not fetched", hint="http, https, git and ssh URLs are")
+
+
+def _by(remote: str) -> tuple[str, str]:
+    """(scheme, host with its port) of a remote that was checked."""
+    match = _REMOTE.fullmatch(remote)
+    if match is not None:
+        return match[1].lower(), match[2].rpartition("@")[2]
+    match = _SCP.fullmatch(remote)
+    return "ssh", match[1] if match else ""
 
 
 # Where a ref leads
@@ -201,16 +210,35 @@ def _key(source: GitSource, tip: Tip) -> str:
 
 
 def git_for(world: Reach, source: GitSource) -> Git:
+    """git, told how to get to the remote of `source`.
+
+    Raises:
+        UsageError: the remote is reached by ssh, and the caller lends no agent.
+    """
     transport = world.registry().transport
-    match = _REMOTE.fullmatch(source.remote)
-    assert match is not None  # parse has checked it
-    scheme, netloc = match[1], match[2].rpartition("@")[2]
+    scheme, netloc = _by(source.remote)
     config: list[tuple[str, str]] = []
-    if scheme != "git":
+    if scheme in ("http", "https"):
         config += _login(world, source, netloc)
     if scheme == "https":
         config += _trust(world, netloc)
-    return Git(world.scope, source.remote, tuple(config), _proxies(transport.settings.proxies))
+    ssh = _ssh(world, source, needed=scheme == "ssh")
+    return Git(world.scope, source.remote, tuple(config), _proxies(transport.settings.proxies), ssh)
+
+
+def _ssh(world: Reach, source: GitSource, *, needed: bool) -> GitSsh | None:
+    """The agent for the remote, or for submodules, which may be reached by ssh where the remote is not."""
+    id = source.ssh_agent or "default"
+    agent = world.session.ssh(id)
+    if agent is not None:
+        from knarr.ops.gitssh import GitSsh
+
+        return GitSsh(world.settings.root, agent, source.known_hosts)
+    if needed:
+        raise UsageError(
+            f"{without_login(source.remote)}: needs an ssh agent", hint=f"pass --ssh {id}, or --ssh {id}=KEYFILE"
+        )
+    return None
 
 
 def _login(world: Reach, source: GitSource, netloc: str) -> Pairs:

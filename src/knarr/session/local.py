@@ -1,4 +1,4 @@
-"""The session of a build in this process: this user's own directories, secrets and logins."""
+"""The session of a build in this process: this user's own directories, secrets, agents and logins."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from knarr.errors import UsageError
 from knarr.record import record
 from knarr.session.dockerconfig import DockerConfig
-from knarr.session.session import Credentials, Secret, Sent, Wanted
+from knarr.session.session import Credentials, Secret, Sent, SshAgent, Wanted
+from knarr.session.sshagent import SshSource, open_agent
 
 MAX_SECRET_BYTES = 500 << 10  # BuildKit's MaxSecretSize: what is accepted here must pass there as well
 
@@ -31,12 +32,20 @@ class LocalSession:
         docker_config: DockerConfig,
         *,
         environ: Mapping[str, str] | None = None,
+        ssh: Mapping[str, SshSource] | None = None,
+        known_hosts: Path | None = None,
     ) -> None:
-        """`environ` is where `env=` secrets are looked up."""
+        """`environ` is where `env=` secrets are looked up; `known_hosts` tells which hosts the agents may meet.
+
+        Raises:
+            UsageError: a key of `ssh` cannot be read, or no agent listens at its socket.
+        """
         self._directories = dict(directories)
         self._secrets = dict(secrets)
         self._docker_config = docker_config
         self._environ = dict(environ or {})
+        trusted = _optional(known_hosts) if ssh and known_hosts else b""
+        self._agents = {id: open_agent(id, source, trusted) for id, source in (ssh or {}).items()}
 
     def files(self, wanted: Wanted, *, sent: Sent | None = None) -> Path:
         """The lent directory itself.
@@ -64,6 +73,10 @@ class LocalSession:
             raise UsageError(f"secret {id!r} is larger than {MAX_SECRET_BYTES >> 10} KiB")
         return Secret(value)
 
+    def ssh(self, id: str) -> SshAgent | None:
+        """The agent lent under `id`, or None."""
+        return self._agents.get(id or "default")
+
     def credentials(self, host: str) -> Credentials:
         """The login for a registry host, or for `host/repository`."""
         return self._docker_config.credentials(host)
@@ -81,3 +94,10 @@ def _read(id: str, file: Path) -> bytes:
             return stream.read(MAX_SECRET_BYTES + 1)
     except OSError as error:
         raise UsageError(f"secret {id!r}: {file}: {error.strerror}") from error
+
+
+def _optional(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""  # none is known, as for a new user

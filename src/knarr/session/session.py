@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -54,6 +55,19 @@ class Wanted:
 Sent = Callable[[int, bool], object]  # (bytes so far, whether that was all)
 
 
+class SshAgent(Protocol):
+    """The keys that a caller lends: they sign here, and never leave."""
+
+    @property
+    def known_hosts(self) -> bytes:
+        """The host keys the caller trusts, in the format of ssh's known_hosts; empty when none are told."""
+        ...
+
+    def serve(self, connection: socket.socket) -> None:
+        """Speak the agent protocol with one client until it hangs up; blocks. Closing `connection` is the caller's."""
+        ...
+
+
 class Session(Protocol):
     """The caller of a build, as the ops see it. Methods may be called from any thread."""
 
@@ -70,6 +84,10 @@ class Session(Protocol):
 
     def secret(self, id: str) -> Secret | None:
         """The secret, or None when the caller has none by this id."""
+        ...
+
+    def ssh(self, id: str) -> SshAgent | None:
+        """The agent lent under `id` (`""` is `default`), or None when the caller lends none."""
         ...
 
     def credentials(self, host: str) -> Credentials:

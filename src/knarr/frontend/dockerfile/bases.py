@@ -169,7 +169,7 @@ def _load(
 ) -> tuple[State, ImageConfig | None]:
     """The tree of a named context, and the image config where it has one."""
     scheme, colon, rest = where.partition(":")
-    loader = _LOADERS.get("git" if scheme.startswith("git@") else scheme)
+    loader = _LOADERS.get("git" if "@" in scheme else scheme)
     if not colon or loader is None:
         raise Unsupported(
             f"build context {name}={where} is of a kind that cannot be used",
