@@ -106,6 +106,8 @@ class Registry:
 class Repository:
     """Content and names of one repository; may be used from any thread."""
 
+    complete = True  # a registry takes a manifest only when it has what that names
+
     def __init__(self, access: Access, subjects: threading.Lock) -> None:
         self._access = access
         self._subjects = subjects
@@ -117,6 +119,16 @@ class Repository:
     def name(self) -> str:
         """`host/repository`."""
         return self._access.name
+
+    @property
+    def host(self) -> str:
+        """The registry's name, `host[:port]`."""
+        return self._access.registry
+
+    @property
+    def lacks_referrers(self) -> bool:
+        """Whether it was seen that the registry has no referrers API: their tags say all."""
+        return self._access.lacks_referrers
 
     def resolve(self, name: str) -> Descriptor:
         """The descriptor a tag or digest text names; the bytes are checked against it when they are read.
@@ -269,7 +281,8 @@ class Repository:
             except (ValueError, AttributeError) as error:
                 raise RegistryError(f"{what}: {endpoint.origin.netloc} did not send a list of tags") from error
             yield from (str(name) for name in names)
-            target = referrers.next_page(self._access, endpoint, target, answer)
+            # A page without tags has no end to come to.
+            target = referrers.next_page(self._access, endpoint, target, answer) if names else None
 
     def predecessors(self, descriptor: Descriptor, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """The manifests whose subject is `descriptor`, from the referrers API or the fallback tag."""
