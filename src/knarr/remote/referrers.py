@@ -16,7 +16,6 @@ from knarr.spec import mediatype
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 from knarr.spec.manifest import MAX_MANIFEST_BYTES, Index, decode, encode_index
-from knarr.spec.referrers import entry, fallback_tag
 
 _MAX_LISTED = 10_000  # referrers of one manifest: beyond, a registry is broken or hostile
 _RACES = 5  # writers of one fallback tag at the same moment that we bear
@@ -66,6 +65,8 @@ def add(access: Access, raw: bytes, descriptor: Descriptor) -> None:
         ContentError: the tag holds something that is no index: not ours to overwrite.
         RegistryError
     """
+    from knarr.spec.referrers import entry, fallback_tag
+
     document = decode(raw, descriptor.media_type)
     if document.subject is None:
         return
@@ -116,6 +117,8 @@ def next_page(access: Access, endpoint: Endpoint, asked: str | url.Url, answer: 
 
 def _read_tag(access: Access, subject: Digest, *, writing: bool) -> tuple[Descriptor, ...]:
     """What the fallback tag lists; when `writing`, at the place that takes pushes."""
+    from knarr.spec.referrers import fallback_tag  # an ordinary push never comes here
+
     name = fallback_tag(subject)
     what = resolve.called(access, name)
 
@@ -143,6 +146,8 @@ def _read_tag(access: Access, subject: Digest, *, writing: bool) -> tuple[Descri
 
 
 def _write_tag(access: Access, subject: Digest, entries: tuple[Descriptor, ...]) -> None:
+    from knarr.spec.referrers import fallback_tag
+
     index = encode_index(entries)
     name = fallback_tag(subject)
     what = f"push of {resolve.called(access, name)}"
