@@ -35,7 +35,7 @@ from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 from knarr.spec.manifest import MAX_MANIFEST_BYTES
 from knarr.spec.reference import Reference
-from knarr.streams import Readable, VerifiedReader
+from knarr.streams import Readable
 
 _MAX_PAGE_BYTES = 8 << 20  # of tags: 1000 of at most 128 characters fit many times
 _KEPT_MANIFESTS = 8  # just pushed, so that a tag behind them needs no download
@@ -147,7 +147,7 @@ class Repository:
             NotFound: the registry (and every mirror) lacks it.
             DigestMismatch, SizeMismatch, RegistryError, Cancelled: also from `read`.
         """
-        from knarr.remote.download import ResumingReader
+        from knarr.remote.download import ResumingReader, RewindableReader
 
         what = f"pull of {descriptor.digest} from {self.name}"
         if descriptor.data is not None and Digest.of(descriptor.data) == descriptor.digest:
@@ -158,7 +158,7 @@ class Repository:
         stream = ResumingReader(self._access.transport, what, lambda offset: self._get(descriptor, what, offset))
         try:
             with self._access.transport.scope.on_cancel(stream.abort):
-                yield VerifiedReader(stream, descriptor.digest, descriptor.size, what=what, hint=_DAMAGED)
+                yield RewindableReader(stream, descriptor.digest, descriptor.size, what=what, hint=_DAMAGED)
         finally:
             stream.close()
 
