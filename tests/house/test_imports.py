@@ -83,10 +83,11 @@ HOMES = {
     "distributed": {"farm"},
     "cryptography": {"pki", "attest", "session"},
     "isal": {"layer"},
-    "yaml": {"runtime"},
     "zstandard": {"layer"},
     "google": {"pb", "llb", "buildkit", "daemon"},
-    "sqlite3": {"cache", "content", "snapshot", "wal"},
+    "aiohttp": {"registry"},
+    "bcrypt": {"registry"},
+    "sqlite3": {"cache", "content", "registry", "snapshot", "wal"},
     "argparse": {"cli"},
 }
 

@@ -11,7 +11,8 @@ from knarr.errors import KnarrError, UsageError
 from knarr.ops.world import World
 from knarr.record import replace
 from knarr.session.dockerconfig import DockerConfig
-from knarr.session.local import LocalSession, SshSource
+from knarr.session.local import LocalSession
+from knarr.session.sshagent import SshSource
 
 from .conftest import listing
 from .servers import GitServer, Work, git_server

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from knarr.cli.buildvalues import fields
 from knarr.errors import UsageError
-from knarr.session.local import LocalSession, SecretSource, SshSource
+from knarr.session.local import LocalSession, SecretSource
+from knarr.session.sshagent import SshSource
 
 if TYPE_CHECKING:
     from knarr.cli.buildoptions import BuildOptions

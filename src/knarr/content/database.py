@@ -46,8 +46,10 @@ CREATE TABLE sources (
 class Database:
     """A lazily opened connection, shared by the threads of this process one at a time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, durable: bool = False) -> None:
+        """With `durable`, what is committed survives a power cut, at the price of an fsync for each transaction."""
         self._path = path
+        self._durable = durable
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
@@ -83,17 +85,17 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         # SQLite's file locks do not survive a fork: a child that used the parent's connection could corrupt the file.
         if self._connection is None or self._pid != os.getpid():
-            self._connection, self._pid = _connect(self._path), os.getpid()
+            self._connection, self._pid = _connect(self._path, durable=self._durable), os.getpid()
         return self._connection
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, *, durable: bool) -> sqlite3.Connection:
     import sqlite3
 
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         wal.switch_to(connection)
-        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         connection.execute("PRAGMA foreign_keys = ON")
         if _version(connection) < _VERSION:
             _create(connection)

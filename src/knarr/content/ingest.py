@@ -174,6 +174,16 @@ def _disk(error: OSError, path: str) -> ContentError:
     return ContentError(f"{path}: {error.strerror}")
 
 
+def sync_blob(path: str | os.PathLike[str]) -> None:
+    """Let the bytes of the file survive a power cut, and mark it as one that does."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fdatasync(descriptor)
+        os.fchmod(descriptor, SYNCED)
+    finally:
+        os.close(descriptor)
+
+
 def sync_directory(path: str) -> None:
     """Let a rename in `path` survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

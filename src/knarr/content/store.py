@@ -35,8 +35,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from knarr import disk
 from knarr.content.database import Database
-from knarr.content.ingest import SYNCED, Ingest, sync_directory
+from knarr.content.ingest import SYNCED, Ingest, sync_blob, sync_directory
 from knarr.content.lease import Leases
 from knarr.content.names import Names
 from knarr.content.sources import Sources
@@ -70,7 +71,7 @@ class Store:
     @cached_property
     def database(self) -> Database:
         self._prepare("sha256")
-        return Database(self.root / "meta.db")
+        return Database(self.root / "meta.db", durable=self._durable)
 
     @cached_property
     def names(self) -> Names:
@@ -216,6 +217,32 @@ class Store:
             blob.copy_from(source.fileno())
             return blob.commit(media_type, expected=expected)
 
+    def adopt(self, path: Path, digest: Digest) -> None:
+        """Take in the file at `path`, on the store's own file system, which is known to hash to `digest`: rename it.
+
+        Raises:
+            ContentError: the disk is full or broken.
+        """
+        self._prepare(digest.algorithm)
+        place = self._place(digest)
+        try:
+            if self._durable:
+                sync_blob(path)
+            os.rename(path, place)
+            if self._durable:
+                sync_directory(os.path.dirname(place))
+        except OSError as error:
+            raise (
+                disk.no_room(self.root) if disk.lacks_room(error) else ContentError(f"{path}: {error.strerror}")
+            ) from error
+
+    def settle(self, digest: Digest) -> None:
+        """See that a blob which came in without waiting for the disk is on it."""
+        place = self._place(digest)
+        if stat.S_IMODE(os.stat(place).st_mode) != SYNCED:
+            sync_blob(place)
+            sync_directory(os.path.dirname(place))
+
     def delete(self, digest: Digest) -> bool:
         """Remove a blob, held by a lease or not. False: it was not here."""
         try:
@@ -315,12 +342,7 @@ class Store:
         if not self._hashes(digest, known):
             os.unlink(place)
             return False
-        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)  # in the page cache it may be right without being on the disk
-            os.fchmod(descriptor, SYNCED)
-        finally:
-            os.close(descriptor)
+        sync_blob(place)  # in the page cache it may be right without being on the disk
         sync_directory(os.path.dirname(place))
         return True
 

@@ -47,7 +47,6 @@ class Pusher(Protocol):
         ...
 
 
-@runtime_checkable
 class Resolver(Protocol):
     """A place where names lead to descriptors."""
 

@@ -21,7 +21,6 @@ from knarr.engine.parts import Parts
 from knarr.engine.recovery import owned
 from knarr.errors import KnarrError
 from knarr.frontend.request import FrontendRequest, FrontendResult
-from knarr.ops import entitlements
 from knarr.ops.blobs import Blobs
 from knarr.ops.exec import StepOptions
 from knarr.ops.images import Images, ResolveMode
@@ -109,8 +108,7 @@ class Engine:
 
 def _solve(job: Job, request: SolveRequest) -> SolveResult:
     timings: dict[str, float] = {}
-    shm_size = request.frontend.shm_size_bytes or 64 * 2**20
-    job.options = StepOptions(shm_size_bytes=shm_size, allowed=entitlements.parse(request.allow))
+    job.options = StepOptions(shm_size_bytes=request.frontend.shm_size_bytes or 64 * 2**20)
     with _Timed(timings, "compile"):
         frontend = _compile(job, request.frontend)
     with _Timed(timings, "solve"):

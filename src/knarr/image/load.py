@@ -28,9 +28,7 @@ from knarr.image.layout import (
     check_layout_version,
     decode_layout_index,
     name_of,
-    named,
 )
-from knarr.image.listed import images_in
 from knarr.image.save import NamedImage
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
@@ -61,16 +59,8 @@ class _Place(NamedTuple):
 class Archive:
     """The images of an archive, and a `Fetcher` of their content. Valid while its file is open."""
 
-    def __init__(
-        self,
-        tar: _TarIndex,
-        images: tuple[NamedImage, ...],
-        places: dict[Digest, str],
-        made: Made,
-        entries: tuple[Descriptor, ...],
-    ) -> None:
+    def __init__(self, tar: _TarIndex, images: tuple[NamedImage, ...], places: dict[Digest, str], made: Made) -> None:
         self.images = images
-        self.entries = entries  # as an OCI layout's index lists them
         self._tar = tar
         self._places = places
         self._made = made
@@ -108,8 +98,7 @@ def open_archive(file: BinaryIO) -> Archive:
         index = tar.read(INDEX_FILE)
         if index is None:
             raise ContentError(f"the archive is an OCI layout without {INDEX_FILE}")
-        entries = decode_layout_index(index)
-        return Archive(tar, images_of_layout(entries), {}, {}, entries)
+        return Archive(tar, images_of_layout(decode_layout_index(index)), {}, {})
     manifests = tar.read(dockerarchive.MANIFEST_FILE)
     if manifests is None:
         raise ContentError(
@@ -123,7 +112,7 @@ def images_of_layout(entries: tuple[Descriptor, ...]) -> tuple[NamedImage, ...]:
     """The images that the entries of a layout's index list, each once with all its names."""
     names: dict[Digest, list[str]] = {}
     first: dict[Digest, Descriptor] = {}
-    for entry in images_in(entries):
+    for entry in entries:
         first.setdefault(entry.digest, entry)
         names.setdefault(entry.digest, []).extend(filter(None, (name_of(entry),)))
     return tuple(NamedImage(first[digest].bare(), tuple(dict.fromkeys(found))) for digest, found in names.items())
@@ -142,8 +131,7 @@ def _docker(tar: _TarIndex, raw: bytes) -> Archive:
         made[manifest.config.digest] = config
         made[manifest.descriptor.digest] = manifest.raw
         images.append(NamedImage(manifest.descriptor, entry.names))
-    entries = tuple(named(image.descriptor, name) for image in images for name in image.names or ("",))
-    return Archive(tar, tuple(images), places, made, entries)
+    return Archive(tar, tuple(images), places, made)
 
 
 class _TarIndex:

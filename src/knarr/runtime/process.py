@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from knarr.record import field, record
 from knarr.spec.platform import Platform
-
-if TYPE_CHECKING:
-    from knarr.runtime.cdi import CdiDevice
 
 
 @record
@@ -76,7 +73,6 @@ class ProcessSpec:
     shm_size_bytes: int = 64 * 2**20  # BuildKit's and Docker's default
     ulimits: tuple[Ulimit, ...] = ()
     cgroup_parent: str = ""
-    devices: tuple[CdiDevice, ...] = ()
 
 
 Output = Callable[[int, bytes], None]

@@ -149,6 +149,13 @@ def test_a_trigger_that_cannot_be_read_is_told_at_the_from(compiled: Any, dict_b
     assert caught.value.span.first == 1
 
 
+def test_devices_are_refused_by_name(compiled: Any) -> None:
+    with pytest.raises(Unsupported, match="--device") as caught:
+        compiled("FROM x\nRUN --device=vendor.com/class=name y\n")
+
+    assert caught.value.span is not None
+
+
 def test_a_context_of_an_unknown_kind_is_refused(compiled: Any) -> None:
     with pytest.raises(Unsupported, match="build context ctx=tape:/dev/st0") as caught:
         compiled("FROM ctx\n", contexts={"ctx": "tape:/dev/st0"})

@@ -1,0 +1,34 @@
+"""What happened to a repository: told to whoever listens, after it is on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from knarr.record import record
+
+
+@record
+class Event:
+    """A push, pull, mount or delete that succeeded."""
+
+    action: str  # push, pull, mount, delete
+    repository: str
+    digest: str
+    media_type: str = ""
+    size: int = 0  # bytes
+    tag: str = ""
+    caller: str = ""  # the login, or ""
+
+
+class Events:
+    """The listeners. They are called in the event loop, and must not block."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[[Event], object]] = []
+
+    def listen(self, listener: Callable[[Event], object]) -> None:
+        self._listeners.append(listener)
+
+    def tell(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)

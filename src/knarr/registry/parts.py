@@ -1,0 +1,40 @@
+"""What the handlers of one server share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from knarr.content.store import Store
+from knarr.registry.events import Events
+from knarr.registry.ledger import Ledger
+from knarr.registry.settings import ServerSettings
+from knarr.registry.turns import Turns
+from knarr.registry.uploads import Uploads
+
+T = TypeVar("T")
+_THREADS = 16  # that wait for the disk; as many clients are served at full speed
+
+
+class Parts:
+    """The store, its tables and its uploads, with the threads that wait for the disk."""
+
+    def __init__(self, store: Store, settings: ServerSettings) -> None:
+        self.store = store
+        self.settings = settings
+        self.ledger = Ledger(store)
+        self.uploads = Uploads(store)
+        self.turns = Turns()
+        self.events = Events()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="disk")
+
+    async def blocking(self, call: Callable[..., T], *words: object) -> T:
+        """Run `call` on a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *words)
+
+    def close(self) -> None:
+        """Wait for what is being written, and close the tables."""
+        self._threads.shutdown()
+        self.ledger.close()
