@@ -52,6 +52,11 @@ def refused(knarr: Knarr, dockerfile: str, *options: str, context: Path | None =
         ("RUN --mout=type=cache,target=/x true", "unknown flag: --mout", "did you mean --mount?"),
         ("RUN --mount=type=cache,targt=/x true", "unexpected key 'targt' in 'targt=/x'", "did you mean target?"),
         ("COPY aap.py /", "aap.py: not in the build context", "the build context has app.py"),
+        (
+            "COPY $DIR/app/main.py /",
+            "app/main.py: not in the build context",
+            "$DIR has no value here: give it one with ARG or ENV in this stage, above this line",
+        ),
         ("COPY sub/fil /", "sub/fil: not in the build context", "the build context has sub/file"),
         ("COPY secret.key /", "secret.key: not in the build context", ".dockerignore:3 leaves it out: *.key"),
         (

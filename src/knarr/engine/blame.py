@@ -6,6 +6,7 @@ The parts raise what they know; nothing here changes a message that a part has w
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from knarr import disk
 from knarr.errors import Excerpt, Hidden, KnarrError, NotFound
@@ -48,6 +49,13 @@ def with_request(error: KnarrError, request: FrontendRequest) -> KnarrError:
             error.hint = f"{request.dockerignore_name}:{line} leaves it out: {error.pattern}"
     if _lacks_room(error):
         error.with_context(hint=disk.ROOM)
+    return error
+
+
+def with_empty_names(error: NotFound, hints: Mapping[int, str]) -> NotFound:
+    """Add the sentence about a variable that left a gap in the path; `hints` are `FrontendResult.empty_names`."""
+    said = hints.get(error.span.first, "") if error.span is not None else ""
+    error.hint = "; ".join(filter(None, (said, error.hint)))
     return error
 
 

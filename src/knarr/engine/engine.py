@@ -19,7 +19,7 @@ from knarr.engine.definition import told
 from knarr.engine.job import Job
 from knarr.engine.parts import Parts
 from knarr.engine.recovery import owned
-from knarr.errors import KnarrError
+from knarr.errors import KnarrError, NotFound
 from knarr.frontend.request import FrontendRequest, FrontendResult
 from knarr.ops.blobs import Blobs
 from knarr.ops.exec import StepOptions
@@ -111,8 +111,13 @@ def _solve(job: Job, request: SolveRequest) -> SolveResult:
     job.options = StepOptions(shm_size_bytes=request.frontend.shm_size_bytes or 64 * 2**20)
     with _Timed(timings, "compile"):
         frontend = _compile(job, request.frontend)
-    with _Timed(timings, "solve"):
-        records = job.solve([result.graph for result in frontend.results], name=request.name)
+    try:
+        with _Timed(timings, "solve"):
+            records = job.solve([result.graph for result in frontend.results], name=request.name)
+    except NotFound as error:
+        from knarr.engine import blame
+
+        raise blame.with_empty_names(error, frontend.empty_names) from error.__cause__
     with _Timed(timings, "export"):
         metadata = job.export(request.exports, frontend, records)
     return _result(metadata, timings)

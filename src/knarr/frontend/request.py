@@ -73,3 +73,4 @@ class FrontendResult:
     results: tuple[PlatformResult, ...]
     warnings: tuple[Warning, ...] = ()
     multi_platform: bool = False  # an index is wanted even for one
+    empty_names: Mapping[int, str] = field(default_factory=dict)  # line → what to say of variables without a value

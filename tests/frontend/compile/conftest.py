@@ -49,6 +49,7 @@ class DictBridge:
         if name not in self.images and not self.any_image:
             raise NotFound(f"{reference.familiar}: not found")
         image = self.images.get(name, {})
+        image = image.get(str(platform), image)  # by platform, where it has several
         raw = json.dumps(image.get("config", _plain(platform))).encode()
         digest = image.get("digest", "sha256:" + hashlib.sha256(name.encode()).hexdigest())
         return ResolvedImage(reference, reference.digest or Digest.parse(digest), decode_config(raw), raw)

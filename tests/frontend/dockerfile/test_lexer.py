@@ -44,8 +44,12 @@ def test_text_falls_into_lines(text: str, expected: list[tuple[str, int, int]]) 
     assert lines(text) == expected
 
 
+def test_an_indented_comment_keeps_its_mark_as_in_buildkit() -> None:
+    assert [line.comments for line in Lexer(b"  # A says\nARG A\n", "f")] == [("# A says",)]
+
+
 def test_comments_go_to_the_instruction_below_unless_a_bare_one_separates() -> None:
-    text = b"# syntax=x\n# one\n\n  # two\nA\n# gone\n#\n# three\nB\nC\n"
+    text = b"# syntax=x\n# one\n\n# two\nA\n# gone\n#\n# three\nB\nC\n"
     assert [line.comments for line in Lexer(text, "f")] == [("one", "two"), ("three",), ()]
 
 

@@ -74,6 +74,19 @@ def question_of(build: PlatformBuild, stage: StageBuild) -> Question | None:
         return None
 
 
+def check_name(build: PlatformBuild, stage: StageBuild) -> None:
+    """A base that no image can be called is wrong also where nothing needs the stage.
+
+    Raises:
+        DockerfileError: it is one.
+    """
+    try:
+        if stage.base is None and (stage.context is not None or stage.base_name != SCRATCH):
+            _reference(stage.base_name)
+    except DockerfileError as error:
+        raise build.located(error, stage.span) from None
+
+
 def resolve_base(build: PlatformBuild, stage: StageBuild, images: BaseImages, *, stage_names: Iterable[str]) -> None:
     """Give the stage the state and the image it starts with.
 
@@ -86,7 +99,8 @@ def resolve_base(build: PlatformBuild, stage: StageBuild, images: BaseImages, *,
         _resolve(build, stage, images)
     except KnarrError as error:
         if isinstance(error, NotFound) and not error.hint:
-            error.hint = did_you_mean(stage.base_name, [*stage_names, *COMMON_IMAGES])
+            near = did_you_mean(stage.base_name, [*stage_names, *COMMON_IMAGES])
+            error.hint = near or f"no stage is called {stage.base_name}, so it was looked for among images"
         raise build.located(error, stage.span) from None
     finally:
         if not stage.registered:
@@ -153,7 +167,9 @@ def _reference(name: str) -> Reference:
     try:
         return Reference.parse(name).tagged()
     except (UsageError, ContentError) as error:
-        raise DockerfileError(f"{name}: neither a stage nor the name of an image: {error.message}") from None
+        why = error.message.removeprefix(f"{name!r} is not an image reference: ")
+        hint = error.hint or "such as busybox:1.36 or registry.example.com/team/app@sha256:…"
+        raise DockerfileError(f"{name} is neither a stage nor the name of an image: {why}", hint=hint) from None
 
 
 def context_for(build: PlatformBuild, name: str, platform: Platform | None) -> str | None:

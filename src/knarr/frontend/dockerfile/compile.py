@@ -55,7 +55,13 @@ def compile(
         Unsupported: something that exists in the field but not here.
     """
     plans, results = compile_plans(request, bridge, warnings=warnings, every_stage=every_stage)
-    return FrontendResult(results, tuple(plans[0].build.lint.warnings), multi_platform=is_multi_platform(request))
+    build = plans[0].build
+    return FrontendResult(
+        results,
+        tuple(build.lint.warnings),
+        multi_platform=is_multi_platform(request),
+        empty_names=build.empty_names,
+    )
 
 
 def compile_plans(
@@ -140,7 +146,7 @@ def _result_platform(build: PlatformBuild, image: Platform) -> Platform:
     """What the image is for: as asked, with what the base knows better where only os and architecture were asked."""
     asked = build.target
     if build.implicit:
-        return image
+        return image if image.architecture else asked  # a directory as a base says nothing
     same = (asked.os, asked.architecture) == (image.os, image.architecture)
     return replace(
         asked,

@@ -79,9 +79,12 @@ def is_path(src: str) -> bool:
 
 def _check_checksum(plan: CopyPlan, sources: list[str]) -> None:
     if len(sources) != 1:
-        raise DockerfileError("checksum can't be specified for multiple sources")
+        raise DockerfileError("checksum can't be specified for multiple sources", hint="one ADD for each of them")
     if not is_remote(sources[0]) and parse_git_url(sources[0]) is None:
-        raise DockerfileError("checksum requires HTTP(S) or Git sources")
+        raise DockerfileError(
+            "checksum requires HTTP(S) or Git sources",
+            hint="files of the build context are known by their content anyway",
+        )
 
 
 def _from_path(plan: CopyPlan, src: str) -> FileStep:
@@ -146,9 +149,14 @@ def _file_name(url: str) -> str:
 def _from_git(plan: CopyPlan, git: GitURL) -> FileStep:
     keep = plan.line.keep_git_dir if isinstance(plan.line, Add) else None
     if None not in (keep, git.keep_git_dir) and keep != git.keep_git_dir:
-        raise DockerfileError("inconsistent keep-git-dir configuration")
+        raise DockerfileError(
+            "inconsistent keep-git-dir configuration", hint="say it by the flag or in the URL, not both"
+        )
     if plan.checksum and git.checksum and plan.checksum != git.checksum:
-        raise DockerfileError(f'checksum mismatch "{plan.checksum}" != "{git.checksum}"')
+        raise DockerfileError(
+            f'checksum mismatch "{plan.checksum}" != "{git.checksum}"',
+            hint="say it by the flag or in the URL, not both",
+        )
     git = replace(
         git,
         keep_git_dir=keep if git.keep_git_dir is None else git.keep_git_dir,

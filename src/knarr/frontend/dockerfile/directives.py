@@ -36,7 +36,10 @@ def read_directives(lines: Sequence[str], filename: str, *, comment: str = "#") 
         span = Span(filename, number + 1, number + 1)
         if any(known.name == name for known in found):
             raise DockerfileError(
-                f"only one {name} parser directive can be used", span=span, excerpt=Excerpt(tuple(lines))
+                f"only one {name} parser directive can be used",
+                hint="one of them has to go",
+                span=span,
+                excerpt=Excerpt(tuple(lines)),
             )
         found.append(Directive(name, value, span))
     return tuple(found)
@@ -56,6 +59,7 @@ def escape_character(directives: Sequence[Directive], lines: Sequence[str]) -> s
         if directive.value not in ("\\", "`"):
             raise DockerfileError(
                 f"invalid escape token '{directive.value}' does not match ` or \\",
+                hint="# escape=` serves Windows paths; without the line it is \\",
                 span=directive.span,
                 excerpt=Excerpt(tuple(lines)),
             )

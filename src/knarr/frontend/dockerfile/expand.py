@@ -116,7 +116,7 @@ class _Scan:
             result = self.until("")
         except DockerfileError as error:
             shown = self.text if len(self.text) <= 200 else self.text[:200] + "…"
-            raise DockerfileError(f'failed to process "{shown}": {error.message}') from None
+            raise DockerfileError(f'failed to process "{shown}": {error.message}', hint=error.hint) from None
         self.end_word()
         return result
 
@@ -183,7 +183,7 @@ class _Scan:
         end = self.text.find("'", self.pos)
         if end < 0:
             self.pos = len(self.text)
-            raise DockerfileError("unexpected end of statement while looking for matching single-quote")
+            raise self.unclosed("single-quote", "'")
         inner = self.text[self.pos : end]
         self.pos = end + 1
         return f"'{inner}'" if self.how.raw_quotes else inner
@@ -212,7 +212,13 @@ class _Scan:
                 out.append(self.take())
             elif following:
                 out.append(char)
-        raise DockerfileError("unexpected end of statement while looking for matching double-quote")
+        raise self.unclosed("double-quote", '"')
+
+    def unclosed(self, name: str, quote: str) -> DockerfileError:
+        return DockerfileError(
+            f"unexpected end of statement while looking for matching {name}",
+            hint=f"a quote that is meant as such is written {self.how.escape}{quote}",
+        )
 
     def less_than(self) -> str:
         """`<<` takes the blanks after it along, so that `<< NAME` stays one word."""
@@ -273,7 +279,8 @@ class _Scan:
         if not following:
             raise _missing("}")
         if following in "{}:":
-            raise DockerfileError("syntax error: bad substitution")
+            hint = f"${{NAME}}; a $ that is meant as such is written {self.how.escape}$"
+            raise DockerfileError("syntax error: bad substitution", hint=hint)
         name = self.name()
         operator = self.take()
         if operator == "}":
@@ -311,7 +318,8 @@ class _Scan:
         if operator == "-":
             return word
         fallback = "is not allowed to be unset" if value is None else "is not allowed to be empty"
-        raise DockerfileError(f"{name}: {word or fallback}")
+        hint = f"ARG {name} above this line and --build-arg {name}=value, or ENV {name}=value"
+        raise DockerfileError(f"{name}: {word or fallback}", hint=hint)
 
     def trimmed(self, name: str, operator: str) -> str:
         word = self.operand("}", raw_escapes=True)
@@ -355,11 +363,17 @@ def _is_letter(char: str) -> bool:
 
 def _missing(stop: str) -> DockerfileError:
     where = "" if stop == "}" else " in ${}"
-    return DockerfileError(f"syntax error: missing '{stop}'{where}")
+    return DockerfileError(
+        f"syntax error: missing '{stop}'{where}",
+        hint="a blank ends a word, also between braces: put it in double quotes",
+    )
 
 
 def _unsupported(operator: str, *, colon: bool) -> DockerfileError:
-    return DockerfileError(f"unsupported modifier ({':' if colon else ''}{operator}) in substitution")
+    return DockerfileError(
+        f"unsupported modifier ({':' if colon else ''}{operator}) in substitution",
+        hint="known are :- :+ :? - + ? # ## % %% / and //",
+    )
 
 
 def _pattern(text: str) -> Pattern:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 
 from knarr.errors import DockerfileError
-from knarr.frontend.dockerfile.suggest import did_you_mean
+from knarr.frontend.dockerfile.suggest import nearest
 from knarr.record import record
 
 
@@ -76,9 +76,10 @@ def read_flags(keyword: str, words: Sequence[str]) -> Flags:
         if kind is None:
             raise DockerfileError(f"unknown flag: {flag}", hint=_other_flag(keyword, name, known))
         if name in values and kind is not Kind.LIST:
-            raise DockerfileError(f"duplicate flag specified: {flag}")
+            raise DockerfileError(f"duplicate flag specified: {flag}", hint="one of them has to go")
         if not value and bool(equals) == (kind is Kind.BOOL):  # "--from=" is fine, "--link=" and "--from" are not
-            raise DockerfileError(f"missing a value on flag: {flag}")
+            hint = f"{flag}, or {flag}=false" if kind is Kind.BOOL else f"{flag}=VALUE"
+            raise DockerfileError(f"missing a value on flag: {flag}", hint=hint)
         if kind is Kind.BOOL:
             value = _boolean(flag, value)
         values[name] = (*values.get(name, ()), value)
@@ -88,14 +89,14 @@ def read_flags(keyword: str, words: Sequence[str]) -> Flags:
 def _boolean(flag: str, value: str) -> str:
     lower = value.lower() or "true"
     if lower not in ("true", "false"):
-        raise DockerfileError(f"expecting boolean value for flag {flag}, not: {value}")
+        raise DockerfileError(f"expecting boolean value for flag {flag}, not: {value}", hint="true or false")
     return lower
 
 
 def _other_flag(keyword: str, name: str, known: Mapping[str, Kind]) -> str:
-    near = did_you_mean(name, known)
+    near = name.lower() if name.lower() in known else nearest(name, known)
     if near:
-        return near.replace("mean ", "mean --")
+        return f"did you mean --{near}?"
     if not known:
         return f"{keyword} has no flags"
     return f"{keyword} knows " + ", ".join(f"--{flag}" for flag in sorted(known))

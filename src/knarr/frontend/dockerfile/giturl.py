@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from knarr.errors import DockerfileError
 from knarr.frontend.dockerfile.imagepath import join
+from knarr.frontend.dockerfile.suggest import did_you_mean
 from knarr.record import record, replace
 
 _SCHEME = re.compile(r"([a-zA-Z0-9]+)://")
@@ -21,6 +22,7 @@ _SCP = re.compile(r"([a-zA-Z0-9\-_]+)@([a-zA-Z0-9\-.]+):(.*?)(?:\?(.*?))?(?:#(.*
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
 _SWITCHES = ("submodules", "keep-git-dir", "fetch-by-commit")
+_QUERIES = ("ref", "tag", "branch", "subdir", "checksum", "commit", "mtime", *_SWITCHES)
 
 
 @record
@@ -126,7 +128,8 @@ def _with_query(url: GitURL, query: str) -> GitURL:
             prefix = {"ref": "", "tag": "refs/tags/", "branch": "refs/heads/"}[key]
             refs.append(value if value.startswith(prefix) else prefix + value)
         else:
-            raise DockerfileError(f'unexpected query "{key}" in a git URL')
+            hint = did_you_mean(key, _QUERIES) or f"known are {', '.join(_QUERIES)}"
+            raise DockerfileError(f'unexpected query "{key}" in a git URL', hint=hint)
     for other in refs[1:]:
         _agree("ref", refs[0], other)
     return _changed(url, {**changes, "ref": refs[0] if refs else ""})
@@ -137,9 +140,9 @@ def _pairs(query: str) -> Iterator[tuple[str, str]]:
 
     for key, values in parse_qs(query, keep_blank_values=True).items():
         if len(values) > 1:
-            raise DockerfileError(f'query "{key}" has multiple values')
+            raise DockerfileError(f'query "{key}" has multiple values', hint="give it once")
         if not values[0] and key not in _SWITCHES:
-            raise DockerfileError(f'query "{key}" has no value')
+            raise DockerfileError(f'query "{key}" has no value', hint=f"{key}=VALUE")
         yield key, values[0]
 
 
@@ -153,7 +156,7 @@ def _switch(key: str, value: str) -> bool:
 
 def _agree(key: str, one: str, other: str) -> None:
     if one and one != other:
-        raise DockerfileError(f'{key} conflicts: "{one}" vs "{other}"')
+        raise DockerfileError(f'{key} conflicts: "{one}" vs "{other}"', hint="the URL must say one of them only")
 
 
 def _changed(url: GitURL, changes: dict[str, object]) -> GitURL:

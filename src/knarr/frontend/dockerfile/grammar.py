@@ -28,10 +28,9 @@ def read(statement: Statement) -> ins.Instruction:
     """
     reader = _READERS.get(statement.keyword)
     if reader is None:
-        raise DockerfileError(
-            f"unknown instruction: {statement.written}",
-            hint=did_you_mean(statement.written, _READERS, ignore_case=True),
-        )
+        near = did_you_mean(statement.written, _READERS, ignore_case=True)
+        above = f"if this line belongs to the one above, that has to end in {statement.escape}"
+        raise DockerfileError(f"unknown instruction: {statement.written}", hint=near or above)
     return reader(statement)
 
 
@@ -145,7 +144,7 @@ def _volume(statement: Statement) -> ins.Volume:
     read_flags("VOLUME", statement.flags)
     paths = tuple(word.strip(SPACE) for word in words)
     if not all(paths):
-        raise DockerfileError("VOLUME specified can not be an empty string")
+        raise DockerfileError("VOLUME specified can not be an empty string", hint="VOLUME /path")
     return ins.Volume(**common(statement), paths=paths)
 
 
@@ -155,9 +154,12 @@ def _on_build(statement: Statement) -> ins.OnBuild:
     read_flags("ONBUILD", statement.flags)
     trigger = split(statement.rest, statement.span, statement.escape).keyword
     if trigger == "ONBUILD":
-        raise DockerfileError("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
+        raise DockerfileError("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed", hint="write ONBUILD once")
     if trigger in ("MAINTAINER", "FROM"):
-        raise DockerfileError(f"{trigger} isn't allowed as an ONBUILD trigger")
+        raise DockerfileError(
+            f"{trigger} isn't allowed as an ONBUILD trigger",
+            hint="a trigger changes the image that is built on this one: any other instruction can",
+        )
     expression = _ONBUILD.sub("", statement.line, count=1)
     for doc in statement.heredocs:
         expression += f"\n{doc.content}{doc.name}"

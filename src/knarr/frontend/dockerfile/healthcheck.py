@@ -19,7 +19,9 @@ def read_healthcheck(statement: Statement) -> Healthcheck:
     kind = type_.upper()
     if kind == "NONE":
         if rest:
-            raise DockerfileError("HEALTHCHECK NONE takes no arguments")
+            raise DockerfileError(
+                "HEALTHCHECK NONE takes no arguments", hint="HEALTHCHECK CMD command checks with a command"
+            )
         return Healthcheck(**common(statement), test=("NONE",))
     flags = read_flags("HEALTHCHECK", statement.flags)
     if kind != "CMD":
@@ -28,7 +30,7 @@ def read_healthcheck(statement: Statement) -> Healthcheck:
         )
     command = command_line(rest)
     if not command.args:
-        raise DockerfileError("Missing command after HEALTHCHECK CMD")
+        raise DockerfileError("Missing command after HEALTHCHECK CMD", hint="HEALTHCHECK CMD curl -f http://localhost/")
     return Healthcheck(
         **common(statement),
         test=("CMD-SHELL" if command.shell else "CMD", *command.args),
@@ -55,7 +57,7 @@ def _interval(name: str, value: str) -> int:
     except ValueError as error:
         raise DockerfileError(f"--{name}: {error}", hint="a number with a unit, like 30s or 1m30s") from error
     if duration and duration < _MIN_INTERVAL_NS:
-        raise DockerfileError(f'Interval "{name}" cannot be less than 1ms')
+        raise DockerfileError(f'Interval "{name}" cannot be less than 1ms', hint="0 leaves it to the engine")
     return duration
 
 
@@ -64,7 +66,7 @@ def _retries(value: str) -> int:
         return 0
     digits = value[1:] if value[0] in "+-" else value
     if not digits.isascii() or not digits.isdecimal() or len(digits) > 20 or int(digits) >= 2**31:
-        raise DockerfileError(f"--retries: not a number: {value}")
+        raise DockerfileError(f"--retries: not a number: {value}", hint="such as --retries=3")
     if value[0] == "-" and int(digits):
-        raise DockerfileError(f"--retries cannot be negative ({value})")
+        raise DockerfileError(f"--retries cannot be negative ({value})", hint="0 leaves it to the engine")
     return int(digits)

@@ -15,7 +15,7 @@ def read_arg(statement: Statement) -> Arg:
     for word in quoted_words(statement.rest, statement.escape):
         key, equals, value = word.partition("=")
         if not key:
-            raise DockerfileError("ARG names can not be blank")
+            raise DockerfileError("ARG names can not be blank", hint="ARG NAME=default, without a blank before the =")
         args.append(ArgValue(key, value if equals else None, doc_of(statement.comments, key)))
     if not args:
         raise lacking("ARG", "at least one argument")
@@ -51,7 +51,8 @@ def _pairs(statement: Statement) -> tuple[KeyValue, ...]:
                 hint="put a value that has spaces in double quotes",
             )
         if not key:
-            raise DockerfileError(f"{keyword} names can not be blank")
+            hint = f"{keyword} NAME=value, without a blank before the ="
+            raise DockerfileError(f"{keyword} names can not be blank", hint=hint)
         pairs.append(KeyValue(key, value))
     return tuple(pairs)
 

@@ -63,14 +63,17 @@ class Lexer:
         comments: list[str] = []
         lines = self.lines
         while self.line_number < len(lines):
-            line = lines[self.line_number].strip(SPACE)
+            raw = lines[self.line_number]
+            line = raw.lstrip(SPACE)
             self.line_number += 1
             if not line:
                 continue
             if line[0] != "#":
                 yield self._logical_line(tuple(comments))
                 comments.clear()
-            elif comment := line[1:].strip(SPACE):
+            # BuildKit takes away the first character, be it the `#` or a blank before
+            # it: an indented comment describes nothing and steers no check.
+            elif comment := raw[1:].strip(SPACE):
                 if self.line_number not in directive_lines:
                     comments.append(_printable(comment))
             else:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 
-from knarr.errors import DockerfileError, KnarrError, Span, UsageError
+from knarr.errors import DockerfileError, Excerpt, KnarrError, Span, UsageError
 from knarr.frontend.dockerfile.directives import read_directives
 from knarr.frontend.dockerfile.suggest import nearest
 from knarr.frontend.request import FrontendRequest, Warning
@@ -191,4 +191,10 @@ def options_of(request: FrontendRequest) -> CheckOptions:
     except DockerfileError:
         return CheckOptions()  # the parser tells it better
     written = next((directive for directive in directives if directive.name == "check"), None)
-    return read_options(written.value.partition(" ")[0]) if written else CheckOptions()
+    if written is None:
+        return CheckOptions()
+    try:
+        return read_options(written.value.partition(" ")[0])
+    except UsageError as error:
+        lines = request.dockerfile.decode("utf-8", "replace").split("\n")
+        raise error.with_context(span=written.span, excerpt=Excerpt(tuple(lines))) from None

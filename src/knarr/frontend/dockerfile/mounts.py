@@ -41,6 +41,8 @@ _SIZE = re.compile(r"([0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30}) ?(?:([kmgtp])
 _SIZE_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 _MAX_ID = 2**32 - 1
 
+_QUOTES = 'quotes go around a whole field, and one inside it is doubled: "target=/a""b"'
+
 
 def csv_fields(text: str) -> list[str]:
     """The fields of one line of CSV.
@@ -61,7 +63,7 @@ def csv_fields(text: str) -> list[str]:
             end = text.find(",", at)
             field = text[at:] if end < 0 else text[at:end]
             if '"' in field:
-                raise DockerfileError(f'bare " in a field that has no quotes around it: {field}')
+                raise DockerfileError(f'bare " in a field that has no quotes around it: {field}', hint=_QUOTES)
             at += len(field)
         fields.append(field)
         if at >= len(text):
@@ -102,12 +104,16 @@ def read_mount(text: str, expand: Callable[[str], str]) -> RunMount:
         name = _FIELD_OF_KEY.get(key)
         if not equals:
             if name not in _BARE_TRUE:
-                raise DockerfileError(f"invalid field '{field}' must be a key=value pair")
+                raise DockerfileError(
+                    f"invalid field '{field}' must be a key=value pair",
+                    hint="without blanks at the commas; only readonly, readwrite and required stand alone",
+                )
             mount.set(name, key, "true")
             continue
         value = expand(value)
         if name is None:
-            raise DockerfileError(f"unexpected key '{key}' in '{field}'", hint=did_you_mean(key, _FIELD_OF_KEY))
+            hint = did_you_mean(key, _FIELD_OF_KEY) or f"known are {', '.join(sorted(_FIELD_OF_KEY))}"
+            raise DockerfileError(f"unexpected key '{key}' in '{field}'", hint=hint)
         mount.set(name, key, value)
     return mount.finish()
 
@@ -127,14 +133,15 @@ def read_device(text: str) -> RunDevice:
             required = _boolean(key, value) if equals else True
         elif key == "name" and equals:
             if name:
-                raise DockerfileError(f"device name already set to {name}")
+                raise DockerfileError(f"device name already set to {name}", hint="one --device for each")
             name = value
         elif not name:
             name = field  # vendor.com/class=device has an equals sign of its own
         elif equals:
-            raise DockerfileError(f"unexpected key '{key}' in '{field}'", hint=did_you_mean(key, ("name", "required")))
+            hint = did_you_mean(key, ("name", "required")) or "known are name and required"
+            raise DockerfileError(f"unexpected key '{key}' in '{field}'", hint=hint)
         else:
-            raise DockerfileError(f"invalid field '{field}' must be a key=value pair")
+            raise DockerfileError(f"invalid field '{field}' must be a key=value pair", hint="such as required=true")
     return RunDevice(name, required)
 
 
@@ -169,11 +176,16 @@ class _Draft:
         if mount.type in ("bind", "tmpfs"):
             for name in ("mode", "uid", "gid"):
                 if getattr(mount, name) is not None:
-                    raise DockerfileError(f'{name} not allowed for "{mount.type}" type mounts')
+                    raise DockerfileError(
+                        f'{name} not allowed for "{mount.type}" type mounts',
+                        hint="mode, uid and gid belong to type=cache, type=secret and type=ssh",
+                    )
         if mount.type == "secret":
             _check_secret(mount)
         if mount.sharing and mount.type != "cache":
-            raise DockerfileError(f"invalid cache sharing set for {mount.type} mount")
+            raise DockerfileError(
+                f"invalid cache sharing set for {mount.type} mount", hint="sharing belongs to type=cache"
+            )
         if not self.said_readonly:
             mount = replace(mount, readonly=mount.type not in ("cache", "tmpfs"))
         return mount
@@ -192,13 +204,13 @@ class _Draft:
 
 def _check_secret(mount: RunMount) -> None:
     if mount.from_:
-        raise DockerfileError("secret mount should not have a from")
+        raise DockerfileError("secret mount should not have a from", hint="a secret comes from --secret of the build")
     if mount.sharing:
-        raise DockerfileError("secret mount should not define sharing")
+        raise DockerfileError("secret mount should not define sharing", hint="sharing belongs to type=cache")
     if not (mount.source or mount.target or mount.id):
         raise DockerfileError("invalid secret mount. one of source, target required", hint="add id=NAME")
     if mount.source and mount.id:
-        raise DockerfileError("both source and id can't be set")
+        raise DockerfileError("both source and id can't be set", hint="id=NAME alone")
 
 
 def _quoted_field(text: str, at: int) -> tuple[str, int]:
@@ -212,7 +224,7 @@ def _quoted_field(text: str, at: int) -> tuple[str, int]:
             return "".join(parts), end + 1
         parts.append('"')
         at = end + 2
-    raise DockerfileError(f'extraneous or missing " in quoted field: {text}')
+    raise DockerfileError(f'extraneous or missing " in quoted field: {text}', hint=_QUOTES)
 
 
 def _choice(what: str, value: str, known: tuple[str, ...]) -> str:

@@ -17,6 +17,7 @@ from knarr.frontend.dockerfile.grammar import read, stage_doc
 from knarr.frontend.dockerfile.instructions import Arg, Dockerfile, Finding, From, Instruction, Maintainer, Stage
 from knarr.frontend.dockerfile.lexer import Lexer, LogicalLine
 from knarr.frontend.dockerfile.statement import Statement, split
+from knarr.frontend.dockerfile.words import split_blanks
 from knarr.record import replace
 
 
@@ -82,6 +83,8 @@ def _instructions(lexer: Lexer, findings: list[Finding]) -> Iterator[Instruction
     for line in lexer:
         try:
             statement = _statement(lexer, line)
+            if statement.keyword == "FROM":
+                findings.extend(_casing(statement))
             instruction = read(statement)
         except DockerfileError as error:
             span = Span(lexer.filename, line.first, max(line.last, lexer.line_number))
@@ -129,14 +132,20 @@ def _findings(line: LogicalLine, instruction: Instruction) -> Iterator[Finding]:
     elif isinstance(instruction, Arg):
         if comments:
             yield from _misplaced(span, comments, "ARG", [arg.key for arg in instruction.args])
-    elif isinstance(instruction, From) and instruction.name:
-        written, as_ = instruction.written, instruction.as_written
-        if instruction.name_written != instruction.name:
-            yield Finding("StageNameCasing", span, (instruction.name_written,), comments)
-        if (written.islower() and not as_.islower()) or (written.isupper() and not as_.isupper()):
-            yield Finding("FromAsCasing", span, (written, as_), comments)
-        if comments:
-            yield from _misplaced(span, comments, "FROM", [instruction.name])
+    elif isinstance(instruction, From) and instruction.name and comments:
+        yield from _misplaced(span, comments, "FROM", [instruction.name])
+
+
+def _casing(statement: Statement) -> Iterator[Finding]:
+    """How FROM, AS and the name are written: seen before the words are known to make sense."""
+    span, comments, written = statement.span, statement.comments, statement.written
+    words = split_blanks(statement.rest)
+    if len(words) == 3 and words[2] != words[2].lower():
+        yield Finding("StageNameCasing", span, (words[2],), comments)
+    if len(words) > 2 and written in (written.lower(), written.upper()):
+        in_case = str.lower if written == written.lower() else str.upper
+        if words[1] != in_case(words[1]):
+            yield Finding("FromAsCasing", span, (written, words[1]), comments)
 
 
 def _misplaced(span: Span, comments: tuple[str, ...], keyword: str, names: list[str]) -> Iterator[Finding]:

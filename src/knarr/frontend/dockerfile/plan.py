@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 
 from knarr.errors import DockerfileError, KnarrError, Span, UsageError
-from knarr.frontend.dockerfile.bases import BaseImages, context_for, question_of, resolve_base
+from knarr.frontend.dockerfile.bases import BaseImages, check_name, context_for, question_of, resolve_base
 from knarr.frontend.dockerfile.instructions import Add, Copy, Dockerfile, Instruction, OnBuild, Run, Stage, Workdir
 from knarr.frontend.dockerfile.lintstages import check_from_args, check_platform, declared_args
 from knarr.frontend.dockerfile.parser import parse_trigger
@@ -79,7 +79,11 @@ class Plan:
         Raises:
             KnarrError: as `bases.resolve_base`, or a trigger that cannot be read.
         """
+        checked = 0
         while True:
+            for stage in self.stages[checked:]:
+                check_name(self.build, stage)
+            checked = len(self.stages)
             self.ask_ahead(images)
             wanted = self.wanted()
             names = [stage.name for stage in self.stages if stage.name]
@@ -180,7 +184,10 @@ class Plan:
             return self._by_name.get(from_.lower()) or self._image(from_, span)
         index = int(from_)
         if not 0 <= index < len(self.stages):
-            raise DockerfileError(f"invalid stage index {index}", hint="stages count from 0")
+            last = len(self.dockerfile.stages) - 1
+            raise DockerfileError(
+                f"invalid stage index {index}", hint=f"the stages are 0 to {last}" if last else "the only stage is 0"
+            )
         return self.stages[index]
 
     def _image(self, name: str, span: Span | None) -> StageBuild:
@@ -258,9 +265,15 @@ def _check_circles(build: PlatformBuild, stages: Sequence[StageBuild]) -> None:
             elif needed in path:
                 raise DockerfileError(
                     f"circular dependency detected on stage: {start.title or start.base_name}",
-                    hint="a stage can copy from stages before it only",
+                    hint=_circle([*path], needed) + "a stage can copy from stages before it only",
                     span=stage.needs[needed],
                     excerpt=build.excerpt,
                 )
             elif needed not in done:
                 path[needed] = iter(needed.needs)
+
+
+def _circle(path: list[StageBuild], needed: StageBuild) -> str:
+    """Who copies from whom, where that takes more than one stage to tell."""
+    circle = [stage.title or stage.base_name for stage in path[path.index(needed) :]]
+    return f"{' copies from '.join([*circle, circle[0]])}; " if len(circle) > 1 else ""

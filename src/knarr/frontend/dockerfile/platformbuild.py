@@ -42,6 +42,7 @@ class PlatformBuild:
     created_ns: int  # the same since 1970, -1 for none
     excerpt: Excerpt
     lint: Linter
+    empty_names: dict[int, str]  # by line, what is to be said of a variable there without a value
 
     def expand(self, word: str, env: Mapping[str, str]) -> str:
         """`word` of the line that is compiled, with its variables put in and its quotes gone.
@@ -52,11 +53,24 @@ class PlatformBuild:
         found = self.expander.word(word, env)
         if found.unset:
             self.lint.unset(found.unset, env)
+        if self.lint.span is not None and (empty := found.unset | {name for name in found.used if not env.get(name)}):
+            self._note_empty(self.lint.span.first, min(empty), env)
         return found.text
 
+    def _note_empty(self, line: int, name: str, env: Mapping[str, str]) -> None:
+        if line not in self.empty_names:
+            from knarr.frontend.dockerfile.emptynames import sentence
+
+            self.empty_names[line] = sentence(name, env, self.global_args)
+
     def located(self, error: KnarrError, span: Span | None) -> KnarrError:
-        """`error` with the place it is about, unless it knows a place already."""
-        return error.with_context(span=span, excerpt=self.excerpt) if span else error
+        """`error` with the place it is about, unless it knows a place already, and the names that are empty there."""
+        if span is None:
+            return error
+        empty = self.empty_names.get(span.first, "")
+        if empty and error.span is None:
+            error.hint = empty  # more to the point than what the part could say
+        return error.with_context(span=span, excerpt=self.excerpt)
 
 
 def platform_build(
@@ -101,6 +115,7 @@ def platform_build(
         created_ns=-1 if epoch is None else epoch * 10**9,
         excerpt=dockerfile.excerpt,
         lint=lint,
+        empty_names={},
     )
 
 
@@ -150,5 +165,12 @@ def _excludes(request: FrontendRequest) -> tuple[str, ...]:
 
     excludes = parse_ignore(request.dockerignore)
     if "!" in excludes:
-        raise UsageError(f'illegal exclusion pattern "!" in {request.dockerignore_name}', hint="write a path behind it")
+        lines = tuple(request.dockerignore.decode(errors="replace").splitlines())
+        number = next((at for at, line in enumerate(lines, 1) if line.strip() == "!"), 1)
+        raise UsageError(
+            'illegal exclusion pattern "!"',
+            hint="write the path that is not to be left out behind it",
+            span=Span(request.dockerignore_name, number, number),
+            excerpt=Excerpt(lines),
+        )
     return excludes

@@ -23,7 +23,7 @@ def _ports_of(word: str) -> list[str]:
     *host, last = word.rsplit(":", 2)
     number, _, protocol = last.partition("/")
     if not number:
-        raise DockerfileError(f'invalid port: "{word}": no port specified')
+        raise DockerfileError(f'invalid port: "{word}": no port specified', hint="such as 53/udp")
     if protocol and protocol.lower() not in _PROTOCOLS:
         raise DockerfileError(f'invalid port: "{word}": invalid proto: {protocol}', hint="tcp, udp or sctp")
     first, end = _range(number, "containerPort")
@@ -51,10 +51,13 @@ def _check_address(text: str) -> None:
         if text:
             ipaddress.ip_address(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
     except ValueError:
-        raise DockerfileError(f"invalid IP address: {text}") from None
+        raise DockerfileError(f"invalid IP address: {text}", hint="EXPOSE names ports of the container alone") from None
 
 
 def _check_host_range(text: str, container: str, first: int, end: int) -> None:
     host_first, host_end = _range(text, "hostPort")
     if end - first != host_end - host_first and end != first:
-        raise DockerfileError(f"invalid ranges specified for container and host Ports: {container} and {text}")
+        raise DockerfileError(
+            f"invalid ranges specified for container and host Ports: {container} and {text}",
+            hint="EXPOSE names ports of the container alone",
+        )

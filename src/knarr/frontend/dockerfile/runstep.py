@@ -32,6 +32,8 @@ def compile_run(build: PlatformBuild, stage: StageBuild, line: Line, instruction
     mounts = [read_mount(mount.text, lambda word: build.expand(word, env)) for mount in instruction.mounts]
     _note_lent(stage, line, mounts)
     args, script = _command(stage, instruction)
+    if not args:
+        raise DockerfileError("RUN has no command", hint='RUN command, or RUN ["program", "argument"]')
     process = Process(
         args,
         (*script, *mounts_of(build, stage, line, mounts), *_shared_memory(build)),

@@ -120,7 +120,7 @@ def compile_expose(build: PlatformBuild, stage: StageBuild, line: df.Expose) -> 
 def compile_volume(build: PlatformBuild, stage: StageBuild, line: df.Volume) -> None:
     paths = [build.expand(path, stage.state.env) for path in line.paths]
     if "" in paths:
-        raise DockerfileError("VOLUME specified can not be an empty string")
+        raise DockerfileError("VOLUME specified can not be an empty string", hint="VOLUME /path")
     stage.image.volumes.update(paths)
     _commit(build, stage, f"VOLUME {listed(paths)}")
 

@@ -98,6 +98,22 @@ def list_or_blanks(rest: str) -> tuple[str, ...]:
     return tuple(split_blanks(rest)) if rest else ()
 
 
+_USAGE = {
+    "ARG": "ARG NAME, or ARG NAME=default",
+    "ENV": "ENV NAME=value",
+    "EXPOSE": "EXPOSE 8080, or EXPOSE 53/udp",
+    "HEALTHCHECK": "HEALTHCHECK CMD command, or HEALTHCHECK NONE",
+    "LABEL": "LABEL name=value",
+    "MAINTAINER": "LABEL org.opencontainers.image.authors=name in its place",
+    "ONBUILD": "ONBUILD INSTRUCTION, to be carried out in images built on this one",
+    "SHELL": 'SHELL ["/bin/bash", "-c"]',
+    "STOPSIGNAL": "STOPSIGNAL SIGTERM",
+    "USER": "USER name, or USER 1000:1000",
+    "VOLUME": "VOLUME /path",
+    "WORKDIR": "WORKDIR /path",
+}
+
+
 def lacking(keyword: str, what: str) -> DockerfileError:
     """The complaint about arguments that are not there."""
-    return DockerfileError(f"{keyword} requires {what}")
+    return DockerfileError(f"{keyword} requires {what}", hint=_USAGE[keyword])

@@ -54,9 +54,7 @@ def check(request: FrontendRequest, bridge: Bridge) -> Answer:
     text = "\n".join(_shown(request, warning) for warning in _in_order(warnings))
     document: dict[str, Any] = {
         "warnings": [_warning_json(warning) for warning in warnings] or None,
-        "sources": [
-            {"filename": posixpath.basename(request.filename), "data": _data(request), "language": "Dockerfile"}
-        ],
+        "sources": [_given(filename=posixpath.basename(request.filename), data=_data(request), language="Dockerfile")],
     }
     if error is not None:
         guess = f" ({error.hint})" if error.hint.startswith("did you mean") else ""

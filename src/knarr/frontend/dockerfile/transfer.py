@@ -63,7 +63,10 @@ def _transfer_words(statement: Statement) -> tuple[str, ...]:
 def _sources(statement: Statement, words: tuple[str, ...]) -> tuple[tuple[str, ...], str, tuple[Heredoc, ...]]:
     *sources, dest = words
     if _inline(dest) is not None:
-        raise DockerfileError(f"{statement.keyword} cannot accept a heredoc as a destination")
+        raise DockerfileError(
+            f"{statement.keyword} cannot accept a heredoc as a destination",
+            hint=f"{statement.keyword} <<NAME /path: the path stands last",
+        )
     bodies = {doc.name: doc.content for doc in statement.heredocs}
     paths = []
     inline = []
