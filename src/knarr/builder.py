@@ -31,6 +31,7 @@ class SolveRequest:
 
     frontend: FrontendRequest
     exports: tuple[Export, ...] = ()
+    allow: tuple[str, ...] = ()  # entitlements: see ops/entitlements
     name: str = ""  # for the history: the command as a person knows it
 
 

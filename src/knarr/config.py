@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _SNAPSHOTTERS = ("overlayfs", "native")
 _RUNTIMES = ("runc", "crun")
+_CDI_DIRS = "/etc/cdi:/var/run/cdi:/etc/buildkit/cdi"  # BuildKit's
 
 
 @record
@@ -32,6 +33,7 @@ class Settings:
     snapshotter: str = ""  # KNARR_SNAPSHOTTER: overlayfs, native
     oci_runtime: str = ""  # KNARR_OCI_RUNTIME: runc, crun, or the path of one
     source_date_epoch: int | None = None  # SOURCE_DATE_EPOCH, seconds
+    cdi_dirs: tuple[Path, ...] = ()  # where devices are described; a later one goes before an earlier
     multi_platform: bool = False  # BUILDKIT_MULTI_PLATFORM: an index even for one platform
 
     @property
@@ -65,6 +67,7 @@ class Settings:
             hosts_dirs=tuple(Path(part) for part in environ.get("KNARR_HOSTS_DIR", "").split(":") if part),
             snapshotter=_one_of(environ, "KNARR_SNAPSHOTTER", _SNAPSHOTTERS),
             oci_runtime=_runtime(environ),
+            cdi_dirs=tuple(Path(part) for part in environ.get("KNARR_CDI_DIR", _CDI_DIRS).split(":") if part),
             source_date_epoch=_epoch(environ.get("SOURCE_DATE_EPOCH", "")),
             multi_platform=environ.get("BUILDKIT_MULTI_PLATFORM", "").lower() in ("1", "t", "true"),
         )

@@ -83,6 +83,7 @@ HOMES = {
     "distributed": {"farm"},
     "cryptography": {"pki", "attest", "session"},
     "isal": {"layer"},
+    "yaml": {"runtime"},
     "zstandard": {"layer"},
     "google": {"pb", "llb", "buildkit", "daemon"},
     "aiohttp": {"registry"},

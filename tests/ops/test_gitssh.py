@@ -11,8 +11,7 @@ from knarr.errors import KnarrError, UsageError
 from knarr.ops.world import World
 from knarr.record import replace
 from knarr.session.dockerconfig import DockerConfig
-from knarr.session.local import LocalSession
-from knarr.session.sshagent import SshSource
+from knarr.session.local import LocalSession, SshSource
 
 from .conftest import listing
 from .servers import GitServer, Work, git_server

@@ -14,7 +14,8 @@ import pytest
 from knarr.errors import UsageError
 from knarr.ops.sshsocket import lent_socket
 from knarr.scope import Scope
-from knarr.session.sshagent import SshSource, open_agent
+from knarr.session.local import SshSource
+from knarr.session.sshagent import open_agent
 
 from .sshserver import ask_agent, make_key, ssh_agent
 

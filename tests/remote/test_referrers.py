@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knarr.errors import ContentError, NotFound
-from knarr.remote.referrers import fallback_tag
 from knarr.spec.digest import Digest
 from knarr.spec.manifest import Index, decode
 from knarr.spec.reference import Reference
+from knarr.spec.referrers import fallback_tag
 
 from .conftest import Connect
 from .fakeregistry import INDEX, FakeRegistry

@@ -11,6 +11,7 @@ COMMANDS = {
     "build": ("build", "Build an image from a Dockerfile"),
     "pull": ("pull", "Copy an image from a registry into the store"),
     "push": ("push", "Copy an image from the store to its registry"),
+    "copy": ("copy", "Copy an image between registries, layouts and archives, with all that belongs to it"),
     "images": ("images", "List the images in the store"),
     "tag": ("tag", "Give an image another name"),
     "rmi": ("rmi", "Remove names of images"),

@@ -15,6 +15,7 @@ _LEGACY = "it never meant anything to BuildKit either; leave it out"
 
 FLAGS = (
     Flag("add-host", Kind.LIST, "HOST:IP", "add a line to /etc/hosts of RUN steps (also HOST=IP, HOST=[IPv6])"),
+    Flag("allow", Kind.LIST, "ENTITLEMENT", "let steps have network.host, security.insecure, device[=NAME]"),
     Flag("annotation", Kind.LIST, "[LEVEL:]KEY=VALUE", "annotate the manifest; LEVEL manifest, index, …-descriptor"),
     Flag("build-arg", Kind.LIST, "NAME[=VALUE]", "set an ARG; without a value it is taken from the environment"),
     Flag("build-context", Kind.LIST, "NAME=WHERE", "another context: directory, URL, docker-image://REFERENCE"),
@@ -42,7 +43,6 @@ FLAGS = (
     Flag("target", Kind.TEXT, "STAGE", "the stage to build (default: the last)"),
     Flag("ulimit", Kind.LIST, "NAME=SOFT[:HARD]", "limit of RUN steps, such as nofile=1024:2048"),
     Flag("help", Kind.SWITCH, "", "show this text", short="h"),
-    Flag("allow", Kind.REFUSED, summary="the only entitlement is network.host: --network=host asks for it itself"),
     Flag("attest", Kind.REFUSED, summary=_ATTEST),
     Flag("builder", Kind.REFUSED, summary="knarr builds in its own process; leave it out"),
     Flag("cache-from", Kind.REFUSED, summary=_CACHE),

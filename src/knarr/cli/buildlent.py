@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from knarr.cli.buildvalues import fields
 from knarr.errors import UsageError
-from knarr.session.local import LocalSession, SecretSource
-from knarr.session.sshagent import SshSource
+from knarr.session.local import LocalSession, SecretSource, SshSource
 
 if TYPE_CHECKING:
     from knarr.cli.buildoptions import BuildOptions

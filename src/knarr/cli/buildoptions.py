@@ -19,8 +19,7 @@ from knarr.cli.flags import Parsed, parse
 from knarr.errors import UsageError
 from knarr.llb.ops import UlimitOpt
 from knarr.record import field, record
-from knarr.session.local import SecretSource
-from knarr.session.sshagent import SshSource
+from knarr.session.local import SecretSource, SshSource
 from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
 
@@ -44,6 +43,7 @@ class BuildOptions:
     contexts: Mapping[str, str] = field(default_factory=dict, hash=False)
     directories: Mapping[str, Path] = field(default_factory=dict, hash=False)
     secrets: Mapping[str, SecretSource] = field(default_factory=dict, hash=False)
+    allow: tuple[str, ...] = ()  # entitlements
     ssh: Mapping[str, SshSource] = field(default_factory=dict, hash=False)
     exports: tuple[Export, ...] = ()
     progress: str = "auto"
@@ -89,6 +89,7 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
         contexts=told,
         directories=directories,
         secrets=lent.secrets(given.list("secret"), environ, cwd),
+        allow=_allow(given),
         ssh=lent.ssh(given.list("ssh"), environ, cwd),
         exports=_exports(given, tags),
         progress=_progress(given, environ),
@@ -143,6 +144,16 @@ def _network(given: Parsed) -> str:
     if network not in _NETWORKS:
         raise UsageError(f"--network {network}: not known", hint=f"use one of: {', '.join(_NETWORKS)}")
     return network
+
+
+def _allow(given: Parsed) -> tuple[str, ...]:
+    allow = tuple(text for text in given.list("allow") if text)
+    if allow:
+        from knarr.ops import entitlements
+
+        entitlements.parse(allow)
+    # Who asks for the host's network for every step allows it.
+    return (*allow, "network.host") if given.text("network") == "host" else allow
 
 
 def _progress(given: Parsed, environ: Mapping[str, str]) -> str:

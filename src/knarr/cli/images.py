@@ -20,7 +20,7 @@ FLAGS = (
     Flag("quiet", Kind.SWITCH, "", "print only IDs", short="q"),
     Flag("digests", Kind.SWITCH, "", "show digests"),
     Flag("no-trunc", Kind.SWITCH, "", "show whole IDs"),
-    Flag("all", Kind.SWITCH, "", "nameless images, too", short="a"),
+    Flag("all", Kind.SWITCH, "", "nameless images, lists of referrers and digest tags, too", short="a"),
     Flag("filter", Kind.LIST, "KEY=VALUE", "reference=PATTERN or dangling=true|false", short="f"),
     Flag("format", Kind.TEXT, "FORM", "table (the default) or json: one object a line"),
     Flag("help", Kind.SWITCH, "", "show this text", short="h"),
@@ -86,6 +86,7 @@ def _is_wanted(name: str, given: Parsed) -> bool:
     from fnmatch import fnmatchcase
 
     from knarr.spec.reference import Reference
+    from knarr.spec.referrers import is_digest_tag, is_fallback_tag
 
     nameless = name.startswith(_NAMELESS)
     patterns = list(given.words)
@@ -103,6 +104,8 @@ def _is_wanted(name: str, given: Parsed) -> bool:
     if nameless:
         return given.switch("all") and not patterns
     reference = Reference.parse(name)
+    if not given.switch("all") and (is_fallback_tag(reference.tag) or is_digest_tag(reference.tag)):
+        return False
     bare = Reference(reference.registry, reference.repository)
     forms = (name, reference.familiar, str(bare), bare.familiar)
     return not patterns or any(fnmatchcase(form, pattern) for form in forms for pattern in patterns)

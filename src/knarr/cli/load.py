@@ -70,14 +70,14 @@ def _load_directory(world: Transfer, path: str) -> list[str]:
 def _load_file(world: Transfer, path: str) -> list[str]:
     from knarr.image.load import open_archive
 
-    with _seekable(path, world.parts.settings.run, world) as file:
+    with seekable(path, world.parts.settings.run, world) as file:
         archive = open_archive(file)
         return _load(world, archive, archive.images, path or "standard input")
 
 
 @contextmanager
-def _seekable(path: str, scratch: Path, world: Transfer) -> Iterator[BinaryIO]:
-    """The archive as an uncompressed file: itself, or what it unpacks to, on the store's disk."""
+def seekable(path: str, scratch: Path, world: Transfer) -> Iterator[BinaryIO]:
+    """The archive at `path` (`-`: standard input), uncompressed: itself, or what it unpacks to on the store's disk."""
     from knarr.layer.decompress import sniff
 
     with _input(path) as file:

@@ -47,6 +47,7 @@ class Pusher(Protocol):
         ...
 
 
+@runtime_checkable
 class Resolver(Protocol):
     """A place where names lead to descriptors."""
 

@@ -21,6 +21,7 @@ from knarr.engine.parts import Parts
 from knarr.engine.recovery import owned
 from knarr.errors import KnarrError, NotFound
 from knarr.frontend.request import FrontendRequest, FrontendResult
+from knarr.ops import entitlements
 from knarr.ops.blobs import Blobs
 from knarr.ops.exec import StepOptions
 from knarr.ops.images import Images, ResolveMode
@@ -108,7 +109,8 @@ class Engine:
 
 def _solve(job: Job, request: SolveRequest) -> SolveResult:
     timings: dict[str, float] = {}
-    job.options = StepOptions(shm_size_bytes=request.frontend.shm_size_bytes or 64 * 2**20)
+    shm_size = request.frontend.shm_size_bytes or 64 * 2**20
+    job.options = StepOptions(shm_size_bytes=shm_size, allowed=entitlements.parse(request.allow))
     with _Timed(timings, "compile"):
         frontend = _compile(job, request.frontend)
     try:

@@ -88,14 +88,17 @@ class Job:
         return found[graph.root]
 
     def _drive(self, graphs: Sequence[Graph], world: World, diary: Diary, *, defers: bool) -> Drive:
+        from knarr.ops import entitlements
         from knarr.solver.graph import merge, on_platform
         from knarr.spec.platform import host_platform
 
+        graph = on_platform(merge(graphs), host_platform())
+        entitlements.check(graph.vertices.values(), self.options.allowed, world.settings.cdi_dirs)
         return Drive(
             world,
             self.trees,
             self.images,
-            on_platform(merge(graphs), host_platform()),
+            graph,
             self.options,
             diary,
             self._shown,

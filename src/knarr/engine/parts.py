@@ -106,6 +106,8 @@ class Parts:
             extra = tuple(map(str, self.settings.hosts_dirs))
             if chosen.hosts_dirs[: len(extra)] != extra:
                 chosen = replace(chosen, hosts_dirs=(*extra, *chosen.hosts_dirs))
+            if not chosen.uploads_dir:
+                chosen = replace(chosen, uploads_dir=str(self.settings.root / "uploads"))
             return Registry(chosen, self._credentials, scope=self._scope)
 
         return self._once("registry", make)

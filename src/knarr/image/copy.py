@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from knarr.content.target import Fetcher, Mounter, Pusher
 from knarr.errors import ContentError
@@ -87,7 +87,7 @@ def copy_graph(
         DigestMismatch, SizeMismatch: `source` gave other bytes than it named.
         Cancelled: `scope` was cancelled; what has arrived whole stays.
     """
-    tally = _Tally(watch)
+    tally = Tally(watch)
     plan = _Plan(source, target, scope, jobs, tally, sparse_target)
     plan.explore(root, platforms)
     # The largest first: the end of the copy is then not one thread with one large blob.
@@ -116,9 +116,13 @@ def copy_blob(
     mounts_of: MountsOf | None = None,
     *,
     check: Callable[[], None] | None = None,
+    mount_first: bool = False,
 ) -> str:
-    """Make `target` have one blob; tells how: `present`, `mounted` or `copied`. `check` runs per chunk."""
-    how = _place(source, target, blob, watch, mounts_of, check)
+    """Make `target` have one blob; tells how: `present`, `mounted` or `copied`. `check` runs per chunk.
+
+    With `mount_first` a mount is tried without asking for the blob first: for a target that is likely to lack it.
+    """
+    how = _place(source, target, blob, watch, mounts_of, check, mount_first)
     if watch is not None:
         watch(blob, blob.size, how)
     return how
@@ -131,13 +135,15 @@ def _place(
     watch: Watch | None,
     mounts_of: MountsOf | None,
     check: Callable[[], None] | None,
+    mount_first: bool,
 ) -> str:
-    if target.has(blob):
+    siblings = list(mounts_of(blob)) if mounts_of is not None and isinstance(target, Mounter) else []
+    # A blob that is there is "mounted" as well. A mount that is declined has begun an upload, which is then used.
+    if not (mount_first and siblings) and target.has(blob):
         return PRESENT
-    if mounts_of is not None and isinstance(target, Mounter):
-        for repository in mounts_of(blob):
-            if target.mount_from(blob, repository):
-                return MOUNTED
+    for repository in siblings:
+        if cast(Mounter, target).mount_from(blob, repository):
+            return MOUNTED
     report = None
     if watch is not None:
         watch(blob, 0, MOVING)
@@ -159,6 +165,9 @@ class _Checked:
     def read(self, size: int = -1, /) -> bytes:
         self._check()
         return self._stream.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)  # `seekable` and the like, if it has them
 
 
 class _Report:
@@ -190,7 +199,7 @@ def each(act: Callable[[T], R], items: Sequence[T], *, scope: Scope, jobs: int) 
     return [outcome.result() for outcome in outcomes]
 
 
-class _Tally:
+class Tally:
     """The report in the making; filled from several threads."""
 
     def __init__(self, watch: Watch | None) -> None:
@@ -218,7 +227,7 @@ class _Document:
     needed: bool  # False: the target has it, and only its children were to be looked at
 
 
-def _push_document(target: Pusher, document: _Document, tally: _Tally) -> None:
+def _push_document(target: Pusher, document: _Document, tally: Tally) -> None:
     if not document.needed:
         tally.finish(document.descriptor, PRESENT)
         return
@@ -230,7 +239,7 @@ class _Plan:
     """What is below a root: documents by level, and blobs. Made by one thread; reads go through `each`."""
 
     def __init__(
-        self, source: Fetcher, target: Place, scope: Scope, jobs: int, tally: _Tally, sparse_target: bool
+        self, source: Fetcher, target: Place, scope: Scope, jobs: int, tally: Tally, sparse_target: bool
     ) -> None:
         self.source, self.target, self.scope, self.jobs = source, target, scope, jobs
         self.tally = tally

@@ -183,6 +183,10 @@ class Layout:
             kept = [old for old in self.entries() if not superseded(old)]
             self._replace(INDEX_FILE, encode_layout_index([*kept, entry]))
 
+    def write_entries(self, entries: Sequence[Descriptor]) -> None:
+        """Put other entries in the place of all there are."""
+        self._replace(INDEX_FILE, encode_layout_index(entries))
+
     def _replace(self, name: str, data: bytes) -> None:
         with self._appearing(name, mode=0o644) as file:
             file.write(data)

@@ -28,7 +28,9 @@ from knarr.image.layout import (
     check_layout_version,
     decode_layout_index,
     name_of,
+    named,
 )
+from knarr.image.listed import images_in
 from knarr.image.save import NamedImage
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
@@ -59,8 +61,16 @@ class _Place(NamedTuple):
 class Archive:
     """The images of an archive, and a `Fetcher` of their content. Valid while its file is open."""
 
-    def __init__(self, tar: _TarIndex, images: tuple[NamedImage, ...], places: dict[Digest, str], made: Made) -> None:
+    def __init__(
+        self,
+        tar: _TarIndex,
+        images: tuple[NamedImage, ...],
+        places: dict[Digest, str],
+        made: Made,
+        entries: tuple[Descriptor, ...],
+    ) -> None:
         self.images = images
+        self.entries = entries  # as an OCI layout's index lists them
         self._tar = tar
         self._places = places
         self._made = made
@@ -98,7 +108,8 @@ def open_archive(file: BinaryIO) -> Archive:
         index = tar.read(INDEX_FILE)
         if index is None:
             raise ContentError(f"the archive is an OCI layout without {INDEX_FILE}")
-        return Archive(tar, images_of_layout(decode_layout_index(index)), {}, {})
+        entries = decode_layout_index(index)
+        return Archive(tar, images_of_layout(entries), {}, {}, entries)
     manifests = tar.read(dockerarchive.MANIFEST_FILE)
     if manifests is None:
         raise ContentError(
@@ -112,7 +123,7 @@ def images_of_layout(entries: tuple[Descriptor, ...]) -> tuple[NamedImage, ...]:
     """The images that the entries of a layout's index list, each once with all its names."""
     names: dict[Digest, list[str]] = {}
     first: dict[Digest, Descriptor] = {}
-    for entry in entries:
+    for entry in images_in(entries):
         first.setdefault(entry.digest, entry)
         names.setdefault(entry.digest, []).extend(filter(None, (name_of(entry),)))
     return tuple(NamedImage(first[digest].bare(), tuple(dict.fromkeys(found))) for digest, found in names.items())
@@ -131,7 +142,8 @@ def _docker(tar: _TarIndex, raw: bytes) -> Archive:
         made[manifest.config.digest] = config
         made[manifest.descriptor.digest] = manifest.raw
         images.append(NamedImage(manifest.descriptor, entry.names))
-    return Archive(tar, tuple(images), places, made)
+    entries = tuple(named(image.descriptor, name) for image in images for name in image.names or ("",))
+    return Archive(tar, tuple(images), places, made, entries)
 
 
 class _TarIndex:

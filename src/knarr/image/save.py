@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from io import BytesIO
 
 from knarr.content.target import Fetcher
 from knarr.errors import NotFound
+from knarr.image.closure import Closure
 from knarr.image.copy import MOVING, PRESENT, Watch
 from knarr.image.dockerarchive import MANIFEST_FILE, encode
-from knarr.image.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, blob_path, encode_layout_index, named
+from knarr.image.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, REF_NAME, blob_path, encode_layout_index, named
 from knarr.image.select import images_of, match
 from knarr.image.successors import is_document, read_document
 from knarr.record import record
 from knarr.scope import Scope
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
-from knarr.spec.manifest import Index, Manifest
+from knarr.spec.manifest import Index, Manifest, encode_index
 from knarr.spec.platform import Platform
-from knarr.streams import CHUNK, Writable
+from knarr.spec.referrers import fallback_tag
+from knarr.streams import CHUNK, Readable, Writable
 
 Has = Callable[[Descriptor], bool]
 
@@ -69,6 +73,59 @@ def save(
     if docker:
         files[MANIFEST_FILE] = encode(docker.values())
     _write(_Tar(out), source, files, blobs, scope, watch)
+
+
+def save_closure(
+    out: Writable,
+    source: Fetcher,
+    closure: Closure,
+    *,
+    scope: Scope,
+    tag: str = "",
+    names: Sequence[str] = (),
+    docker_platform: Platform | None = None,
+    watch: Watch | None = None,
+) -> None:
+    """Write everything that belongs to an image to `out`; lists of referrers and digest tags have entries of their own.
+
+    The image is called `tag`, and by each of the full `names`. `docker_platform` as in `save`.
+
+    Raises:
+        NotFound: a blob is missing at the source.
+    """
+    known = _Documents(source, {digest: node.raw for digest, node in closure.nodes.items()})
+    blobs = {blob_path(blob.digest): blob for blob in closure.blobs}
+    blobs.update((blob_path(digest), node.document.descriptor.bare()) for digest, node in closure.nodes.items())
+    entries = [named(closure.root.bare(), name) for name in names]
+    if tag or not entries:
+        entries.append(closure.root.bare().with_annotations({REF_NAME: tag} if tag else {}))
+    for ending, digest in closure.digest_tags.items():
+        entries.append(closure.nodes[digest].document.descriptor.bare().with_annotations({REF_NAME: ending}))
+    for subject, listed in closure.referrers.items():
+        index = encode_index([entry for entry in listed if entry.digest in closure.nodes])
+        known.add(index)
+        blobs[blob_path(index.descriptor.digest)] = index.descriptor.bare()
+        entries.append(index.descriptor.bare().with_annotations({REF_NAME: fallback_tag(subject)}))
+    files = {LAYOUT_FILE: LAYOUT_VERSION, INDEX_FILE: encode_layout_index(entries)}
+    if docker_platform is not None:
+        chosen = _docker_choice(known, closure.root, docker_platform, blobs)
+        if chosen is not None:
+            files[MANIFEST_FILE] = encode([(chosen, names)])
+    _write(_Tar(out), known, files, blobs, scope, watch)
+
+
+class _Documents:
+    """A source, and documents that are in memory already."""
+
+    def __init__(self, source: Fetcher, raw: dict[Digest, bytes]) -> None:
+        self._source, self._raw = source, raw
+
+    def add(self, document: Index) -> None:
+        self._raw[document.descriptor.digest] = document.raw
+
+    def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
+        raw = self._raw.get(descriptor.digest)
+        return self._source.open(descriptor) if raw is None else nullcontext(BytesIO(raw))
 
 
 def _collect(source: Fetcher, root: Descriptor, has: Has | None, into: dict[str, Descriptor]) -> None:

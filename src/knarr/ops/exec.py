@@ -11,19 +11,23 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from knarr import disk
 from knarr.cache.record import RecordId
-from knarr.errors import Bug, KnarrError, StepFailed, Unsupported
+from knarr.errors import Bug, KnarrError, StepFailed
 from knarr.llb.ops import NO_INPUT, NO_OUTPUT, ExecMount, ExecOp, MountType, NetMode, SecurityMode
 from knarr.ops.cachemount import cache_directory
+from knarr.ops.entitlements import Allowed, devices_of
 from knarr.ops.world import Active, World
 from knarr.paths import inside
 from knarr.progress import Log
-from knarr.record import record
+from knarr.record import record, replace
 from knarr.runtime.process import BindMount, Exit, MountSpec, ProcessSpec, SecretFile, TmpfsMount, Ulimit
 from knarr.spec.platform import Platform
+
+if TYPE_CHECKING:
+    from knarr.runtime.cdi import CdiDevice
 
 _NETWORK: dict[NetMode, Literal["default", "host", "none"]] = {
     NetMode.UNSET: "default",
@@ -38,6 +42,7 @@ class StepOptions:
     """What the request adds to every exec: not part of the op, not part of its cache key."""
 
     shm_size_bytes: int = 64 * 2**20
+    allowed: Allowed = Allowed()
 
 
 class _Prepared:
@@ -66,14 +71,12 @@ def run(
     Raises:
         StepFailed: the process ended with a status that is not allowed.
         RuntimeFailed: it could not be started.
-        Unsupported: a mount or a mode that is not built.
+        KnarrError: something that the step needs was not lent or is not allowed.
     """
-    if op.cdi_devices:
-        raise Unsupported("RUN --device is not supported", hint="CDI devices are not built yet")
     with ExitStack() as stack:
         prepared = _prepare(world, op, inputs, stack)
         tail = _Tail(world, vertex)
-        spec = _spec(world, op, prepared, platform, options)
+        spec = replace(_spec(world, op, prepared, platform, options), devices=_devices(world, op, options, vertex))
         ended = world.runtime().run(spec, output=tail.write, scope=world.scope)
         _require_success(op, ended, step, tail, prepared.root)
         return [prepared.outputs[index].commit(names[index]) for index in sorted(prepared.outputs)]
@@ -192,6 +195,16 @@ def _spec(
         ulimits=tuple(Ulimit(u.name, u.soft, u.hard) for u in meta.ulimits),
         cgroup_parent=meta.cgroup_parent,
     )
+
+
+def _devices(world: World, op: ExecOp, options: StepOptions, vertex: str) -> tuple[CdiDevice, ...]:
+    if not op.cdi_devices:
+        return ()
+    devices, missing = devices_of(op.cdi_devices, options.allowed, world.settings.cdi_dirs)
+    for name in missing:
+        text = f"device {name} is not registered on this machine: the step runs without it\n"
+        world.sink.send(Log(vertex, 2, text.encode(), time.time_ns()))
+    return devices
 
 
 def _shm_size(op: ExecOp) -> int:

@@ -28,6 +28,7 @@ class Access:
         self.transport = transport
         self.registry = registry
         self.repository = repository
+        self.lacks_referrers = False  # the registry was seen to have no referrers API
         self._resting = resting  # mirrors by the time until which they are passed over; shared by a client
 
     @property

@@ -14,10 +14,42 @@ from knarr.remote import failure
 from knarr.remote.transport import Transport
 from knarr.remote.url import Origin
 from knarr.remote.wire import Answer, Malformed
-from knarr.streams import CHUNK
+from knarr.spec.digest import Digest
+from knarr.streams import CHUNK, VerifiedReader
 
 Open = Callable[[int], tuple[Origin, Answer]]
 """Opens the content from a byte on: who answers, and a 200 with all of it or a 206 with the rest."""
+
+
+class RewindableReader(VerifiedReader):
+    """Content of a registry that can be read from anywhere; verified when it is read from its start to its end.
+
+    Who jumps into the middle sends the rest to a place that checks the whole: an
+    upload that goes on. Going back to the start begins the verification anew.
+    """
+
+    def __init__(self, source: ResumingReader, digest: Digest, size: int, *, what: str = "", hint: str = "") -> None:
+        super().__init__(source, digest, size, what=what, hint=hint)
+        self._remote = source
+        self._told = (size, what, hint)
+        self._reader: VerifiedReader | ResumingReader | None = None  # once it was moved
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._remote.offset
+
+    def seek(self, offset: int) -> int:
+        if offset != self._remote.offset:
+            self._remote.move(offset)
+            size, what, hint = self._told
+            fresh = VerifiedReader(self._remote, self.digest, size, what=what, hint=hint)
+            self._reader = self._remote if offset else fresh
+        return offset
+
+    def read(self, size: int = -1, /) -> bytes:
+        return super().read(size) if self._reader is None else self._reader.read(size)
 
 
 class ResumingReader:
@@ -46,6 +78,23 @@ class ResumingReader:
                 self._offset += len(data)
                 self._failures = 0
             return data
+
+    @property
+    def offset(self) -> int:
+        """Where the next read gives bytes from."""
+        return self._offset
+
+    def move(self, offset: int) -> None:
+        """Let the next read give bytes from `offset` on.
+
+        Raises:
+            RegistryError, NotFound, Cancelled
+        """
+        self._answer.close()
+        self._offset, self._failures = offset, 0
+        self._origin, self._answer = self._reopen(offset)
+        if offset:
+            self._catch_up()
 
     def abort(self) -> None:
         """Make a read that blocks fail now; from any thread."""

@@ -15,17 +15,12 @@ from knarr.remote.wire import Answer
 from knarr.spec import mediatype
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
-from knarr.spec.manifest import MAX_MANIFEST_BYTES, Index, Manifest, decode, encode_index
+from knarr.spec.manifest import MAX_MANIFEST_BYTES, Index, decode, encode_index
 
+_MAX_LISTED = 10_000  # referrers of one manifest: beyond, a registry is broken or hostile
 _RACES = 5  # writers of one fallback tag at the same moment that we bear
 # 404 is the spec's way to say "no such API"; the others are met behind proxies and older registries.
 _NO_API = (404, 400, 405, 501)
-
-
-def fallback_tag(digest: Digest) -> str:
-    """`sha256-<hex>`: algorithm cut to 32 characters, hex to 64, what a tag may not have replaced by `-`."""
-    algorithm = "".join(c if c.isalnum() or c in "._-" else "-" for c in digest.algorithm[:32])
-    return f"{algorithm}-{digest.hex[:64]}"
 
 
 def listed(access: Access, subject: Descriptor, artifact_type: str) -> tuple[Descriptor, ...]:
@@ -33,7 +28,10 @@ def listed(access: Access, subject: Descriptor, artifact_type: str) -> tuple[Des
     what = f"referrers of {subject.digest} in {access.name}"
     found: list[Descriptor] = []
     target: str | url.Url | None = f"/{access.repository}/referrers/{subject.digest}"
-    if artifact_type:
+    if access.lacks_referrers:
+        found = list(_read_tag(access, subject.digest, writing=False))
+        target = None
+    elif artifact_type:
         from urllib.parse import quote
 
         target = url.with_query(str(target), f"artifactType={quote(artifact_type, safe='')}")
@@ -49,9 +47,13 @@ def listed(access: Access, subject: Descriptor, artifact_type: str) -> tuple[Des
         endpoint, answer, raw = access.first(REFERRERS, ask)
         page = _as_index(raw, answer) if answer.status == 200 else None
         if page is None:
-            found = list(_read_tag(access, subject.digest, writing=False) or ())
+            # A registry with the API says in JSON what it misses; one without has no such route, for no digest.
+            access.lacks_referrers = answer.status != 200 and not raw.lstrip().startswith(b"{")
+            found = list(_read_tag(access, subject.digest, writing=False))
             break
         found += page.manifests
+        if len(found) > _MAX_LISTED:
+            raise RegistryError(f"{what}: more than {_MAX_LISTED} were listed")
         target = next_page(access, endpoint, asked, answer)
     return tuple(d for d in found if not artifact_type or d.artifact_type == artifact_type)
 
@@ -63,15 +65,17 @@ def add(access: Access, raw: bytes, descriptor: Descriptor) -> None:
         ContentError: the tag holds something that is no index: not ours to overwrite.
         RegistryError
     """
+    from knarr.spec.referrers import entry, fallback_tag
+
     document = decode(raw, descriptor.media_type)
     if document.subject is None:
         return
-    entry = _entry(document)
+    ours = entry(document)
     for _ in range(_RACES):
         present = _read_tag(access, document.subject.digest, writing=True)
-        if any(d.digest == entry.digest for d in present):
+        if any(d.digest == ours.digest for d in present):
             return
-        _write_tag(access, document.subject.digest, (*present, entry))
+        _write_tag(access, document.subject.digest, (*present, ours))
     raise RegistryError(f"{access.name}: others keep changing tag {fallback_tag(document.subject.digest)}")
 
 
@@ -111,17 +115,10 @@ def next_page(access: Access, endpoint: Endpoint, asked: str | url.Url, answer: 
     return None
 
 
-def _entry(document: Manifest | Index) -> Descriptor:
-    """A manifest as its subject's list shows it: annotations copied; a config's type stands in for the artifact's."""
-    kind = document.artifact_type
-    if not kind and isinstance(document, Manifest):
-        kind = document.config.media_type
-    plain = document.descriptor
-    return Descriptor(plain.media_type, plain.digest, plain.size, annotations=document.annotations, artifact_type=kind)
-
-
 def _read_tag(access: Access, subject: Digest, *, writing: bool) -> tuple[Descriptor, ...]:
     """What the fallback tag lists; when `writing`, at the place that takes pushes."""
+    from knarr.spec.referrers import fallback_tag  # an ordinary push never comes here
+
     name = fallback_tag(subject)
     what = resolve.called(access, name)
 
@@ -149,6 +146,8 @@ def _read_tag(access: Access, subject: Digest, *, writing: bool) -> tuple[Descri
 
 
 def _write_tag(access: Access, subject: Digest, entries: tuple[Descriptor, ...]) -> None:
+    from knarr.spec.referrers import fallback_tag
+
     index = encode_index(entries)
     name = fallback_tag(subject)
     what = f"push of {resolve.called(access, name)}"

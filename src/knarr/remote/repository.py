@@ -35,7 +35,7 @@ from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 from knarr.spec.manifest import MAX_MANIFEST_BYTES
 from knarr.spec.reference import Reference
-from knarr.streams import Readable, VerifiedReader
+from knarr.streams import Readable
 
 _MAX_PAGE_BYTES = 8 << 20  # of tags: 1000 of at most 128 characters fit many times
 _KEPT_MANIFESTS = 8  # just pushed, so that a tag behind them needs no download
@@ -106,6 +106,8 @@ class Registry:
 class Repository:
     """Content and names of one repository; may be used from any thread."""
 
+    complete = True  # a registry takes a manifest only when it has what that names
+
     def __init__(self, access: Access, subjects: threading.Lock) -> None:
         self._access = access
         self._subjects = subjects
@@ -117,6 +119,16 @@ class Repository:
     def name(self) -> str:
         """`host/repository`."""
         return self._access.name
+
+    @property
+    def host(self) -> str:
+        """The registry's name, `host[:port]`."""
+        return self._access.registry
+
+    @property
+    def lacks_referrers(self) -> bool:
+        """Whether it was seen that the registry has no referrers API: their tags say all."""
+        return self._access.lacks_referrers
 
     def resolve(self, name: str) -> Descriptor:
         """The descriptor a tag or digest text names; the bytes are checked against it when they are read.
@@ -135,7 +147,7 @@ class Repository:
             NotFound: the registry (and every mirror) lacks it.
             DigestMismatch, SizeMismatch, RegistryError, Cancelled: also from `read`.
         """
-        from knarr.remote.download import ResumingReader
+        from knarr.remote.download import ResumingReader, RewindableReader
 
         what = f"pull of {descriptor.digest} from {self.name}"
         if descriptor.data is not None and Digest.of(descriptor.data) == descriptor.digest:
@@ -146,7 +158,7 @@ class Repository:
         stream = ResumingReader(self._access.transport, what, lambda offset: self._get(descriptor, what, offset))
         try:
             with self._access.transport.scope.on_cancel(stream.abort):
-                yield VerifiedReader(stream, descriptor.digest, descriptor.size, what=what, hint=_DAMAGED)
+                yield RewindableReader(stream, descriptor.digest, descriptor.size, what=what, hint=_DAMAGED)
         finally:
             stream.close()
 
@@ -269,7 +281,8 @@ class Repository:
             except (ValueError, AttributeError) as error:
                 raise RegistryError(f"{what}: {endpoint.origin.netloc} did not send a list of tags") from error
             yield from (str(name) for name in names)
-            target = referrers.next_page(self._access, endpoint, target, answer)
+            # A page without tags has no end to come to.
+            target = referrers.next_page(self._access, endpoint, target, answer) if names else None
 
     def predecessors(self, descriptor: Descriptor, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """The manifests whose subject is `descriptor`, from the referrers API or the fallback tag."""

@@ -7,6 +7,8 @@
   upload), and the rest follows in chunks. An upload it has forgotten is begun
   again if the content can be rewound.
 - 413 to the whole means: in chunks (a proxy before the registry limits bodies).
+- Where a journal is kept, an upload that ended in the middle, with its process or
+  by a failure that may pass, is gone on with by whoever sends that blob next.
 
 Spec: distribution-spec v1.1, "Pushing blobs"; end-4a, 5, 6, 13, 14.
 """
@@ -14,7 +16,7 @@ Spec: distribution-spec v1.1, "Pushing blobs"; end-4a, 5, 6, 13, 14.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from knarr.content.target import Report
 from knarr.errors import DigestMismatch, KnarrError, RegistryError, SizeMismatch
@@ -25,6 +27,9 @@ from knarr.remote.url import Url
 from knarr.remote.wire import Answer
 from knarr.spec.descriptor import Descriptor
 from knarr.streams import CHUNK, Readable
+
+if TYPE_CHECKING:
+    from knarr.remote.uploadjournal import Entry
 
 _PROGRESS = 64 << 10  # bytes: an attempt that came no further is a failure like the one before
 _OCTETS = (("Content-Type", "application/octet-stream"),)
@@ -61,6 +66,17 @@ class Source:
         self._held = kept + b"".join(self.pieces(self._at, length - len(kept)))
         self._held_at = offset
         return self._held
+
+    def skip(self, offset: int) -> None:
+        """Nothing before `offset` is asked for. What cannot be rewound is read up to there.
+
+        Raises:
+            SizeMismatch: the content is shorter.
+        """
+        if not self.rewinds:
+            for _ in self.pieces(self._at, offset - self._at):
+                continue
+            self._held_at = self._at
 
     def pieces(self, offset: int, length: int) -> Iterator[bytes]:
         """Read `length` bytes; a content of another size, or with a wrong digest, fails before its last piece."""
@@ -105,6 +121,7 @@ class Upload:
         self._location: Url | None = None
         self._chunk = transport.settings.chunk_bytes
         self._offset = 0  # bytes that the registry has
+        self._entry: Entry | None = None
 
     def adopt(self, answer: Answer, asked: Url) -> None:
         """Go on with an upload that another request has begun (a mount that was declined)."""
@@ -118,11 +135,44 @@ class Upload:
             RegistryError, Cancelled
         """
         source = Source(Descriptor("", self._digest, self._size), content, report)
+        settings = self._transport.settings
+        if not settings.uploads_dir or self._size <= settings.whole_bytes:
+            self._run(source)
+            return
+        from knarr.remote import uploadjournal
+
+        key = (str(self._endpoint.origin), self._endpoint.prefix, self._repository, self._digest)
+        with uploadjournal.entry(settings.uploads_dir, *key) as self._entry:
+            self._run(source)
+
+    def _run(self, source: Source) -> None:
         try:
-            self._persist(source)
-        except BaseException:
-            self._call_off()
+            if not self._goes_on(source):
+                self._persist(source)
+        except BaseException as error:
+            if self._entry is None or not _may_pass(error):
+                self._call_off()
+                self._finish()
             raise
+        self._finish()
+
+    def _goes_on(self, source: Source) -> bool:
+        """Take up what an earlier process left; whether the blob is there already."""
+        left = self._entry.location if self._entry is not None and self._location is None else None
+        if left is None:
+            return False
+        self._location = left
+        try:
+            if self._recover():
+                return True
+        except RegistryError:
+            self._location, self._offset = None, 0
+        source.skip(self._offset)
+        return False
+
+    def _finish(self) -> None:
+        if self._entry is not None:
+            self._entry.finish()
 
     def _persist(self, source: Source) -> None:
         budget = self._transport.settings.retry
@@ -229,6 +279,8 @@ class Upload:
         location = answer.headers.get("location")
         if location:
             self._location = self._transport.joined(self._endpoint, asked, location)
+            if self._entry is not None:
+                self._entry.note(self._location)
         elif self._location is None:
             raise RegistryError(f"{self._what}: the registry began an upload and did not say where")
 
@@ -243,6 +295,11 @@ class Upload:
             **more,
         )
         return self._transport.send(self._endpoint, request)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether somebody may want to go on later: it was stopped, or a failure was temporary."""
+    return not isinstance(error, KnarrError) or (isinstance(error, RegistryError) and error.temporary)
 
 
 def _reached(answer: Answer) -> int:

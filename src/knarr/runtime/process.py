@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from knarr.record import field, record
 from knarr.spec.platform import Platform
+
+if TYPE_CHECKING:
+    from knarr.runtime.cdi import CdiDevice
 
 
 @record
@@ -73,6 +76,7 @@ class ProcessSpec:
     shm_size_bytes: int = 64 * 2**20  # BuildKit's and Docker's default
     ulimits: tuple[Ulimit, ...] = ()
     cgroup_parent: str = ""
+    devices: tuple[CdiDevice, ...] = ()
 
 
 Output = Callable[[int, bytes], None]

@@ -63,7 +63,12 @@ class Runtime:
         with workspace.workspace(self._bundles / owner.token, id) as place, _working_directory(spec, user):
             around = self._surroundings(program, spec, place, emulation, id)
             with _mount_points(spec, around):
-                _write(place, bundle.configuration(spec, user, around))
+                configuration = bundle.configuration(spec, user, around)
+                if spec.devices:
+                    from knarr.runtime import cdibundle
+
+                    cdibundle.add(configuration, spec.devices, bind_nodes=bool(around.user_namespace))
+                _write(place, configuration)
                 return self._execute(program, spec, place, around.cgroup, id, output=output, scope=scope)
 
     def sweep(self) -> int:
@@ -108,6 +113,10 @@ class Runtime:
         system = mounts.system_mounts(spec, bind_sys=bind_sys, cgroups=cgroup_mount)
         system += mounts.etc_mounts(*place.write_etc(spec))
         asked = mounts.asked_for(spec, place.write_secrets(spec))
+        if spec.devices:
+            from knarr.runtime import cdibundle
+
+            asked += cdibundle.mounts(spec.devices, bind_nodes=bool(emulation and emulation.user_namespace))
         return bundle.Surroundings(
             mounts=mounts.merge(system, asked),
             cgroup=f"{clean(spec.cgroup_parent).rstrip('/')}/knarr/{id}" if has_cgroup else "",

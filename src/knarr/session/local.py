@@ -9,7 +9,6 @@ from knarr.errors import UsageError
 from knarr.record import record
 from knarr.session.dockerconfig import DockerConfig
 from knarr.session.session import Credentials, Secret, Sent, SshAgent, Wanted
-from knarr.session.sshagent import SshSource, open_agent
 
 MAX_SECRET_BYTES = 500 << 10  # BuildKit's MaxSecretSize: what is accepted here must pass there as well
 
@@ -20,6 +19,14 @@ class SecretSource:
 
     file: Path | None = None
     variable: str = ""
+
+
+@record
+class SshSource:
+    """Where one `--ssh` comes from: files of private keys, or the socket of an agent."""
+
+    keys: tuple[Path, ...] = ()
+    socket: Path | None = None
 
 
 class LocalSession:
@@ -44,8 +51,7 @@ class LocalSession:
         self._secrets = dict(secrets)
         self._docker_config = docker_config
         self._environ = dict(environ or {})
-        trusted = _optional(known_hosts) if ssh and known_hosts else b""
-        self._agents = {id: open_agent(id, source, trusted) for id, source in (ssh or {}).items()}
+        self._agents = _agents(ssh, known_hosts) if ssh else {}
 
     def files(self, wanted: Wanted, *, sent: Sent | None = None) -> Path:
         """The lent directory itself.
@@ -94,6 +100,13 @@ def _read(id: str, file: Path) -> bytes:
             return stream.read(MAX_SECRET_BYTES + 1)
     except OSError as error:
         raise UsageError(f"secret {id!r}: {file}: {error.strerror}") from error
+
+
+def _agents(ssh: Mapping[str, SshSource], known_hosts: Path | None) -> dict[str, SshAgent]:
+    from knarr.session.sshagent import open_agent
+
+    trusted = _optional(known_hosts) if known_hosts else b""
+    return {id: open_agent(id, source, trusted) for id, source in ssh.items()}
 
 
 def _optional(file: Path) -> bytes:

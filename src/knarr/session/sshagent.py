@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knarr.errors import UsageError
-from knarr.record import record
+from knarr.session.local import SshSource
 
 if TYPE_CHECKING:
     from knarr.session.sshkeys import SshKey
@@ -30,14 +30,6 @@ SIGN_RESPONSE = 14
 _PASSED_ON = (REQUEST_IDENTITIES, SIGN_REQUEST)
 _MAX_MESSAGE_BYTES = 256 << 10  # OpenSSH's AGENT_MAX_LEN
 _CONNECT_S = 2.0  # to a socket of this machine
-
-
-@record
-class SshSource:
-    """Where one `--ssh` comes from: files of private keys, or the socket of an agent."""
-
-    keys: tuple[Path, ...] = ()
-    socket: Path | None = None
 
 
 def open_agent(id: str, source: SshSource, known_hosts: bytes) -> ForwardedAgent | KeyAgent:

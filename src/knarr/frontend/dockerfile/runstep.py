@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 
-from knarr.errors import DockerfileError, Unsupported
+from knarr.errors import DockerfileError
 from knarr.frontend.dockerfile.expand import Expander
 from knarr.frontend.dockerfile.filesteps import upper_keyword
 from knarr.frontend.dockerfile.heredoc import heredoc_word
@@ -25,8 +25,6 @@ _SCRIPT_DIR = "/dev/pipes/"
 
 
 def compile_run(build: PlatformBuild, stage: StageBuild, line: Line, instruction: Run) -> None:
-    if instruction.devices:
-        raise Unsupported("RUN --device needs a frontend of the labs channel", hint="leave --device out")
     env = stage.state.env
     stage.paths.add("/")  # a command may read anything
     mounts = [read_mount(mount.text, lambda word: build.expand(word, env)) for mount in instruction.mounts]
@@ -45,6 +43,7 @@ def compile_run(build: PlatformBuild, stage: StageBuild, line: Line, instruction
         tuple(ops.HostIP(name, address) for name, address in build.request.extra_hosts),
         build.request.ulimits,
         build.request.cgroup_parent,
+        tuple(ops.CDIDevice(device.name, optional=not device.required) for device in instruction.devices),
     )
     description = {
         "com.docker.dockerfile.v1.command": instruction.original,
