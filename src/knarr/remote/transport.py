@@ -266,8 +266,11 @@ class Transport:
         return request.timeout_s or self.settings.read_timeout_s
 
     def _give_up_tls(self, endpoint: Endpoint) -> bool:
-        """Whether plain HTTP is to be tried now: only for a host that the user called insecure, and once."""
-        if not endpoint.plain_fallback or endpoint.origin in self._without_tls:
+        """Whether plain HTTP is to be tried now: only for a host that the user called insecure.
+
+        Requests that ran beside each other may all find out; in plain HTTP none does again.
+        """
+        if not endpoint.plain_fallback:
             return False
         self._without_tls.add(endpoint.origin)
         return True
