@@ -23,6 +23,7 @@ class Export:
 
     type: str
     attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
+    taker: int | None = None  # the session takes what is written, by this number; None: it is written here, to `dest`
 
 
 @record

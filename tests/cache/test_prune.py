@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knarr.cache.prune import Policy, duration_ns, select, size_of
+from knarr.cache.prune import Policy, ceiling, duration_ns, select, size_of
 from knarr.cache.record import Record
 from knarr.errors import UsageError
 from knarr.spec.descriptor import Descriptor
@@ -141,3 +141,20 @@ def test_what_stays_is_whole(records: list[Record], limit: int, age_h: int, used
     if order:
         last = next(item for item in records if item.id == order[-1])
         assert sum(map(size_of, stays.values())) + size_of(last) > limit
+
+
+@pytest.mark.parametrize(
+    ("limits", "most"),
+    [
+        ({}, None),
+        ({"max_used_bytes": 30}, 30),
+        ({"min_free_bytes": 60}, 90),
+        ({"min_free_bytes": 10}, 100),
+        ({"max_used_bytes": 95, "min_free_bytes": 60}, 90),
+        ({"max_used_bytes": 30, "reserved_bytes": 50}, 50),
+        ({"reserved_bytes": 50}, 50),
+        ({"min_free_bytes": 500}, 0),
+    ],
+)
+def test_limits_become_what_the_cache_may_take(limits: dict[str, int], most: int | None) -> None:
+    assert ceiling(used_bytes=100, free_bytes=50, **limits) == most

@@ -6,25 +6,8 @@ import pytest
 
 from knarr.cache.record import Record
 from knarr.cli.du import table
-from knarr.cli.prune import most_bytes, run
+from knarr.cli.prune import run
 from knarr.errors import UsageError
-
-
-@pytest.mark.parametrize(
-    ("limits", "most"),
-    [
-        ({}, None),
-        ({"max-used-space": 30}, 30),
-        ({"min-free-space": 60}, 90),
-        ({"min-free-space": 10}, 100),
-        ({"max-used-space": 95, "min-free-space": 60}, 90),
-        ({"max-used-space": 30, "reserved-space": 50}, 50),
-        ({"reserved-space": 50}, 50),
-        ({"min-free-space": 500}, 0),
-    ],
-)
-def test_limits_become_what_the_cache_may_take(limits: dict[str, int], most: int | None) -> None:
-    assert most_bytes(limits, used=100, free=50) == most
 
 
 def test_a_script_must_say_that_it_means_it(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:

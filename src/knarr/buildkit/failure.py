@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 from google.protobuf.message import DecodeError
 
-from knarr.errors import Bug, Cancelled, Excerpt, KnarrError, Span
+from knarr.errors import Bug, Cancelled, Excerpt, KnarrError, NotFound, Span
 from knarr.pb.status_pb2 import Status
 
 if TYPE_CHECKING:
@@ -57,13 +57,21 @@ def failure_of(error: grpc.RpcError) -> KnarrError | Cancelled:
     call: Any = error  # a grpc.Call as well, by grpc's documentation
     if call.code() is grpc.StatusCode.CANCELLED:
         return Cancelled()
+    told = error_of(_told(call) or Status(message=call.details() or call.code().name.lower()))
+    if call.code() is grpc.StatusCode.NOT_FOUND:
+        return NotFound(told.message, hint=told.hint)
+    return told
+
+
+def _told(call: Any) -> Status | None:
+    """The status in a call's trailer, if there is one that can be read."""
     for key, value in call.trailing_metadata() or ():
         if key == _TRAILER:
             try:
-                return error_of(Status.FromString(value))
+                return Status.FromString(value)
             except DecodeError:
-                break
-    return error_of(Status(message=call.details() or call.code().name.lower()))
+                return None
+    return None
 
 
 def abort(context: grpc.ServicerContext, error: BaseException) -> NoReturn:

@@ -96,7 +96,7 @@ class Mirror:
     def _step_to(self, path: str) -> str:
         """Leave the directories that the entry is not in, check its place, and give its name."""
         parent, _, name = path.rpartition("/")
-        if not name or "\0" in path or name in (".", ".."):
+        if not name or "\0" in path or name in (".", "..") or path.startswith("/"):
             raise KnarrError(f"the client sent the path {path!r}, which is none")
         while self._stack[-1].path != parent and len(self._stack) > 1:
             self._leave()

@@ -67,18 +67,26 @@ class Caller:
             raise failure_of(error) from None
 
     def stream(
-        self, name: str, messages: Message | Iterator[Message], *, metadata: Sequence[tuple[str, str]] = ()
+        self,
+        name: str,
+        messages: Message | Iterator[Message],
+        *,
+        metadata: Sequence[tuple[str, str]] = (),
+        answer: type[Message] | None = None,
     ) -> Any:
-        """The call under way, an iterator of answers. Its failures are grpc's: hand them to `failure.failure_of`."""
-        return self._call(name)(messages, metadata=tuple(metadata))
+        """The call under way, an iterator of answers. Its failures are grpc's: hand them to `failure.failure_of`.
 
-    def _call(self, name: str) -> Callable[..., Any]:
+        `answer` is the type of the answers where it is another than the service says.
+        """
+        return self._call(name, answer)(messages, metadata=tuple(metadata))
+
+    def _call(self, name: str, answer: type[Message] | None = None) -> Callable[..., Any]:
         method = self._methods[name]
         kind = f"{_arity(method.client_streaming)}_{_arity(method.server_streaming)}"
         call: Callable[..., Any] = getattr(self._channel, kind)(
             f"/{method.containing_service.full_name}/{name}",
             request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=GetMessageClass(method.output_type).FromString,
+            response_deserializer=(answer or GetMessageClass(method.output_type)).FromString,
         )
         return call
 

@@ -48,6 +48,28 @@ def size_of(record: Record) -> int:
     return record.size_bytes + (record.blob.size if record.blob is not None and not record.remote else 0)
 
 
+def ceiling(
+    *,
+    used_bytes: int,
+    free_bytes: int,
+    max_used_bytes: int | None = None,
+    min_free_bytes: int | None = None,
+    reserved_bytes: int | None = None,
+) -> int | None:
+    """What the cache may take under these limits, when it takes `used_bytes` and the disk has `free_bytes` left.
+
+    None: there is no limit, so all may go. What is reserved stays whatever the others say.
+    """
+    ceilings = []
+    if max_used_bytes is not None:
+        ceilings.append(max_used_bytes)
+    if min_free_bytes is not None:
+        ceilings.append(used_bytes - max(0, min_free_bytes - free_bytes))
+    if reserved_bytes is None:
+        return max(0, min(ceilings)) if ceilings else None
+    return max(reserved_bytes, min(ceilings)) if ceilings else reserved_bytes
+
+
 def select(
     records: Iterable[Record], policy: Policy, *, now_ns: int, in_use: Collection[RecordId] = ()
 ) -> tuple[Record, ...]:

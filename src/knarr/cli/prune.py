@@ -11,7 +11,7 @@ from knarr.cli.flags import Flag, Kind, Parsed, no_words, parse, usage
 from knarr.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from knarr.cache.prune import Policy
@@ -75,22 +75,15 @@ def _agreed(given: Parsed) -> bool:
 
 
 def _policy(given: Parsed, root: Path, records: Sequence[Record]) -> Policy:
-    from knarr.cache.prune import Policy, size_of
+    from knarr.cache.prune import Policy, ceiling, size_of
 
     limits = {name: size_bytes(f"--{name}", given.text(name)) for name in _LIMITS if given.text(name)}
     disk = os.statvfs(root)
-    most = most_bytes(limits, used=sum(map(size_of, records)), free=disk.f_bavail * disk.f_frsize)
+    most = ceiling(
+        used_bytes=sum(map(size_of, records)),
+        free_bytes=disk.f_bavail * disk.f_frsize,
+        max_used_bytes=limits.get("max-used-space"),
+        min_free_bytes=limits.get("min-free-space"),
+        reserved_bytes=limits.get("reserved-space"),
+    )
     return Policy(max_used_bytes=most, filters=given.list("filter"), all=given.switch("all"))
-
-
-def most_bytes(limits: Mapping[str, int], *, used: int, free: int) -> int | None:
-    """What the cache may take under `limits` (by flag); None when there are none."""
-    ceilings = []
-    if "max-used-space" in limits:
-        ceilings.append(limits["max-used-space"])
-    if "min-free-space" in limits:
-        ceilings.append(used - max(0, limits["min-free-space"] - free))
-    floor = limits.get("reserved-space")
-    if floor is None:
-        return max(0, min(ceilings)) if ceilings else None
-    return max(floor, min(ceilings)) if ceilings else floor

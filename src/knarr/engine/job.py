@@ -23,6 +23,7 @@ from knarr.llb.ops import Edge
 from knarr.ops.exec import StepOptions
 from knarr.record import replace
 from knarr.scope import Scope
+from knarr.session.session import Taker
 
 if TYPE_CHECKING:
     from knarr.builder import Export
@@ -119,7 +120,13 @@ class Job:
         if exports:
             world = self.world
             context = ExportContext(
-                world.settings, world.store, world.registry, world.scope, world.sink, self.started_ns
+                world.settings,
+                world.store,
+                world.registry,
+                world.scope,
+                world.sink,
+                self.started_ns,
+                taker=world.session if isinstance(world.session, Taker) else None,
             )
             result = Result(frontend, records, ResultTrees(self.trees, self.blobs, world.store))
             metadata = export(exports, result, context)

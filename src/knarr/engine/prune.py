@@ -17,6 +17,7 @@ from pathlib import Path
 from knarr.cache.prune import Policy, select, size_of
 from knarr.cache.record import Record, RecordId
 from knarr.content.gc import GRACE_S, collect
+from knarr.engine import keptdirectories
 from knarr.engine.gitmirrors import KIND as MIRROR
 from knarr.engine.gitmirrors import mirrors
 from knarr.engine.gitmirrors import remove as remove_mirror
@@ -27,6 +28,7 @@ from knarr.record import record, replace
 from knarr.spec.digest import Digest
 
 CACHE_MOUNT = "exec.cachemount"
+_PLACES = (CACHE_MOUNT, MIRROR, keptdirectories.KIND)  # directories of their own, that are no links of a chain
 
 
 @record
@@ -38,12 +40,13 @@ class Pruned:
 
 
 def usage(parts: Parts) -> tuple[Record, ...]:
-    """Every record, cache mount and mirror of a repository, sizes measured in blocks really taken."""
+    """Every record and cache mount, mirror of a repository, client's directory; sizes in blocks really taken."""
     measured = []
     for known in parts.cache.all():
         unmeasured = known.snapshot is not None and not known.size_bytes
         measured.append(_measured(parts, known) if unmeasured else known)
-    return (*measured, *_cache_mounts(parts.settings.root), *mirrors(parts.settings.root))
+    root = parts.settings.root
+    return (*measured, *_cache_mounts(root), *mirrors(root), *keptdirectories.directories(root))
 
 
 def _measured(parts: Parts, record: Record) -> Record:
@@ -98,8 +101,8 @@ def prune(parts: Parts, policy: Policy, *, dry_run: bool = False, grace_s: float
     gone = select(known, policy, now_ns=time.time_ns(), in_use=_in_use(parts, known))
     if dry_run:
         return Pruned(gone, sum(map(size_of, gone)))
-    places = [record for record in gone if record.kind in (CACHE_MOUNT, MIRROR)]
-    links = [record for record in gone if record.kind not in (CACHE_MOUNT, MIRROR)]
+    places = [record for record in gone if record.kind in _PLACES]
+    links = [record for record in gone if record.kind not in _PLACES]
     freed = sum(record.size_bytes for record in links)
     parts.cache.remove(*(record.id for record in links))
     for link in links:
@@ -131,6 +134,8 @@ def held_by_records(records: Iterable[Record]) -> Iterator[Digest]:
 
 
 def _remove_place(root: Path, record: Record) -> bool:
+    if record.kind == keptdirectories.KIND:
+        return keptdirectories.remove(root, record)
     return remove_mirror(root, record) if record.kind == MIRROR else _remove_mount(root, record)
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from knarr.builder import Export
 from knarr.errors import Unsupported
 from knarr.export.clock import SECOND, rfc3339
-from knarr.export.destination import opened
 from knarr.export.make import make_image, makes_index, metadata
 from knarr.export.options import ArchiveOptions, archive_options
+from knarr.export.taken import opened_for
 from knarr.export.vertex import Vertex
 from knarr.image.copy import copy_graph
 from knarr.image.layout import CREATED, Layout, named
@@ -36,7 +36,7 @@ def export_archive(export: Export, result: Result, context: ExportContext) -> di
         image, _ = make_image(options.layers, result, context, vertex)
         image = _dated(image, options, context)
         if options.tar:
-            _write_tar(image, options, result, context, vertex, platform)
+            _write_tar(export, image, options, result, context, vertex, platform)
         else:
             _write_directory(image, options, result, context, vertex)
     return metadata(image, options.layers, context)
@@ -56,6 +56,7 @@ def _names(options: ArchiveOptions) -> tuple[str, ...]:
 
 
 def _write_tar(
+    export: Export,
     image: Assembled,
     options: ArchiveOptions,
     result: Result,
@@ -64,7 +65,8 @@ def _write_tar(
     platform: Platform | None,
 ) -> None:
     images = [NamedImage(image.root, _names(options))]
-    with opened(options.dest) as out, vertex.phase("sending tarball"):
+    about = {key: text for key, text in metadata(image, options.layers, context).items() if isinstance(text, str)}
+    with opened_for(export, context, options.dest, about) as out, vertex.phase("sending tarball"):
         save(out, result.trees.fetcher(), images, scope=context.scope, docker_platform=platform)
 
 

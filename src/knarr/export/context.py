@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from knarr.progress import Sink
     from knarr.remote.repository import Registry
     from knarr.scope import Scope
+    from knarr.session.session import Taker
 
 
 @record
@@ -30,6 +31,7 @@ class ExportContext:
     sink: Sink
     now_ns: int = field(default_factory=time.time_ns)
     build_ref: str = ""
+    taker: Taker | None = None  # who takes outputs that have a taker's number
 
 
 @record

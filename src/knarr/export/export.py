@@ -39,6 +39,8 @@ def export(exports: Sequence[Export], result: Result, context: ExportContext) ->
         if wanted.type == "cacheonly":
             continue
         module, name = _EXPORTERS[wanted.type]
+        if wanted.type == "local" and wanted.taker is not None:
+            module, name = "taken", "export_directory"
         run = getattr(import_module(f"knarr.export.{module}"), name)
         answer = {**run(wanted, result, context), **answer}
     if context.build_ref:

@@ -218,7 +218,7 @@ def archive_options(export: Export) -> ArchiveOptions:
     kind, attrs, where = export.type, export.attrs, f"type={export.type}"
     tar = _switch(attrs, "tar", where, default=True)
     dest = attrs.get("dest", "")
-    if not dest and kind == "docker":
+    if not dest and kind == "docker" and export.taker is None:
         raise UsageError(
             f"{where} needs dest=FILE", hint="without docker there is nothing to load into; type=image keeps it here"
         )
@@ -240,19 +240,19 @@ def tree_options(export: Export) -> TreeOptions:
     kind, attrs, where = export.type, export.attrs, f"type={export.type}"
     dest = attrs.get("dest", "")
     if kind == "local":
-        if dest in ("", STDOUT):
+        if dest in ("", STDOUT) and export.taker is None:
             raise UsageError(f"{where} needs dest=DIRECTORY")
-        _check_mode(attrs.get("mode", "copy"), where)
+        _check_mode(attrs.get("mode", "copy"), where, is_taken=export.taker is not None)
     else:
         _check_file(dest, where)
     split = _switch(attrs, "platform-split", where, default=True) if "platform-split" in attrs else None
     return TreeOptions(dest or STDOUT, split, _epoch(attrs, where))
 
 
-def _check_mode(mode: str, where: str) -> None:
-    if mode == "delete":
+def _check_mode(mode: str, where: str, *, is_taken: bool) -> None:
+    if mode == "delete" and not is_taken:
         raise Unsupported(f"{where}: mode=delete is not supported yet", hint="export into an empty directory")
-    if mode not in ("", "copy"):
+    if mode not in ("", "copy", "delete"):
         raise UsageError(f"{where}: mode={mode} is not known", hint="mode=copy is")
 
 

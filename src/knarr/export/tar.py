@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from knarr.builder import Export
 from knarr.errors import UsageError
-from knarr.export.destination import opened
 from knarr.export.options import tree_options
 from knarr.export.parts import parts_of
+from knarr.export.taken import opened_for
 from knarr.export.vertex import Vertex
 from knarr.layer.tree_write import TreeWriter
 
@@ -25,7 +25,7 @@ def export_tar(export: Export, result: Result, context: ExportContext) -> dict[s
     epoch = options.epoch if options.epoch is not None else context.settings.source_date_epoch
     with (
         Vertex(context.sink, "exporting to client tarball") as vertex,
-        opened(options.dest) as out,
+        opened_for(export, context, options.dest, {}) as out,
         vertex.phase("sending tarball"),
     ):
         writer = TreeWriter(out, max_mtime_s=epoch)

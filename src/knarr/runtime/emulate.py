@@ -61,6 +61,20 @@ class Emulator:
                 self._known[key] = self._find(platform)
             return self._known[key]
 
+    def available(self) -> tuple[Platform, ...]:
+        """The platforms whose steps can run here, as far as can be told without registering anything."""
+        return tuple(platform for name in binaryformat.FORMATS if self._may_run(platform := Platform("linux", name)))
+
+    def _may_run(self, platform: Platform) -> bool:
+        wanted = binaryformat.FORMATS[platform.architecture]
+        if runs_natively(platform.architecture) or _host_has(self._host_table, wanted):
+            return True
+        try:
+            self._qemu(platform, wanted)
+        except Unsupported:
+            return False
+        return True
+
     def close(self) -> None:
         """Let the namespace go. Steps under way keep it alive."""
         with self._lock:

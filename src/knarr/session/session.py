@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from knarr.record import record
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from knarr.streams import Writable
 
 
 @record
@@ -65,6 +70,22 @@ class SshAgent(Protocol):
 
     def serve(self, connection: socket.socket) -> None:
         """Speak the agent protocol with one client until it hangs up; blocks. Closing `connection` is the caller's."""
+        ...
+
+
+@runtime_checkable
+class Taker(Protocol):
+    """A session may be one as well: a caller that takes what exporters make, each by the number of the output."""
+
+    def take_file(self, number: int, about: Mapping[str, str]) -> AbstractContextManager[Writable]:
+        """A place to write an archive to; complete when the block is left. `about` is what there is to tell of it."""
+        ...
+
+    def take_tree(self, number: int, roots: Mapping[str, Path], *, epoch_ns: int | None, replaces: bool) -> None:
+        """Give directories, each below its name ("": at the top, the only one).
+
+        `epoch_ns` replaces all times. With `replaces`, everything else goes from where they are put.
+        """
         ...
 
 

@@ -1,0 +1,152 @@
+"""The session of a build whose caller is a client: its files, secrets, logins and agents, asked for when needed.
+
+with RemoteSession(sessions, id, kept, scope) as session:
+    engine.solve(request, session, sink, scope=scope)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from knarr.buildkit.filesend import send_tree, sent_file
+from knarr.buildkit.filesync import receive
+from knarr.buildkit.service import Caller
+from knarr.buildkit.sshforward import open_agent
+from knarr.errors import KnarrError, NotFound
+from knarr.pb import auth_pb2, secrets_pb2
+from knarr.scope import Flights
+from knarr.session.session import Credentials, Secret, Sent, SshAgent, Wanted
+from knarr.streams import Writable
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import ServiceDescriptor
+
+    from knarr.buildkit.sessions import Client, Sessions
+    from knarr.scope import Scope
+    from knarr.session.kept import Kept
+
+AUTH = auth_pb2.DESCRIPTOR.services_by_name["Auth"]
+SECRETS = secrets_pb2.DESCRIPTOR.services_by_name["Secrets"]
+_WAIT_S = 5.0  # a client opens its session and asks for its build at the same time
+_ANSWER_S = 60.0  # BuildKit's: a helper of the client's may ask a person
+
+
+class RemoteSession:
+    """Implements `session.Session`. What it received stays in place until it is left."""
+
+    def __init__(self, sessions: Sessions, id: str, kept: Kept, scope: Scope) -> None:
+        self._sessions = sessions
+        self._id = id
+        self._kept = kept
+        self._scope = scope
+        self._flights = Flights()
+        self._received: dict[Wanted, Path] = {}
+        self._logins: dict[str, Credentials] = {}
+        self._lock = threading.Lock()
+        self._leases = ExitStack()
+
+    def __enter__(self) -> RemoteSession:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._leases.__exit__(None, None, None)
+
+    def files(self, wanted: Wanted, *, sent: Sent | None = None) -> Path:
+        """A directory with the wanted files, as the client sends them; asked for once.
+
+        Raises:
+            KnarrError: there is no client, or it does not lend them.
+        """
+
+        def fetch() -> Path:
+            with self._lock:
+                known = self._received.get(wanted)
+            return known or self._fetch(wanted, sent)
+
+        return self._flights.once(wanted, fetch)
+
+    def _fetch(self, wanted: Wanted, sent: Sent | None) -> Path:
+        client = self._lender(wanted)
+        key = ":".join((wanted.name, wanted.hint, client.shared_key, "metadata" if wanted.described else ""))
+        with ExitStack() as stack:
+            root = stack.enter_context(self._kept.lease(key, f"local source for {wanted.name}"))
+            receive(client, wanted, root, scope=self._scope, sent=sent)
+            with self._lock:
+                self._received[wanted] = root
+                self._leases.push(stack.pop_all())
+        return root
+
+    def _lender(self, wanted: Wanted) -> Client:
+        if wanted.session and wanted.session != self._id:
+            named = self._sessions.get(wanted.session, wait_s=_WAIT_S)
+            if named is not None:
+                return named
+        return self.client()
+
+    def client(self) -> Client:
+        """The client of the build.
+
+        Raises:
+            KnarrError: it has no session, or none any more.
+        """
+        found = self._sessions.get(self._id, wait_s=_WAIT_S) if self._id else None
+        if found is None:
+            self._scope.check()
+            raise KnarrError(f"no active session for {self._id or 'this build'}", hint="the client has left")
+        return found
+
+    def _caller(self, service: ServiceDescriptor, method: str) -> Caller | None:
+        """Calls to a service of the client; None where it does not offer the method."""
+        if not self._id:
+            return None
+        client = self.client()
+        return client.caller(service) if client.offers(service, method) else None
+
+    def secret(self, id: str) -> Secret | None:
+        """The client's secret, or None when it has none by this id."""
+        caller = self._caller(SECRETS, "GetSecret")
+        if caller is None:
+            return None
+        try:
+            answer = caller.unary("GetSecret", secrets_pb2.GetSecretRequest(ID=id), timeout_s=_ANSWER_S)
+        except NotFound:
+            return None
+        return Secret(answer.data)
+
+    def ssh(self, id: str) -> SshAgent | None:
+        """The client's agent, or None when it lends none by this id."""
+        return open_agent(self.client(), id) if self._id else None
+
+    def take_file(self, number: int, about: Mapping[str, str]) -> AbstractContextManager[Writable]:
+        """A place to write an archive to, which the client puts where its user wants it."""
+        return sent_file(self.client(), number, about, scope=self._scope)
+
+    def take_tree(self, number: int, roots: Mapping[str, Path], *, epoch_ns: int | None, replaces: bool) -> None:
+        """Give directories, each below its name, to the client."""
+        send_tree(self.client(), number, roots, scope=self._scope, epoch_ns=epoch_ns, replaces=replaces)
+
+    def credentials(self, host: str) -> Credentials:
+        """The client's login for a registry host; one for a single repository is not known to clients."""
+        if "/" in host:
+            return Credentials()
+        with self._lock:
+            known = self._logins.get(host)
+        if known is None:
+            known = self._ask_login("registry-1.docker.io" if host == "docker.io" else host)
+            with self._lock:
+                self._logins[host] = known
+        return known
+
+    def _ask_login(self, host: str) -> Credentials:
+        caller = self._caller(AUTH, "Credentials")
+        if caller is None:
+            return Credentials()
+        answer = caller.unary("Credentials", auth_pb2.CredentialsRequest(Host=host), timeout_s=_ANSWER_S)
+        if answer.Username:
+            return Credentials(answer.Username, answer.Secret)
+        return Credentials(identity_token=answer.Secret)
