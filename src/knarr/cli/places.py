@@ -84,6 +84,13 @@ def spot(text: str) -> Spot:
     return Spot(kind, text, path=path, tag=tag)
 
 
+def shown_name(place: Spot) -> str:
+    """The whole name, for people: a registry's with its tag, or what was written."""
+    if place.reference is None:
+        return place.text
+    return str(place.reference) if place.kind == REGISTRY else f"{place.kind}:{place.reference}"
+
+
 def tagged(place: Spot, tag: str) -> Spot:
     """The same place with another tag."""
     if place.reference is not None:

@@ -68,6 +68,16 @@ def transfer(given: Parsed) -> Iterator[Transfer]:
             yield Transfer(parts, scope, feed)
 
 
+@contextmanager
+def quiet_transfer() -> Iterator[Transfer]:
+    """The same for a command that only looks, and shows no progress."""
+    from knarr.cli.state import open_parts
+    from knarr.progress import Silent
+
+    with open_parts(os.environ) as parts, Scope() as scope, interrupts(scope):
+        yield Transfer(parts, scope, Silent())
+
+
 def platforms(given: Parsed) -> tuple[Platform, ...]:
     """The platforms of `--platform`, each once."""
     words = [part.strip() for text in given.list("platform") for part in text.split(",")]

@@ -43,18 +43,23 @@ class Descriptor:
         size = data.get("size")
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
             raise ContentError(f"a descriptor's size must be a non-negative integer, not {size!r}")
-        platform = data.get("platform")
+        written = data.get("platform")
+        platform = Platform.from_json(written) if isinstance(written, dict) else None
+        extra = {k: v for k, v in data.items() if k not in _KNOWN}
+        if platform is not None and platform.to_json() != written:
+            # Another spelling of the same (arm64 with its variant v8), or members of newer specs: written back as read.
+            extra["platform"] = written
         embedded = data.get("data")
         return cls(
             str(data.get("mediaType", "")),
             Digest.parse(str(data.get("digest", ""))),
             size,
-            Platform.from_json(platform) if isinstance(platform, dict) else None,
+            platform,
             {str(k): str(v) for k, v in (data.get("annotations") or {}).items()},
             str(data.get("artifactType") or ""),
             tuple(data.get("urls") or ()),
             base64.b64decode(embedded) if isinstance(embedded, str) else None,
-            {k: v for k, v in data.items() if k not in _KNOWN},
+            extra,
         )
 
     def to_json(self) -> dict[str, Any]:
