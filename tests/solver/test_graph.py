@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from knarr.errors import KnarrError
-from knarr.llb.ops import Edge, Graph
+from knarr.llb.ops import Edge, Graph, MergeOp
 from knarr.record import replace
-from knarr.solver.graph import merge, on_platform
+from knarr.solver.graph import base_edges, layers_of_goals, merge, on_platform
 from knarr.solver.keys import cache_map
 from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform
@@ -93,3 +93,19 @@ def test_a_process_without_a_platform_is_one_of_this_machine(kit: Any) -> None:
     assert here.vertices[copied.digest] is graph.vertices[copied.digest]
     assert cache_map(here.vertices[bare.digest]) != cache_map(there.vertices[bare.digest])
     assert on_platform(here, arm) is here
+
+
+def test_layers_of_a_goal_are_what_it_starts_from_and_not_what_it_reads(kit: Any) -> None:
+    base, other, files = kit.image("base"), kit.image("other"), kit.local("context")
+    made = kit.run("make", other)
+    first = kit.copy(files, base, "/a", "/a")
+    second = kit.copy(made, first, "/out", "/out")
+    last = kit.run("use", second)
+    graph = merge([kit.graph([base, other, files, made, first, second, last])])
+    assert layers_of_goals(graph) == {vertex.digest for vertex in (base, first, second, last)}
+
+
+def test_every_input_of_a_merge_is_a_layer_of_it(kit: Any) -> None:
+    lower, upper = kit.image("lower"), kit.run("make", kit.image("upper"))
+    both = kit.vertex(MergeOp((0, 1)), lower, upper)
+    assert base_edges(both) == both.inputs

@@ -5,7 +5,13 @@ A command's module has `run(argv) -> int`: the exit status, or an exception that
 build start as fast as Python does.
 """
 
+import gc
+import os
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 COMMANDS = {
     "build": ("build", "Build an image from a Dockerfile"),
@@ -32,6 +38,19 @@ COMMANDS = {
     "debug": ("debug", "Look inside a build: its LLB, and why a step ran"),
     "version": ("version", "Show the version"),
 }
+
+
+def command() -> "NoReturn":
+    """Be the program `knarr`: run this process's command line and end the process with its status."""
+    # Starting makes objects by the thousand that all stay: looking for garbage among them took 4 of 75 ms.
+    gc.set_threshold(50_000)
+    status = main()
+    try:
+        sys.stderr.flush()
+    finally:
+        # All that must be closed was closed where it was opened. Taking modules apart one by one takes 8 to 15 ms
+        # more, and whoever waits for the command waits for that as well.
+        os._exit(status)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from knarr.progress import Status, VertexDone, VertexStarted
 from knarr.scope import TICK_S
 from knarr.solver import messages as m
 from knarr.solver.explain import Input
+from knarr.solver.graph import base_edges, layers_of_goals
 from knarr.solver.keys import cache_map
 from knarr.solver.machine import Machine
 from knarr.spec.digest import Digest
@@ -34,6 +36,7 @@ from knarr.spec.platform import host_platform
 if TYPE_CHECKING:
     from knarr.cache.contenthash import TreeHasher
     from knarr.cache.statcache import StatCache
+    from knarr.engine.ahead import Ahead
     from knarr.engine.history import Diary
     from knarr.engine.shown import Shown
     from knarr.errors import Span
@@ -60,9 +63,9 @@ class Drive:
         *,
         nonce: str,
         sweep: Callable[[], None],
-        defers: bool,
+        ahead: Ahead | None,
     ) -> None:
-        """`sweep` removes what killed builds have left. `defers`: a COPY may be left to the exporter."""
+        """`sweep` removes what killed builds have left. `ahead`: the result will be exported, here and by us."""
         self._world = world
         self._trees = trees
         self._images = images
@@ -70,7 +73,8 @@ class Drive:
         self._options = options
         self._nonce = nonce
         self._sweep = sweep
-        self._defers = defers
+        self._ahead = ahead
+        self._layers = layers_of_goals(graph) if ahead is not None else frozenset()
         self.diary = diary
         self._shown = shown
         self._machine = Machine(graph, nonce=nonce)
@@ -308,7 +312,7 @@ class Drive:
 
     def _defer(self, vertex: Vertex, instruction: m.Execute) -> bool:
         """Leave a COPY that nothing mounts to the exporter, if it can be written straight into a layer."""
-        if not self._defers or not isinstance(vertex.op, FileOp) or len(instruction.outputs) != 1:
+        if self._ahead is None or not isinstance(vertex.op, FileOp) or len(instruction.outputs) != 1:
             return False
         if not self._is_only_packed(vertex.digest):
             return False
@@ -365,6 +369,7 @@ class Drive:
                 step=step_name(vertex),
                 platform=vertex.platform,
                 options=self._options,
+                meanwhile=partial(self._look_ahead, vertex, instruction),
             )
         elif isinstance(op, FileOp):
             from knarr.ops import file
@@ -376,6 +381,16 @@ class Drive:
             merge.run(self._trees, instruction.inputs, names[0])
         else:
             raise Unsupported(f"{type(op).__name__} is not supported yet")
+
+    def _look_ahead(self, vertex: Vertex, instruction: m.Execute) -> None:
+        """While the container of `vertex` starts: the exporters, and the layers below it if they are the result's."""
+        if self._ahead is None:
+            return
+        below = None
+        if vertex.digest in self._layers:
+            edges = base_edges(vertex)
+            below = instruction.inputs[vertex.inputs.index(edges[0])] if edges else None
+        self._ahead.make_ready(below)
 
     def _save(self, vertex: Vertex, instruction: m.Execute) -> None:
         self._trees.save_chain(

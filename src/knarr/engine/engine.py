@@ -115,7 +115,8 @@ def _solve(job: Job, request: SolveRequest) -> SolveResult:
         frontend = _compile(job, request.frontend)
     try:
         with _Timed(timings, "solve"):
-            records = job.solve([result.graph for result in frontend.results], name=request.name)
+            graphs = [result.graph for result in frontend.results]
+            records = job.solve(graphs, name=request.name, exports=request.exports)
     except NotFound as error:
         from knarr.engine import blame
 

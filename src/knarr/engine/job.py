@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from knarr.cache.record import RecordId
+from knarr.engine.ahead import Ahead
 from knarr.engine.drive import Drive
 from knarr.engine.history import Diary
 from knarr.engine.recovery import sweep_dead
@@ -58,13 +59,15 @@ class Job:
         """Whether the files and tags it looked at decide what comes of it, as far as the frontend goes."""
         return not self.ran_frontend and not self.images.used_own_store
 
-    def solve(self, graphs: Sequence[Graph], *, name: str) -> list[RecordId | None]:
+    def solve(self, graphs: Sequence[Graph], *, name: str, exports: Sequence[Export] = ()) -> list[RecordId | None]:
         """Solve what the build is about, all platforms as one graph; the record of each, None for scratch.
 
-        `name` is the build's, for its page in the history. A failure cancels the whole job.
+        `name` is the build's, for its page in the history; `exports` will follow. A
+        failure cancels the whole job.
         """
         diary = Diary(self.world.settings.root, self.world.cache)
-        self.drive = self._drive(graphs, self.world, diary, defers=True)
+        ahead = Ahead(exports, self.trees, self.blobs, self.world.scope)
+        self.drive = self._drive(graphs, self.world, diary, ahead)
         try:
             found: Mapping[Edge, RecordId] = self.drive.run()
         finally:
@@ -82,13 +85,13 @@ class Job:
             return None
         world = replace(self.world, scope=scope)
         diary = Diary(world.settings.root, world.cache)
-        drive = self._drive([graph], world, diary, defers=False)
+        drive = self._drive([graph], world, diary, None)
         found: Mapping[Edge, RecordId] = drive.run()
         with contextlib.suppress(OSError):
             drive.save_memories()
         return found[graph.root]
 
-    def _drive(self, graphs: Sequence[Graph], world: World, diary: Diary, *, defers: bool) -> Drive:
+    def _drive(self, graphs: Sequence[Graph], world: World, diary: Diary, ahead: Ahead | None) -> Drive:
         from knarr.ops import entitlements
         from knarr.solver.graph import merge, on_platform
         from knarr.spec.platform import host_platform
@@ -105,7 +108,7 @@ class Job:
             self._shown,
             nonce=self.nonce,
             sweep=partial(sweep_dead, self.parts),
-            defers=defers,
+            ahead=ahead,
         )
 
     def export(

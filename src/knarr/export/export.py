@@ -7,11 +7,14 @@ whoever comes second finds them in the store.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from knarr.builder import Export
 from knarr.export.context import ExportContext, Result
 from knarr.export.options import check
+
+if TYPE_CHECKING:
+    from knarr.layer.compress import Compression
 
 _EXPORTERS = {
     "image": ("image", "export_image"),
@@ -21,6 +24,37 @@ _EXPORTERS = {
     "local": ("local", "export_local"),
     "tar": ("tar", "export_tar"),
 }
+
+# What exporters import when they come to it, by what they make.
+_LAYERS = ("knarr.layer.pack", "knarr.layer.diff", "knarr.layer.tree_write", "knarr.export.make")
+_PUSH = ("knarr.export.push", "knarr.remote.upload")
+
+
+def make_ready(exports: Sequence[Export]) -> Compression | None:
+    """Load what carrying out `exports` will take, for who has nothing better to do at the moment.
+
+    Returns how the layers will be compressed; None where no layers will be made.
+    """
+    from importlib import import_module
+
+    from knarr.export.options import archive_options, image_options
+
+    compressions: list[Compression] = []
+    for wanted in exports:
+        if wanted.type == "cacheonly":
+            continue
+        import_module(f"knarr.export.{_EXPORTERS[wanted.type][0]}")
+        later: tuple[str, ...] = ()
+        if wanted.type in ("image", "registry"):
+            options = image_options(wanted)
+            compressions.append(options.layers.compression)
+            later = (*_LAYERS, *_PUSH) if options.push else _LAYERS
+        elif wanted.type in ("oci", "docker"):
+            compressions.append(archive_options(wanted).layers.compression)
+            later = _LAYERS
+        for name in later:
+            import_module(name)
+    return compressions[0] if compressions else None
 
 
 def export(exports: Sequence[Export], result: Result, context: ExportContext) -> dict[str, Any]:

@@ -63,10 +63,12 @@ def run(
     step: str,
     platform: Platform | None,
     options: StepOptions,
+    meanwhile: Callable[[], object],
 ) -> list[RecordId]:
     """Run the process and commit each output under its name in `names`.
 
-    `vertex` and `step` are how progress and errors call it.
+    `vertex` and `step` are how progress and errors call it; `meanwhile` is called
+    while the container starts.
 
     Raises:
         StepFailed: the process ended with a status that is not allowed.
@@ -77,7 +79,7 @@ def run(
         prepared = _prepare(world, op, inputs, stack)
         tail = _Tail(world, vertex)
         spec = replace(_spec(world, op, prepared, platform, options), devices=_devices(world, op, options, vertex))
-        ended = world.runtime().run(spec, output=tail.write, scope=world.scope)
+        ended = world.runtime().run(spec, output=tail.write, scope=world.scope, meanwhile=meanwhile)
         _require_success(op, ended, step, tail, prepared.root)
         return [prepared.outputs[index].commit(names[index]) for index in sorted(prepared.outputs)]
 

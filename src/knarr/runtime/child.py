@@ -19,11 +19,14 @@ _PATIENCE_S = 5.0  # after which the child itself is killed
 _ENVIRONMENT = ("PATH", "TMPDIR", "XDG_RUNTIME_DIR")
 
 
-def run(argv: list[str], *, output: Output, scope: Scope, kill: Callable[[], object]) -> int:
+def run(
+    argv: list[str], *, output: Output, scope: Scope, kill: Callable[[], object], meanwhile: Callable[[], object]
+) -> int:
     """Run `argv` to its end and return its exit status (128 + signal when killed).
 
-    When the scope is cancelled, or `output` raises, `kill` is called, again and
-    again until the child has ended: it must end what the child waits for.
+    `meanwhile` is called once it has been started. When the scope is cancelled, or
+    `output` or `meanwhile` raises, `kill` is called, again and again until the child
+    has ended: it must end what the child waits for.
 
     Raises:
         RuntimeFailed: `argv` cannot be started.
@@ -38,7 +41,7 @@ def run(argv: list[str], *, output: Output, scope: Scope, kill: Callable[[], obj
             os.close(child_out)
             os.close(child_err)
         with _Wake() as wake, scope.on_cancel(wake.up):
-            status = _watch(pid, {out: 1, err: 2}, wake, output, kill)
+            status = _watch(pid, {out: 1, err: 2}, wake, output, kill, meanwhile)
     finally:
         os.close(out)
         os.close(err)
@@ -68,12 +71,19 @@ def _spawn(argv: list[str], out: int, err: int) -> int:
         raise RuntimeFailed(f"{argv[0]}: {error.strerror}") from error
 
 
-def _watch(pid: int, pipes: dict[int, int], wake: _Wake, output: Output, kill: Callable[[], object]) -> int:
+def _watch(
+    pid: int,
+    pipes: dict[int, int],
+    wake: _Wake,
+    output: Output,
+    kill: Callable[[], object],
+    meanwhile: Callable[[], object],
+) -> int:
     """Pass output on until the child has ended and its pipes are empty."""
     failure: BaseException | None = None
     ended = os.pidfd_open(pid)
     try:
-        failure = _pump(ended, pipes, wake, output)
+        failure = _failure_of(meanwhile) or _pump(ended, pipes, wake, output)
         if failure is not None or wake.is_up:
             _end(pid, ended, pipes, kill)
     finally:
@@ -83,6 +93,14 @@ def _watch(pid: int, pipes: dict[int, int], wake: _Wake, output: Output, kill: C
         raise failure
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
+
+
+def _failure_of(act: Callable[[], object]) -> BaseException | None:
+    try:
+        act()
+    except BaseException as error:  # as in `_pump`: the child ends first
+        return error
+    return None
 
 
 def _pump(ended: int, pipes: dict[int, int], wake: _Wake, output: Output) -> BaseException | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -34,6 +34,10 @@ _LAST = 4096  # bytes of stderr in which a runtime's last words are looked for
 _KILLED = 137  # 128 + SIGKILL: what the OOM killer sends
 
 
+def _nothing() -> None:
+    pass
+
+
 class Runtime:
     """The OCI runtime of this machine. Safe from several threads; several processes may share `state_dir`."""
 
@@ -47,8 +51,12 @@ class Runtime:
         self._owner: Owner | None = None
         self._numbers = count(1)
 
-    def run(self, spec: ProcessSpec, *, output: Output, scope: Scope) -> Exit:
+    def run(
+        self, spec: ProcessSpec, *, output: Output, scope: Scope, meanwhile: Callable[[], object] = _nothing
+    ) -> Exit:
         """Run one container to its end; blocks.
+
+        `meanwhile` is called while the container starts: ten milliseconds in which this process has nothing to do.
 
         Raises:
             RuntimeFailed: the container could not be started.
@@ -69,7 +77,7 @@ class Runtime:
 
                     cdibundle.add(configuration, spec.devices, bind_nodes=bool(around.user_namespace))
                 _write(place, configuration)
-                return self._execute(program, spec, place, around.cgroup, id, output=output, scope=scope)
+                return self._execute(program, spec, place, around.cgroup, id, output, scope, meanwhile)
 
     def sweep(self) -> int:
         """End and remove what processes that were killed left behind; returns how many containers that were."""
@@ -134,9 +142,9 @@ class Runtime:
         place: workspace.Workspace,
         cgroup: str,
         id: str,
-        *,
         output: Output,
         scope: Scope,
+        meanwhile: Callable[[], object],
     ) -> Exit:
         def kill() -> None:
             if cgroup:
@@ -155,7 +163,8 @@ class Runtime:
         kills = cgroups.killed_for_memory()
         ended = False
         try:
-            status = child.run(program.run(id, place.path), output=listen, scope=scope, kill=kill)
+            argv = program.run(id, place.path)
+            status = child.run(argv, output=listen, scope=scope, kill=kill, meanwhile=meanwhile)
             ended = True
         finally:
             if not ended or program.knows(id):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from knarr.errors import KnarrError
-from knarr.llb.ops import Edge, ExecOp, Graph, Vertex
+from knarr.llb.ops import Edge, ExecOp, FileOp, Graph, MergeOp, Vertex
 from knarr.record import record, replace
 from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform
@@ -99,3 +99,28 @@ def _link(vertices: dict[Digest, Vertex], goals: tuple[Edge, ...]) -> SolverGrap
         consumers={digest: tuple(readers) for digest, readers in consumers.items()},
         outputs={digest: tuple(sorted(indexes)) for digest, indexes in outputs.items()},
     )
+
+
+def layers_of_goals(graph: SolverGraph) -> frozenset[Digest]:
+    """The vertices whose changes become layers of a goal: the goals, and what each of them starts from."""
+    found: set[Digest] = set()
+    pending = [edge.digest for edge in graph.goals]
+    while pending:
+        digest = pending.pop()
+        if digest not in found:
+            found.add(digest)
+            pending += [edge.digest for edge in base_edges(graph.vertices[digest])]
+    return frozenset(found)
+
+
+def base_edges(vertex: Vertex) -> tuple[Edge, ...]:
+    """The inputs that the result of `vertex` starts from, not those it only reads. Sources have none."""
+    op = vertex.op
+    indexes: Iterable[int] = ()
+    if isinstance(op, ExecOp):
+        indexes = (mount.input for mount in op.mounts if mount.dest == "/")
+    elif isinstance(op, FileOp):
+        indexes = (action.input for action in op.actions)
+    elif isinstance(op, MergeOp):
+        indexes = op.inputs
+    return tuple(vertex.inputs[index] for index in indexes if 0 <= index < len(vertex.inputs))
