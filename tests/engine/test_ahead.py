@@ -48,7 +48,8 @@ def test_nothing_is_packed_for_outputs_without_layers(knarr: Knarr, context: Pat
 
 
 def test_a_stage_that_is_only_copied_from_is_not_packed(knarr: Knarr, context: Path) -> None:
-    text = "FROM busybox AS make\nCOPY f /other\nRUN cp /other /made\nFROM busybox\nCOPY --from=make /made /\nRUN true\n"
+    text = "FROM busybox AS make\nCOPY f /other\nRUN cp /other /made\n"
+    text += "FROM busybox\nCOPY --from=make /made /\nRUN true\n"
     image = knarr.build(text)
     assert "made" in image.files
     assert {"made", "other"} & set(_packed(knarr)) == {"made"}

@@ -75,6 +75,7 @@ def run(
         RuntimeFailed: it could not be started.
         KnarrError: something that the step needs was not lent or is not allowed.
     """
+    world.runtime().expect(world.scope)
     with ExitStack() as stack:
         prepared = _prepare(world, op, inputs, stack)
         tail = _Tail(world, vertex)

@@ -91,6 +91,38 @@ def forget_hidden(group: str) -> None:
         os.rmdir(HYBRID + group)
 
 
+def hasten_entry() -> None:
+    """Let the kernel begin now with the wait that the next process to enter a group would cost. Blocks for that long.
+
+    Before a process enters a group, the kernel waits until nobody reads the table of
+    groups any more: 6 to 16 ms, but nothing if somebody did the same 5 to 20 ms
+    before (kernel/cgroup, `cgroup_threadgroup_rwsem`; measured on 6.18). Entering the
+    group one is in changes nothing else.
+    """
+    mine = f"{os.getpid()}\n"
+    for tree in _trees():
+        path = f"{tree}{_own_group(os.path.basename(tree))}/cgroup.procs"
+        try:
+            with open(path, "r+", encoding="ascii") as table:
+                if mine not in table:  # what is mounted there is not what /proc speaks of: this would move us
+                    continue
+                table.write("0")
+        except OSError:
+            continue  # not ours to write: then no runtime makes groups here either
+        return  # one lock stands before all of them
+
+
+def _own_group(controller: str) -> str:
+    """The group of this process in the hierarchy mounted by that name (any name: version 2)."""
+    unified = is_unified()
+    with open("/proc/self/cgroup", encoding="ascii") as table:
+        for line in table:
+            _, names, path = line.rstrip("\n").split(":", 2)
+            if unified or controller in names.removeprefix("name=").split(","):
+                return path
+    return ""
+
+
 def killed_for_memory() -> int:
     """How often the kernel killed for lack of memory since it started, in any group."""
     try:
