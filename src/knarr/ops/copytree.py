@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from knarr import patterns
 from knarr.errors import ContentError, KnarrError
 from knarr.ops.copyfilter import CopyFilter
-from knarr.ops.symbolicmode import apply_symbolic
 from knarr.paths import clean, inside
 from knarr.record import record
 
@@ -308,6 +307,8 @@ class Copier:
     def _mode(self, found: os.stat_result) -> int:
         options = self._options
         if options.mode_text:
+            from knarr.ops.symbolicmode import apply_symbolic
+
             return apply_symbolic(options.mode_text, found.st_mode, is_dir=stat.S_ISDIR(found.st_mode))
         return stat.S_IMODE(found.st_mode) if options.mode is None else options.mode
 

@@ -21,7 +21,6 @@ from knarr.llb.ops import NO_INPUT, Copy, FileOp
 from knarr.ops.blobs import Deferred, Packed
 from knarr.ops.copyfilter import CopyFilter
 from knarr.ops.copytree import CopyOptions, Tree, expand
-from knarr.ops.symbolicmode import apply_symbolic
 from knarr.ops.trees import DiskTrees
 from knarr.ops.world import World
 from knarr.paths import clean, inside
@@ -315,6 +314,8 @@ class _Walk:
         mode = status.st_mode
         if not stat.S_ISLNK(mode):
             if options.mode_text:
+                from knarr.ops.symbolicmode import apply_symbolic
+
                 bits = apply_symbolic(options.mode_text, mode, is_dir=stat.S_ISDIR(mode))
                 mode = stat.S_IFMT(mode) | bits
             elif options.mode is not None:

@@ -15,11 +15,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from knarr.errors import DockerfileError
-from knarr.frontend.dockerfile.shellpattern import Pattern, compile_pattern
 from knarr.frontend.dockerfile.words import SPACE
 from knarr.record import field, record
+
+if TYPE_CHECKING:
+    from knarr.frontend.dockerfile.shellpattern import Pattern
 
 MAX_TEXT = 16 * 2**20  # characters put in for variables; some lines of ENV a=$a$a could otherwise fill the memory
 MAX_DEPTH = 64  # of ${a:-${b:-…}}; each level takes six Python frames
@@ -377,6 +380,8 @@ def _unsupported(operator: str, *, colon: bool) -> DockerfileError:
 
 
 def _pattern(text: str) -> Pattern:
+    from knarr.frontend.dockerfile.shellpattern import compile_pattern
+
     try:
         return compile_pattern(text)
     except ValueError as error:

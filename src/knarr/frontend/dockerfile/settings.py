@@ -14,7 +14,6 @@ from knarr.frontend.dockerfile.gotext import duration, listed, quoted_list
 from knarr.frontend.dockerfile.lint import HIDDEN_ARGS
 from knarr.frontend.dockerfile.lintlines import check_form, check_once, check_pairs, check_port, check_secret
 from knarr.frontend.dockerfile.platformbuild import PlatformBuild
-from knarr.frontend.dockerfile.ports import exposed_ports
 from knarr.frontend.dockerfile.stagebuild import StageBuild
 from knarr.record import replace
 from knarr.spec.config import Healthcheck
@@ -112,6 +111,8 @@ def compile_expose(build: PlatformBuild, stage: StageBuild, line: df.Expose) -> 
     words = [word for port in line.ports for word in build.expander.words(port, env)]
     for word in words:
         check_port(build.lint, word)
+    from knarr.frontend.dockerfile.ports import exposed_ports
+
     ports = exposed_ports(words)
     stage.image.exposed_ports.update(ports)
     _commit(build, stage, f"EXPOSE {listed(ports)}")
