@@ -43,7 +43,7 @@ def test_defaults() -> None:
 def test_a_build_as_people_write_it() -> None:
     given = options("-t", "app", "-t", "reg.example:5000/app:1", "-f", "docker/Dockerfile", "--target=run", "--pull")
     assert given.tags == ("docker.io/library/app:latest", "reg.example:5000/app:1")
-    assert (given.file, given.target, given.pull) == ("docker/Dockerfile", "run", True)
+    assert (given.file, given.target, given.pull) == ("docker/Dockerfile", "run", "pull")
     assert given.exports == (Export("image", {"name": "docker.io/library/app:latest,reg.example:5000/app:1"}),)
 
 

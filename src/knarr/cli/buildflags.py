@@ -33,7 +33,7 @@ FLAGS = (
     Flag("output", Kind.LIST, "SPEC", "where the result goes: DIRECTORY, -, or type=…,key=value,…", short="o"),
     Flag("platform", Kind.LIST, "OS/ARCH", "what to build for; several separated by commas"),
     Flag("progress", Kind.TEXT, "MODE", "auto, plain, tty, rawjson, quiet or none (default auto)"),
-    Flag("pull", Kind.SWITCH, "", "ask the registry for base images, also when the store has them"),
+    Flag("pull", Kind.OPTIONAL, "WHEN", "ask the registry for base images: always (also --pull), missing or never"),
     Flag("push", Kind.SWITCH, "", "push the image to its registry: --output type=registry"),
     Flag("quiet", Kind.SWITCH, "", "show no progress; print the image ID", short="q"),
     Flag("secret", Kind.LIST, "id=ID[,src=FILE]", "lend a secret to RUN --mount=type=secret (also env=VARIABLE)"),

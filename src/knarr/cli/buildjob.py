@@ -73,10 +73,12 @@ def frontend(options: BuildOptions, sink: Sink) -> Iterator[tuple[FrontendReques
     from knarr.cli.state import open_parts
     from knarr.engine.bridge import EngineBridge
     from knarr.ops.images import Images
+    from knarr.ops.lastknown import LastKnown
 
     with open_parts(os.environ) as parts, _opened(options, parts.settings) as (inputs, session):
         request = _request(options, inputs, parts.settings)
-        images = Images(parts.store, parts.cache, parts.registry, mode="pull" if options.pull else "default")
+        known = LastKnown(parts.settings.root)
+        images = Images(parts.store, parts.cache, parts.registry, mode=options.pull, last_known=known)
         yield request.frontend, EngineBridge(images, session, sink)
 
 
@@ -125,7 +127,7 @@ def _request(options: BuildOptions, inputs: BuildInputs, settings: Settings) -> 
         contexts={**options.contexts, "context": inputs.remote} if inputs.remote else options.contexts,
         no_cache=options.no_cache,
         no_cache_filter=options.no_cache_filter,
-        resolve_mode="pull" if options.pull else "default",
+        resolve_mode=options.pull,
         extra_hosts=options.add_hosts,
         network=options.network,
         shm_size_bytes=options.shm_size_bytes,

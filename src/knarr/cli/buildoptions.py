@@ -17,13 +17,19 @@ from knarr.cli.buildcall import Call, read_call
 from knarr.cli.buildflags import FLAGS
 from knarr.cli.flags import Parsed, parse
 from knarr.errors import UsageError
-from knarr.llb.ops import UlimitOpt
+from knarr.llb.ops import ResolveMode, UlimitOpt
 from knarr.record import field, record
 from knarr.session.local import SecretSource, SshSource
 from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
 
 PROGRESS = ("auto", "plain", "tty", "rawjson", "quiet", "none")
+_PULLS: dict[str, ResolveMode] = {
+    **dict.fromkeys(("", "0", "f", "F", "false", "FALSE", "False"), "default"),
+    **dict.fromkeys(("always", "1", "t", "T", "true", "TRUE", "True"), "pull"),
+    "missing": "local",
+    "never": "never",
+}
 _NETWORKS = ("default", "none", "host")
 _KEPT = ("image", "registry")  # the outputs that leave an image in the store
 _NAMED = (*_KEPT, "oci", "docker")  # the outputs that have a name
@@ -49,7 +55,7 @@ class BuildOptions:
     progress: str = "auto"
     iidfile: str = ""
     metadata_file: str = ""
-    pull: bool = False
+    pull: ResolveMode = "default"
     no_cache: bool = False
     no_cache_filter: tuple[str, ...] = ()
     add_hosts: tuple[tuple[str, str], ...] = ()
@@ -95,7 +101,7 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
         progress=_progress(given, environ),
         iidfile=given.text("iidfile"),
         metadata_file=given.text("metadata-file"),
-        pull=given.switch("pull"),
+        pull=_pull(given),
         no_cache=given.switch("no-cache"),
         no_cache_filter=tuple(stage for text in given.list("no-cache-filter") for stage in text.split(",") if stage),
         add_hosts=values.add_hosts(given.list("add-host")),
@@ -137,6 +143,13 @@ def _call(given: Parsed) -> Call | None:
 def _default_platforms(environ: Mapping[str, str]) -> tuple[str, ...]:
     platform = environ.get("DOCKER_DEFAULT_PLATFORM", "")
     return (platform,) if platform else ()
+
+
+def _pull(given: Parsed) -> ResolveMode:
+    text = given.text("pull", "false")
+    if text not in _PULLS:
+        raise UsageError(f"--pull={text}: not known", hint="use one of: always, missing, never")
+    return _PULLS[text]
 
 
 def _network(given: Parsed) -> str:

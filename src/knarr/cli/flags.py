@@ -27,6 +27,7 @@ class Kind(Enum):
 
     SWITCH = "switch"
     TEXT = "text"  # the last one counts
+    OPTIONAL = "optional"  # the last one counts; a value only behind `=`
     LIST = "list"  # all count, in order
     REFUSED = "refused"  # known elsewhere, not here: `summary` says what to use instead
     REFUSED_SWITCH = "refused switch"
@@ -116,6 +117,8 @@ def _take(flag: Flag, value: str | None, rest: list[str], values: dict[str, list
     """Store one use of `flag`; its value is taken from `rest` where the word itself has none."""
     if flag.kind in (Kind.SWITCH, Kind.REFUSED_SWITCH):
         value = _boolean(flag, "true" if value is None else value)
+    elif flag.kind is Kind.OPTIONAL:
+        value = "true" if value is None else value
     elif value is None:
         if not rest:
             raise UsageError(f"{flag.shown} needs a value", hint=f"write {flag.shown} {flag.value or 'VALUE'}")
@@ -149,7 +152,7 @@ def _unknown(name: str, known: dict[str, Flag], command: str) -> UsageError:
 def usage(flags: Sequence[Flag], *, width: int = 100) -> str:
     """The flags as the lines of a help text; refused ones are left out."""
     shown = [flag for flag in flags if flag.kind not in (Kind.REFUSED, Kind.REFUSED_SWITCH)]
-    left = [f"  {f'-{flag.short}, ' if flag.short else '    '}--{flag.name} {flag.value}".rstrip() for flag in shown]
+    left = [f"  {f'-{flag.short}, ' if flag.short else '    '}{_with_value(flag)}" for flag in shown]
     column = max(map(len, left)) + 2
     lines = []
     for start, flag in zip(left, shown, strict=True):
@@ -157,6 +160,10 @@ def usage(flags: Sequence[Flag], *, width: int = 100) -> str:
         lines.append(f"{start:<{column}}{text[0]}")
         lines.extend(" " * column + more for more in text[1:])
     return "\n".join(lines)
+
+
+def _with_value(flag: Flag) -> str:
+    return f"{flag.shown}[={flag.value}]" if flag.kind is Kind.OPTIONAL else f"{flag.shown} {flag.value}".rstrip()
 
 
 def _wrapped(text: str, width: int) -> list[str]:

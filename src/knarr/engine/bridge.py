@@ -8,7 +8,7 @@ from knarr.errors import KnarrError
 from knarr.frontend.bridge import ResolvedImage
 from knarr.ops.images import Images
 from knarr.paths import inside
-from knarr.progress import Sink, VertexDone, VertexStarted
+from knarr.progress import Log, Sink, VertexDone, VertexStarted
 from knarr.session.session import Session, Wanted
 from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
@@ -36,6 +36,8 @@ class EngineBridge:
             self.sink.send(VertexDone(name, error=error.message, at_ns=time.time_ns()))
             raise error.with_context(platform=str(platform)) from None
         if first:
+            if found.note:
+                self.sink.send(Log(name, 2, f"{found.note}\n".encode(), time.time_ns()))
             self.sink.send(VertexDone(name, at_ns=time.time_ns()))
         return ResolvedImage(reference, found.digest, found.config, found.raw_config)
 

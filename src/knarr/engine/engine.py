@@ -21,10 +21,12 @@ from knarr.engine.parts import Parts
 from knarr.engine.recovery import owned
 from knarr.errors import KnarrError, NotFound
 from knarr.frontend.request import FrontendRequest, FrontendResult
+from knarr.llb.ops import ResolveMode
 from knarr.ops import entitlements
 from knarr.ops.blobs import Blobs
 from knarr.ops.exec import StepOptions
-from knarr.ops.images import Images, ResolveMode
+from knarr.ops.images import Images
+from knarr.ops.lastknown import LastKnown
 from knarr.ops.trees import DiskTrees
 from knarr.ops.world import World
 from knarr.progress import Sink
@@ -56,7 +58,7 @@ class Engine:
 
     @contextmanager
     def open(
-        self, session: Session, sink: Sink, *, scope: Scope | None = None, resolve_mode: str = "default"
+        self, session: Session, sink: Sink, *, scope: Scope | None = None, resolve_mode: ResolveMode = "default"
     ) -> Iterator[Job]:
         """A job: what a build needs, for as long as the block lasts. All its threads have ended when it is left.
 
@@ -76,7 +78,7 @@ class Engine:
             with afterwards(job.trees.close), mine:  # threads have ended when the trees are closed
                 yield job
 
-    def _begin(self, parts: Parts, session: Session, sink: Sink, scope: Scope, resolve_mode: str) -> Job:
+    def _begin(self, parts: Parts, session: Session, sink: Sink, scope: Scope, resolve_mode: ResolveMode) -> Job:
         jobs = max(1, os.cpu_count() or 1)
         root = self._settings.root
         blobs = Blobs(
@@ -90,8 +92,9 @@ class Engine:
             jobs=jobs,
         )
         trees = DiskTrees(parts.snapshotter, parts.cache, blobs, root, scope)
-        mode: ResolveMode = "pull" if resolve_mode == "pull" else "default"
-        images = Images(parts.store, parts.cache, parts.registry, mode=mode)
+        images = Images(
+            parts.store, parts.cache, parts.registry, mode=resolve_mode, last_known=LastKnown(self._settings.root)
+        )
         world = World(
             self._settings,
             parts.store,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from knarr.errors import Span
-from knarr.llb.ops import Graph, UlimitOpt
+from knarr.llb.ops import Graph, ResolveMode, UlimitOpt
 from knarr.record import field, record
 from knarr.spec.config import ImageConfig
 from knarr.spec.platform import Platform
@@ -29,7 +29,7 @@ class FrontendRequest:
     )  # named: name → "local:NAME", "docker-image://…"
     no_cache: bool = False
     no_cache_filter: tuple[str, ...] = ()
-    resolve_mode: str = "default"  # default, pull, local
+    resolve_mode: ResolveMode = "default"
     extra_hosts: tuple[tuple[str, str], ...] = ()  # (name, address)
     network: str = "default"  # default, none, host
     shm_size_bytes: int = 0  # 0: default

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
+from typing import Literal
 
 from knarr.errors import Span
 from knarr.record import field, record
@@ -153,6 +154,11 @@ class ExecOp:
     security: SecurityMode = SecurityMode.SANDBOX
     secret_env: tuple[SecretEnv, ...] = ()
     cdi_devices: tuple[CDIDevice, ...] = ()
+
+
+ResolveMode = Literal["default", "pull", "local", "never"]
+"""Of base images. `default`: what the registry says, and where it is silent what is here; `pull`: only what it says;
+`local`: what is here, else what it says; `never`: only what is here."""
 
 
 @record

@@ -11,13 +11,15 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from knarr.cache.record import Record, RecordId
 from knarr.cache.store import CacheStore
 from knarr.content.store import Store
-from knarr.errors import ContentError, KnarrError, NotFound
+from knarr.errors import ContentError, KnarrError, NotFound, RegistryError
 from knarr.image.select import select
+from knarr.llb.ops import ResolveMode
+from knarr.ops.lastknown import LastKnown
 from knarr.record import record
 from knarr.scope import Flights
 from knarr.spec.config import ImageConfig, decode_config
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from knarr.content.target import Fetcher
     from knarr.remote.repository import Registry
 
-ResolveMode = Literal["default", "pull", "local"]
 EMPTY = "layer:empty"  # the record of an image without layers
 
 
@@ -45,18 +46,28 @@ class Found:
     config: ImageConfig
     raw_config: bytes
     repository: str  # "host/repo" that has the layers; empty: only the own store has them
+    note: str = ""  # for the user: why it is not what the registry has now
 
 
 class Images:
     """Resolves references to images, from the registry or the own store."""
 
     def __init__(
-        self, store: Store, cache: CacheStore, registry: Callable[[], Registry], *, mode: ResolveMode = "default"
+        self,
+        store: Store,
+        cache: CacheStore,
+        registry: Callable[[], Registry],
+        *,
+        mode: ResolveMode = "default",
+        last_known: LastKnown | None = None,
     ) -> None:
+        """`last_known` keeps where tags led; without it, only images that have a name here are known offline."""
         self._store = store
         self._cache = cache
         self._registry = registry
         self._mode = mode
+        self._last_known = last_known
+        self._notes: dict[str, str] = {}  # by reference
         self._flights = Flights()
         self._tops: dict[str, tuple[Descriptor, str]] = {}
         self._found: dict[tuple[str, Platform], Found] = {}
@@ -68,8 +79,8 @@ class Images:
 
     @property
     def used_own_store(self) -> bool:
-        """Whether any name was answered by the own store instead of a registry."""
-        return any(not repository for _, repository in self._tops.values())
+        """Whether any name was answered by this machine instead of a registry."""
+        return bool(self._notes) or any(not repository for _, repository in self._tops.values())
 
     def find(self, reference: Reference, platform: Platform) -> Found:
         """The image for `platform`.
@@ -90,10 +101,28 @@ class Images:
         top, repository = self._top(reference)
         source = self._source(reference, repository)
         try:
-            return self._image(reference, platform, top, source, repository)
+            found = self._image(reference, platform, top, source, repository)
+        except NotFound as error:
+            if self._mode == "never" and repository:
+                raise _not_here(reference) from error
+            error.with_context(image=reference.familiar)
+            raise
         except ContentError as error:
             error.with_context(image=reference.familiar)
             raise
+        if self._mode == "never" and not self._is_here(found):
+            raise _not_here(reference)
+        return found
+
+    def _is_here(self, found: Found) -> bool:
+        """Whether nothing of the image is only in a registry."""
+        chain = ""
+        for layer, diff_id in zip(found.manifest.layers, found.config.diff_ids, strict=True):
+            chain = chain_id(chain, diff_id)
+            known = self._cache.get(f"layer:{chain}")
+            if not self._store.has(layer) and (known is None or known.snapshot is None):
+                return False
+        return True
 
     def _image(
         self, reference: Reference, platform: Platform, top: Descriptor, source: Fetcher, repository: str
@@ -110,7 +139,8 @@ class Images:
                 f"no image: its manifest has {len(document.layers)} layers, its config {len(config.diff_ids)}",
                 hint=f"the config is of the type {document.config.media_type}",
             )
-        return Found(reference, top.digest, document, config, raw, repository)
+        note = self._notes.get(str(reference.tagged()), "")
+        return Found(reference, top.digest, document, config, raw, repository, note)
 
     def _top(self, reference: Reference) -> tuple[Descriptor, str]:
         key = str(reference.tagged())  # `app` and `app:latest` are one question
@@ -128,16 +158,40 @@ class Images:
                 raw = self._store.read(Descriptor("", reference.digest, size))
                 return decode(raw).descriptor, repository
         local = self._local(reference)
-        if self._mode == "local" and local is not None:
+        if local is not None and self._mode in ("local", "never"):
             return local, ""
+        known = self._known(reference)
+        if known is not None and self._mode in ("local", "never"):
+            self._notes[str(reference.tagged())] = f"as last seen: {known.digest}"
+            return known, repository
+        if self._mode == "never":
+            raise _not_here(reference)
+        return self._ask(reference, repository, local, known)
+
+    def _ask(
+        self, reference: Reference, repository: str, local: Descriptor | None, known: Descriptor | None
+    ) -> tuple[Descriptor, str]:
+        """What the registry says; what is here where it says nothing, unless it must."""
         try:
-            return self._registry().repository(reference).resolve(reference.locator), repository
+            top = self._registry().repository(reference).resolve(reference.locator)
         except KnarrError as error:
             if local is not None and self._mode != "pull":
                 return local, ""
+            is_silent = isinstance(error, RegistryError) and (error.status == 0 or error.temporary)
+            if known is not None and is_silent and self._mode == "default":
+                self._notes[str(reference.tagged())] = f"{error.message}; as last seen: {known.digest}"
+                return known, repository
             if isinstance(error, ContentError) and not isinstance(error, NotFound):
                 error.with_context(image=reference.familiar, hint="is this a registry, and the name of an image?")
             raise error.with_context(hint="no image of this name is in knarr's own store either") from None
+        if self._last_known is not None and reference.digest is None:
+            self._last_known.note(str(reference.tagged()), top)
+        return top, repository
+
+    def _known(self, reference: Reference) -> Descriptor | None:
+        """What the name was when a registry last told, if its manifest is still here."""
+        known = self._last_known.get(str(reference.tagged())) if self._last_known is not None else None
+        return known if known is not None and self._store.has(known) else None
 
     def _local(self, reference: Reference) -> Descriptor | None:
         try:
@@ -146,7 +200,8 @@ class Images:
             return None
 
     def _source(self, reference: Reference, repository: str) -> Fetcher:
-        return self._registry().repository(reference) if repository else self._store
+        asks = repository and self._mode != "never"
+        return self._registry().repository(reference) if asks else self._store
 
     def _document(self, descriptor: Descriptor, source: Fetcher) -> Manifest | Index:
         return decode(self._small(descriptor, source), descriptor.media_type)
@@ -191,6 +246,11 @@ class Images:
         )
         self._cache.save(record, [])
         return id
+
+
+def _not_here(reference: Reference) -> NotFound:
+    hint = "--pull=missing lets knarr ask the registry for it"
+    return NotFound(f"{reference.familiar}: not, or not all of it, on this machine", hint=hint)
 
 
 def chain_id(parent: str, diff_id: Digest) -> str:

@@ -146,7 +146,8 @@ def _from_image(build: PlatformBuild, stage: StageBuild, platform: Platform, ima
             (stage.span,) if stage.span else (),
         )
         mode = build.request.resolve_mode
-        attrs = {"image.resolvemode": mode} if mode != "default" else {}
+        # BuildKit has no word for `never`: whoever solves this asks nobody for what it has.
+        attrs = {"image.resolvemode": "local" if mode == "never" else mode} if mode != "default" else {}
         actual = found.config.platform
         if (platform.os, platform.architecture) != (actual.os, actual.architecture):
             shown = (format_platform(actual), format_platform(platform))
