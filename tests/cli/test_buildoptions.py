@@ -221,3 +221,39 @@ def test_help_fits_a_terminal_and_names_every_flag() -> None:
     text = help_text()
     assert max(map(len, text.splitlines())) <= 110
     assert [flag.name for flag in FLAGS if flag.kind.value[:7] != "refused" and f"--{flag.name}" not in text] == []
+
+
+def test_squash_is_an_option_of_every_image_output() -> None:
+    found = options("--squash", "-t", "app", "-o", "type=oci,dest=a.tar", "-o", "out", "--load").exports
+    assert [export.attrs.get("squash", "") for export in found] == ["new", "", "new"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("-o", "type=tar", "-o", "type=oci"), "two outputs go to standard output"),
+        (("-o", "out", "-o", "type=local,dest=./out/"), "two outputs go to"),
+        (("--allow", "buildx.local.delete=true", "-o", "out"), "not known"),
+    ],
+)
+def test_outputs_that_cannot_be_together_and_rights_that_are_not_there(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        options(*words)
+
+
+def test_deleting_needs_a_directory_below_or_leave(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "away").symlink_to(tmp_path)
+
+    def delete(dest: str, *words: str, home: str = "") -> tuple[Export, ...]:
+        environ = {"HOME": home} if home else {}
+        return options("-o", f"type=local,dest={dest},mode=delete", *words, environ=environ, cwd=str(here)).exports
+
+    assert delete("out")
+    for dest in (".", "..", str(tmp_path / "out"), "away"):
+        with pytest.raises(UsageError, match="not below the directory you are in"):
+            delete(dest)
+    assert delete(".", "--allow", "buildx.local.delete")
+    with pytest.raises(UsageError, match="your home directory"):
+        delete(".", "--allow", "buildx.local.delete", home=str(here))

@@ -16,9 +16,8 @@ from knarr.content.store import Store
 from knarr.content.target import Fetcher
 from knarr.export.context import ExportContext, Result
 from knarr.export.export import export
-from knarr.export.trees import Layer
+from knarr.export.trees import Layer, LayerForm
 from knarr.frontend.request import FrontendResult, PlatformResult
-from knarr.layer.compress import Compression
 from knarr.layer.diff import write_tree
 from knarr.layer.pack import pack
 from knarr.llb.ops import Graph
@@ -41,9 +40,9 @@ class DirectoryTrees:
         self.store = store
         self.packed: list[str] = []
 
-    def layers(self, tree: str | None, compression: Compression) -> Iterator[Layer]:
+    def layers(self, tree: str | None, form: LayerForm) -> Iterator[Layer]:
         for directory in sorted(Path(tree).iterdir()) if tree else ():
-            made = pack(lambda out, root=directory: write_tree(root, out), self.store, compression=compression)
+            made = pack(lambda out, root=directory: write_tree(root, out), self.store, compression=form.compression)
             self.packed.append(str(directory))
             yield Layer(made.descriptor, made.diff_id, MADE)
 

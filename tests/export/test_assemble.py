@@ -9,7 +9,7 @@ import pytest
 
 from knarr.content.memory import MemoryStore
 from knarr.errors import UsageError
-from knarr.export.annotations import Annotation
+from knarr.export.annotations import Annotation, at
 from knarr.export.assemble import Assembled, Ingredients, assemble, finished_config
 from knarr.export.clock import SECOND, rfc3339
 from knarr.export.options import LayerOptions
@@ -71,11 +71,23 @@ def test_a_build_that_adds_no_layer_takes_the_time_of_the_last_one() -> None:
     assert times(config) == [BASE_TIME, BASE_TIME]
 
 
-def test_without_any_time_the_build_has_its_own() -> None:
-    config = finished_config(ingredients([line(empty=True)], []), None, NOW)
+def test_without_any_layer_there_is_no_time_unless_an_epoch_gives_one() -> None:
+    untimed = finished_config(ingredients([line(empty=True)], []), None, NOW)
+    timed = finished_config(ingredients([line(empty=True)], []), 1, NOW)
 
-    assert times(config) == [rfc3339(NOW)]
-    assert config.created == rfc3339(NOW)
+    assert (times(untimed), untimed.created) == ([None], None)
+    assert (times(timed), timed.created) == (["1970-01-01T00:00:01Z"], "1970-01-01T00:00:01Z")
+
+
+def test_a_squashed_layer_has_a_line_of_its_own_behind_those_it_stands_for() -> None:
+    squashed = replace(layer(2, 6), squashed=3)
+    lines = [line(), line(empty=True), line(), line(), line()]
+
+    config = finished_config(ingredients(lines, [layer(1, 5), squashed]), None, NOW)
+
+    assert [told.empty_layer for told in config.history] == [False, True, True, True, True, False]
+    assert config.history[-1].created_by == "squash of 3 layers"
+    assert config.history[-1].created == rfc3339(6 * SECOND)
 
 
 def test_layers_that_the_history_does_not_tell_of_get_lines() -> None:
@@ -158,6 +170,10 @@ def notes(*found: tuple[str, Platform | None, str, str]) -> LayerOptions:
     )
 
 
+def test_an_index_has_the_annotations_that_name_a_platform_with_it() -> None:
+    assert at([(Annotation("index", AMD64, "k"), "v")], "index") == {"k": "v"}
+
+
 def test_annotations_go_to_all_four_places() -> None:
     options = notes(
         ("manifest", None, "m", "1"),
@@ -195,3 +211,21 @@ def test_equal_ingredients_make_equal_digests() -> None:
     second, _ = make(ingredients([line(), line(empty=True)], [layer(1, 5)]))
 
     assert first.root.digest == second.root.digest
+
+
+@pytest.mark.parametrize(
+    ("prefer", "kind", "urls"),
+    [(False, "layer.v1.tar+gzip", None), (True, "layer.nondistributable.v1.tar+gzip", ["https://far/x"])],
+)
+def test_layers_not_to_be_distributed_are_delivered_unless_said_otherwise(
+    prefer: bool, kind: str, urls: object
+) -> None:
+    made = layer(1, 5, mediatype.OCI_LAYER_NONDIST + "+gzip")
+    far = replace(made, descriptor=replace(made.descriptor, urls=("https://far/x",)))
+    store, options = MemoryStore(), replace(OPTIONS, prefer_nondist=prefer)
+    made_of = [ingredients([line()], [far])]
+    image = assemble(made_of, options, store, now_ns=NOW, is_index=False, vertex=Vertex(Silent(), "x"))
+
+    (described,) = json.loads(store.read(image.root.bare()))["layers"]
+    assert described["mediaType"] == f"application/vnd.oci.image.{kind}"
+    assert described.get("urls") == urls

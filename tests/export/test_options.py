@@ -46,17 +46,19 @@ def test_outputs_are_read_as_buildx_reads_them(text: str, kind: str, attrs: dict
         ("type=image,compression-level=high", UsageError, "not a number"),
         ("type=image,compression=zstd,compression-level=99", UsageError, "no compression level 99"),
         ("type=image,compression=zstd,oci-mediatypes=false", UsageError, "exclude each other"),
-        ("type=image,oci-mediatypes=false,annotation.a=b", UsageError, "no annotations"),
+        ("type=image,oci-mediatypes=false,annotation-index.a=b", UsageError, "on manifests only"),
+        ("type=image,oci-mediatypes=false,oci-artifact=true", UsageError, "exclude each other"),
         ("type=image,annotation-layer.a=b", UsageError, "not a place for annotations"),
-        ("type=image,rewrite-timestamp=true", Unsupported, "rewrite-timestamp"),
-        ("type=image,oci-artifact=true", Unsupported, "attestations"),
+        ("type=image,rewrite-timestamp=perhaps", UsageError, "rewrite-timestamp=perhaps"),
+        ("type=image,rewrite-timestamp=true,unpack=true", UsageError, "exclude each other"),
+        ("type=image,squash=some", UsageError, "use new"),
         ("type=image,source-date-epoch=now", UsageError, "source-date-epoch=now"),
         ("type=image,name=UPPER", UsageError, "lower-case"),
         ("type=image,push-by-digest=true,name=app:1", UsageError, "push-by-digest"),
         ("type=docker", UsageError, "needs dest=FILE"),
         ("type=oci,tar=false", UsageError, "needs dest=DIRECTORY"),
         ("type=local", UsageError, "needs dest=DIRECTORY"),
-        ("type=local,dest=x,mode=delete", Unsupported, "mode=delete"),
+        ("type=local,dest=/etc/hostname", UsageError, "is a file"),
         ("type=local,dest=x,mode=merge", UsageError, "mode=merge"),
         ("type=tar,dest=/", UsageError, "is a directory"),
         ('type=image,"name=a', UsageError, "--output"),
@@ -69,8 +71,15 @@ def test_what_cannot_be_meant_is_refused_by_name(text: str, error: type[KnarrErr
     assert words in f"{caught.value.message} {caught.value.hint}"
 
 
-def test_refused_options_that_ask_for_nothing_are_let_pass() -> None:
-    check(Export("image", {"rewrite-timestamp": "false", "oci-artifact": "0"}))
+def test_options_of_what_is_not_made_are_let_pass() -> None:
+    check(Export("image", {"oci-artifact": "true", "attestation-inline": "true"}))
+    check(Export("local", {"dest": "x", "attestation-prefix": "a-"}))
+    check(Export("docker", {"dest": "x", "buildinfo": "true", "buildinfo-attrs": "true"}))
+
+
+@pytest.mark.parametrize(("given", "meant"), [("new", "new"), ("true", "new"), ("all", "all"), ("false", "")])
+def test_squash_is_a_switch_or_says_what(given: str, meant: str) -> None:
+    assert image_options(Export("image", {"squash": given})).layers.squash == meant
 
 
 def test_the_options_of_an_image() -> None:

@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from knarr.errors import Cancelled, ContentError, KnarrError
+from knarr.ops.copyfile import copy_file
 from knarr.ops.copytree import (
     Copier,
     CopyOptions,
     Tree,
     copy_all,
-    copy_file,
     expand,
     has_wildcard,
     make_parents,
@@ -443,3 +443,35 @@ def test_agrees_with_cp_where_cp_can(tmp_path_factory: pytest.TempPathFactory, b
 
 def everything(root: Path) -> list[object]:
     return [(str(path.relative_to(root)), meta(path), path.is_symlink()) for path in sorted(root.rglob("*"))]
+
+
+def test_a_directory_made_for_what_is_below_it_has_the_time_of_its_making(tmp_path: Path, root: Path) -> None:
+    source = plant(tmp_path / "s", {"d/e/a.go": "", "d/e/b.md": "", "d/f.md": ""})
+    os.chmod(source / "d", 0o711)
+    run(source, root, "/", "/x", CopyOptions(contents=True, include=("**/*.go",), owner=(3, 4)))
+    for path in ("d", "d/e"):
+        assert os.lstat(root / "x" / path).st_mtime > time.time() - 60
+    assert meta(root / "x/d")[:3] == (0o711, 3, 4)
+
+
+def test_an_existing_directory_gets_the_mode_when_something_goes_into_it(tmp_path: Path, root: Path) -> None:
+    source = plant(tmp_path / "s", {"d/a.go": "", "e/b.md": ""})
+    os.chmod(source / "d", 0o711)
+    os.chmod(source / "e", 0o711)
+    plant(root, {"x/d/": "", "x/e/": ""})
+    os.chown(root / "x/d", 7, 8)
+    run(source, root, "/", "/x", CopyOptions(contents=True, include=("**/*.go",)))
+    assert meta(root / "x/d")[:3] == (0o711, 7, 8)
+    assert meta(root / "x/e")[0] == 0o755
+
+
+def test_a_link_in_the_place_of_a_directory_is_never_followed_out_of_the_image(tmp_path: Path, root: Path) -> None:
+    source = plant(tmp_path / "s", {"d/e/a.go": "", "g/b.md": ""})
+    (tmp_path / "outside").mkdir()
+    (root / "x").mkdir()
+    for name in ("d", "g"):
+        (root / "x" / name).symlink_to(tmp_path / "outside")
+    with pytest.raises(ContentError, match="cannot copy to non-directory: /x/d"):
+        run(source, root, "/", "/x", CopyOptions(contents=True, include=("**/*.go",)))
+    assert os.listdir(tmp_path / "outside") == []
+    run(source, root, "/", "/x", CopyOptions(contents=True, include=("**/*.txt",)))  # nothing goes there

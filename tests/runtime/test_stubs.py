@@ -31,10 +31,11 @@ def test_all_levels_are_made_and_removed_without_a_trace(root: Path) -> None:
     stubs = Stubs.make([point(root, "/a/b/c"), point(root, "/etc/hosts", is_directory=False), point(root, "/a/d")])
     assert (root / "a/b/c").is_dir()
     assert (root / "etc/hosts").is_file()
-    assert times(root, root / "etc") == [OLD, OLD]
+    made = times(root, root / "etc")
+    assert min(made) > OLD  # as with BuildKit: a layer shows it where the step changes something there
     stubs.remove()
     assert os.listdir(root) == ["etc"]
-    assert times(root, root / "etc") == [OLD, OLD]
+    assert times(root, root / "etc") == made
 
 
 def test_what_was_there_stays(root: Path) -> None:

@@ -15,7 +15,7 @@ _LEGACY = "it never meant anything to BuildKit either; leave it out"
 
 FLAGS = (
     Flag("add-host", Kind.LIST, "HOST:IP", "add a line to /etc/hosts of RUN steps (also HOST=IP, HOST=[IPv6])"),
-    Flag("allow", Kind.LIST, "ENTITLEMENT", "let steps have network.host, security.insecure, device[=NAME]"),
+    Flag("allow", Kind.LIST, "RIGHT", "network.host, security.insecure, device[=NAME], or buildx.local.delete"),
     Flag("annotation", Kind.LIST, "[LEVEL:]KEY=VALUE", "annotate the manifest; LEVEL manifest, index, …-descriptor"),
     Flag("build-arg", Kind.LIST, "NAME[=VALUE]", "set an ARG; without a value it is taken from the environment"),
     Flag("build-context", Kind.LIST, "NAME=WHERE", "another context: directory, URL, docker-image://REFERENCE"),
@@ -38,6 +38,7 @@ FLAGS = (
     Flag("quiet", Kind.SWITCH, "", "show no progress; print the image ID", short="q"),
     Flag("secret", Kind.LIST, "id=ID[,src=FILE]", "lend a secret to RUN --mount=type=secret (also env=VARIABLE)"),
     Flag("shm-size", Kind.TEXT, "SIZE", "size of /dev/shm in RUN steps (default 64m)"),
+    Flag("squash", Kind.SWITCH, "", "make one layer of those above the base image: --output …,squash=new"),
     Flag("ssh", Kind.LIST, "ID[=SOCKET|KEY,…]", "lend an ssh agent or keys to RUN --mount=type=ssh and to git"),
     Flag("tag", Kind.LIST, "NAME[:TAG]", "name of the image; may be given several times", short="t"),
     Flag("target", Kind.TEXT, "STAGE", "the stage to build (default: the last)"),
@@ -64,7 +65,6 @@ FLAGS = (
     Flag("rm", Kind.REFUSED_SWITCH, summary=_LEGACY, off=("true",)),
     Flag("sbom", Kind.REFUSED, summary=_ATTEST, off=_OFF),
     Flag("security-opt", Kind.REFUSED, summary="RUN steps always run with the default seccomp profile"),
-    Flag("squash", Kind.REFUSED_SWITCH, summary="copy the result into a last stage FROM scratch", off=("false",)),
 )
 
 

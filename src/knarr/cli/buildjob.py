@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from knarr.builder import SolveRequest, SolveResult
 from knarr.cli import buildlent as lent
 from knarr.cli.buildinputs import BuildInputs, open_inputs
-from knarr.cli.buildoptions import BuildOptions, parse_options, pushes
+from knarr.cli.buildoptions import BuildOptions, parse_options
+from knarr.cli.buildoutputs import pushes
 from knarr.cli.buildrecall import remember
 from knarr.cli.interrupt import interrupts
 from knarr.cli.progress.choose import choose

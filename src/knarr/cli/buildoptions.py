@@ -15,13 +15,13 @@ from knarr.cli import buildlent as lent
 from knarr.cli import buildvalues as values
 from knarr.cli.buildcall import Call, read_call
 from knarr.cli.buildflags import FLAGS
+from knarr.cli.buildoutputs import LOCAL_DELETE, exports
 from knarr.cli.flags import Parsed, parse
 from knarr.errors import UsageError
 from knarr.llb.ops import ResolveMode, UlimitOpt
 from knarr.record import field, record
 from knarr.session.local import SecretSource, SshSource
 from knarr.spec.platform import Platform
-from knarr.spec.reference import Reference
 
 PROGRESS = ("auto", "plain", "tty", "rawjson", "quiet", "none")
 _PULLS: dict[str, ResolveMode] = {
@@ -31,8 +31,6 @@ _PULLS: dict[str, ResolveMode] = {
     "never": "never",
 }
 _NETWORKS = ("default", "none", "host")
-_KEPT = ("image", "registry")  # the outputs that leave an image in the store
-_NAMED = (*_KEPT, "oci", "docker")  # the outputs that have a name
 
 
 @record
@@ -97,7 +95,7 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
         secrets=lent.secrets(given.list("secret"), environ, cwd),
         allow=_allow(given),
         ssh=lent.ssh(given.list("ssh"), environ, cwd),
-        exports=_exports(given, tags),
+        exports=exports(given, tags, environ, cwd),
         progress=_progress(given, environ),
         iidfile=given.text("iidfile"),
         metadata_file=given.text("metadata-file"),
@@ -160,7 +158,7 @@ def _network(given: Parsed) -> str:
 
 
 def _allow(given: Parsed) -> tuple[str, ...]:
-    allow = tuple(text for text in given.list("allow") if text)
+    allow = tuple(text for text in given.list("allow") if text and text != LOCAL_DELETE)
     if allow:
         from knarr.ops import entitlements
 
@@ -179,51 +177,3 @@ def _progress(given: Parsed, environ: Mapping[str, str]) -> str:
     if mode not in PROGRESS:
         raise UsageError(f"progress {mode!r} is not known", hint=f"use one of: {', '.join(PROGRESS)}")
     return mode
-
-
-def _exports(given: Parsed, tags: Sequence[str]) -> tuple[Export, ...]:
-    """The outputs: those given, what `--push` and `--load` add, and the store where nothing is said."""
-    exports = _outputs(given)
-    if given.switch("push"):
-        exports = _with_push(exports)
-    if not exports or (given.switch("load") and not any(export.type in _KEPT for export in exports)):
-        exports.append(Export("image"))
-    notes = values.annotation_attrs(given.list("annotation"))
-    named = tuple(_named(export, tags, notes) for export in exports)
-    if any(pushes(export) and not export.attrs.get("name") for export in named):
-        raise UsageError("nothing says where to push", hint="give the image a name: --tag REGISTRY/NAME:TAG")
-    return named
-
-
-def _outputs(given: Parsed) -> list[Export]:
-    texts = [text for text in given.list("output") if text]
-    if not texts:
-        return []
-    from knarr.export.options import parse_output
-
-    return [parse_output(text) for text in texts]
-
-
-def _with_push(exports: Sequence[Export]) -> list[Export]:
-    """Every image output also pushes; there is one if there was none."""
-    pushing = [Export(e.type, {**e.attrs, "push": "true"}) if e.type in _KEPT else e for e in exports]
-    if not any(export.type in _KEPT for export in pushing):
-        pushing.append(Export("image", {"push": "true"}))
-    return pushing
-
-
-def pushes(export: Export) -> bool:
-    """Whether `export` goes to a registry."""
-    return export.attrs.get("push", "true" if export.type == "registry" else "false") == "true"
-
-
-def _named(export: Export, tags: Sequence[str], notes: Mapping[str, str]) -> Export:
-    """With the tags as further names, and the annotations, where the output can hold them."""
-    if export.type not in _NAMED:
-        return export
-    own = [str(Reference.parse(name).tagged()) for name in export.attrs.get("name", "").split(",") if name]
-    names = dict.fromkeys([*own, *tags])
-    attrs = {**export.attrs, **notes}
-    if names:
-        attrs["name"] = ",".join(names)
-    return Export(export.type, attrs)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from knarr.cache.record import RecordId
+from knarr.cache.record import Record, RecordId
 from knarr.content.store import Store
 from knarr.content.target import Fetcher
-from knarr.export.trees import Layer
-from knarr.layer.compress import Compression
+from knarr.export.trees import Layer, LayerForm
 from knarr.ops.blobs import Blobs
 from knarr.ops.trees import DiskTrees
 from knarr.record import record
 from knarr.spec.descriptor import Descriptor
+from knarr.spec.digest import Digest
 from knarr.streams import Readable
 
 
@@ -26,24 +26,48 @@ class ResultTrees:
     blobs: Blobs
     store: Store
 
-    def layers(self, tree: RecordId | None, compression: Compression) -> Iterator[Layer]:
+    def layers(self, tree: RecordId | None, form: LayerForm) -> Iterator[Layer]:
         chain = self.trees.chain(tree)
         changes = [self.trees.change(link) for link in chain]
-        packed = self.blobs.pack_all(changes, compression)
+        kept = _of_base(changes, form.base)
+        below = {"all": 0, "new": kept}.get(form.squash, len(chain))
+        top = None
+        if len(chain) - below > 1:
+            top = self._squashed(chain, changes, below, form)
+            chain, changes = chain[:below], changes[:below]
+        packed = self.blobs.pack_all(changes, form.compression, kept=kept, max_mtime_s=form.max_mtime_s)
         for link, (change, blob) in zip(chain, packed, strict=True):
             yield Layer(blob.descriptor, blob.diff_id, link.created_ns or change.created_ns, change.remote)
+        if top is not None:
+            yield top
 
-    @contextmanager
-    def mounted(self, tree: RecordId | None) -> Iterator[Path]:
-        if tree is None:
-            with self.trees.active(None) as empty:
-                yield Path(empty.root)
-        else:
-            with self.trees.mounted(tree) as path:
-                yield path
+    def _squashed(self, chain: list[Record], changes: list[Record], below: int, form: LayerForm) -> Layer:
+        """One layer in place of those above the first `below`."""
+        top, lower = chain[-1].id, chain[below - 1].id if below else None
+        blob = self.blobs.pack_squashed(
+            chain[-1],
+            lambda out: self.trees.write_difference(lower, top, out, max_mtime_s=form.max_mtime_s),
+            form.compression,
+            name=f"{lower}:{form.max_mtime_s}",
+        )
+        times = [
+            link.created_ns or change.created_ns for link, change in zip(chain[below:], changes[below:], strict=True)
+        ]
+        return Layer(blob.descriptor, blob.diff_id, max(times), squashed=len(times))
+
+    def mounted(self, tree: RecordId | None) -> AbstractContextManager[Path]:
+        return self.trees.mounted_or_empty(tree)
 
     def fetcher(self) -> Fetcher:
         return _Anywhere(self.store, self.blobs)
+
+
+def _of_base(changes: Sequence[Record], base: Sequence[Digest]) -> int:
+    """How many of the layers, from the bottom up, are the base image's."""
+    same = 0
+    while same < min(len(changes), len(base)) and changes[same].diff_id == base[same]:
+        same += 1
+    return same
 
 
 @record

@@ -43,12 +43,16 @@ def parse_key(option: str) -> Annotation | None:
 
 
 def at(annotations: Iterable[tuple[Annotation, str]], level: str, platform: Platform | None = None) -> dict[str, str]:
-    """The annotations of one place; those given for the very platform win."""
+    """The annotations of one place; those given for the very platform win.
+
+    An index belongs to all platforms: whichever was named with it, it has them.
+    """
+    of_index = level in (INDEX, INDEX_DESCRIPTOR)
     general, own = {}, {}
     for annotation, value in annotations:
         if annotation.level != level:
             continue
-        if annotation.platform is None:
+        if annotation.platform is None or of_index:
             general[annotation.key] = value
         elif annotation.platform == platform:
             own[annotation.key] = value

@@ -15,7 +15,7 @@ from knarr.errors import Bug
 from knarr.export import annotations as notes
 from knarr.export.clock import SECOND, nanoseconds, rfc3339
 from knarr.export.trees import Layer
-from knarr.image.edit import in_words_of
+from knarr.image.edit import distributable, in_words_of
 from knarr.record import record, replace
 from knarr.spec import mediatype
 from knarr.spec.config import History, ImageConfig, encode_config
@@ -93,7 +93,7 @@ def _image(
     config = Descriptor(kind, Digest.of(raw), len(raw))
     manifest = encode_manifest(
         config,
-        [_public(layer.descriptor, oci=options.oci) for layer in image.layers],
+        [_public(layer.descriptor, options) for layer in image.layers],
         oci=options.oci,
         annotations=notes.at(options.annotations, notes.MANIFEST, image.platform),
     )
@@ -107,30 +107,46 @@ def _image(
     return described, config
 
 
-def _public(layer: Descriptor, *, oci: bool) -> Descriptor:
-    """A layer's descriptor as a manifest has it: no platform, and annotations only where OCI has them."""
-    converted = in_words_of(layer, oci=oci)
-    kept = dict(converted.annotations) if oci else {}
+def _public(layer: Descriptor, options: LayerOptions) -> Descriptor:
+    """A layer's descriptor as a manifest has it: no platform, and annotations only where OCI has them.
+
+    Whoever builds on a layer that its owner would not have distributed has to
+    deliver it all the same, unless he says otherwise; then it keeps its `urls`.
+    """
+    if not options.prefer_nondist:
+        layer = distributable(layer)
+    converted = in_words_of(layer, oci=options.oci)
+    kept = dict(converted.annotations) if options.oci else {}
     return replace(converted.bare(), annotations=kept, urls=converted.urls)
 
 
 def finished_config(image: Ingredients, epoch: int | None, now_ns: int) -> ImageConfig:
     """The config with diff IDs, and with times and layers in its history that fit."""
-    history = _filled(_aligned(image.config.history, image.layers), image.layers, now_ns)
+    history = _filled(_aligned(_squashed(image.config.history, image.layers), image.layers), image.layers, now_ns)
     created = image.config.created
     if epoch is not None:
         history = _clamped(history, image.base.history if image.base else (), epoch)
         created = _not_after(created, epoch) if created is not None else None
     if created is None:
         created = next((line.created for line in reversed(history) if line.created is not None), None)
-    if created is None:
-        created = rfc3339(now_ns if epoch is None else epoch * SECOND)
     return replace(
         image.config,
         diff_ids=tuple(layer.diff_id for layer in image.layers),
         history=tuple(history),
         created=created,
     )
+
+
+def _squashed(history: Sequence[History], layers: Sequence[Layer]) -> Sequence[History]:
+    """The history where the topmost layer stands for several: their lines have no layer, and a last one has it."""
+    count = layers[-1].squashed if layers else 0
+    if not count:
+        return history
+    kept, lines = len(layers) - 1, []
+    for line in history:
+        kept -= not line.empty_layer
+        lines.append(replace(line, empty_layer=True) if kept < 0 else line)
+    return [*lines, History(None, f"squash of {count} layers", comment="knarr.exporter.squash.v0")]
 
 
 def _aligned(history: Sequence[History], layers: Sequence[Layer]) -> list[History]:
@@ -147,7 +163,7 @@ def _aligned(history: Sequence[History], layers: Sequence[Layer]) -> list[Histor
 
 
 def _filled(history: list[History], layers: Sequence[Layer], now_ns: int) -> list[History]:
-    """The history with a time on every line.
+    """The history with a time on every line, if any line or layer has one.
 
     A line with a layer has the layer's time. The first line without a time takes
     that of the layer after it (the one before may be the base image's, and years
@@ -163,7 +179,7 @@ def _filled(history: list[History], layers: Sequence[Layer], now_ns: int) -> lis
     first_gap = next((n for n, line in enumerate(timed) if line.created is None), len(timed))
     known = [line.created for line in timed[first_gap:] if line.created is not None]
     known = known or [line.created for line in reversed(timed) if line.created is not None]
-    current = known[0] if known else rfc3339(now_ns)
+    current = known[0] if known else None
     for n in range(first_gap, len(timed)):
         created = timed[n].created
         if created is None:

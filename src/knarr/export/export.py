@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from knarr.builder import Export
 from knarr.export.context import ExportContext, Result
-from knarr.export.options import check
+from knarr.export.options import PASSED_OVER, check
+from knarr.progress import Warned
 
 if TYPE_CHECKING:
     from knarr.layer.compress import Compression
@@ -68,6 +69,8 @@ def export(exports: Sequence[Export], result: Result, context: ExportContext) ->
 
     for wanted in exports:
         check(wanted)
+        for key in sorted(set(PASSED_OVER) & wanted.attrs.keys()):
+            context.sink.send(Warned("export", f"type={wanted.type}: {key} has no effect, here as in BuildKit"))
     answer: dict[str, Any] = {}
     for wanted in exports:
         if wanted.type == "cacheonly":

@@ -1,8 +1,8 @@
 """`type=local`: a result's files in a directory of this machine, over what is there.
 
-They belong to this user, whoever owned them in the image. Modes, times, symlinks
-and hard links stay. A symlink in the directory is never followed: where the image
-has a directory, it is replaced by one, so nothing is written outside.
+They belong to this user, whoever owned them in the image. Modes, times, symlinks,
+hard links and attributes stay. A symlink in the directory is never followed: where
+the image has a directory, it is replaced by one, so nothing is written outside.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from knarr.builder import Export
-from knarr.errors import KnarrError, UsageError
+from knarr.errors import KnarrError
 from knarr.export.clock import SECOND
+from knarr.export.leftovers import check_deletable, remove_leftovers
 from knarr.export.options import tree_options
-from knarr.export.parts import parts_of
+from knarr.export.parts import PLATFORM_MODE, mounted_parts
 from knarr.export.vertex import Vertex
+from knarr.layer.parents import remove_tree
+from knarr.layer.samefile import in_tree, kept_xattrs
 from knarr.streams import CHUNK
 
 if TYPE_CHECKING:
@@ -26,48 +29,51 @@ if TYPE_CHECKING:
 
 
 def export_local(export: Export, result: Result, context: ExportContext) -> dict[str, Any]:
-    """Write the files."""
+    """Write the files; with `mode=delete`, remove everything else from the directory then."""
     options = tree_options(export)
     epoch = options.epoch if options.epoch is not None else context.settings.source_date_epoch
-    with Vertex(context.sink, "exporting to client directory") as vertex:
-        parts = parts_of(result, options, context)
-        together = _Together() if len({part.directory for part in parts}) < len(parts) else None
+    dest = os.path.realpath(options.dest)
+    if options.delete:
+        check_deletable(dest, {os.fspath(context.settings.root): "knarr's own directory"})
+    with (
+        Vertex(context.sink, "exporting to client directory") as vertex,
+        mounted_parts(result, options, context) as parts,
+    ):
+        written: set[str] | None = set() if options.delete else None
         for part in parts:
-            target = os.path.join(options.dest, part.directory)
-            writer = _Writer(context.scope, epoch, together, str(part.platform))
-            with vertex.phase(f"copying files {part.platform}"), result.trees.mounted(part.tree) as tree:
-                writer.run(os.fspath(tree), target)
+            writer = _Writer(context.scope, epoch, written)
+            with vertex.phase(f"copying files {part.platform}"):
+                writer.run(part.root, dest, part.directory)
+        if written is not None:
+            with vertex.phase("removing what is not in the result"):
+                remove_leftovers(dest, written, check=context.scope.check)
     return {}
 
 
-class _Together:
-    """Which platform a file came from, when all go to one directory: two must not claim the same one."""
-
-    def __init__(self) -> None:
-        self._owners: dict[str, str] = {}
-
-    def claim(self, path: str, platform: str) -> None:
-        owner = self._owners.setdefault(path, platform)
-        if owner != platform:
-            raise UsageError(
-                f"{path} is in the results of {owner} and of {platform}", hint="leave out platform-split=false"
-            )
-
-
 class _Writer:
-    """Copies one tree. `epoch` (seconds) replaces all times."""
+    """Copies one tree. `epoch` (seconds) replaces all times.
 
-    def __init__(self, scope: Scope, epoch: int | None, together: _Together | None, platform: str) -> None:
+    Every path it writes is added to `written`; None: nobody asks, and a directory
+    in the place of a file is not removed, since somebody's files may be in it.
+    """
+
+    def __init__(self, scope: Scope, epoch: int | None, written: set[str] | None) -> None:
         self._scope = scope
         self._epoch_ns = None if epoch is None else epoch * SECOND
-        self._together = together
-        self._platform = platform
+        self._written = written
         self._links: dict[tuple[int, int], str] = {}  # inode in the tree → the path it was written to
 
-    def run(self, source: str, target: str) -> None:
+    def run(self, source: str, dest: str, directory: str) -> None:
+        """Copy `source` into `dest`, or into `directory` there, which is made for it."""
+        target = os.path.join(dest, directory) if directory else dest
         try:
-            os.makedirs(target, exist_ok=True)
+            os.makedirs(dest, exist_ok=True)
+            if directory:
+                self._make_directory(target)
             self._directory(source, target)
+            if directory:  # like BuildKit's it has no time but the epoch
+                os.chmod(target, PLATFORM_MODE)
+                os.utime(target, ns=(self._epoch_ns or 0, self._epoch_ns or 0))
         except OSError as error:
             # With two names, the second is the one in the destination.
             place = error.filename2 or error.filename or target
@@ -89,6 +95,7 @@ class _Writer:
                     if stat.S_ISDIR(status.st_mode):
                         self._make_directory(path)
                         made.append((path, status))
+                        _copy_attributes(entry.path, path)
                         todo.append((entry.path, path))
                     else:
                         self._other(entry.path, path, status)
@@ -98,6 +105,7 @@ class _Writer:
             os.utime(path, ns=self._times(status))
 
     def _make_directory(self, path: str) -> None:
+        self._note(path)
         try:
             os.mkdir(path, 0o700)
         except FileExistsError:
@@ -109,9 +117,8 @@ class _Writer:
                 os.chmod(path, 0o700)
 
     def _other(self, source: str, target: str, status: os.stat_result) -> None:
-        if self._together is not None:
-            self._together.claim(target, self._platform)
-        _clear(target)
+        self._note(target)
+        self._clear(target)
         if status.st_nlink > 1:
             first = self._links.setdefault((status.st_dev, status.st_ino), target)
             if first is not target:
@@ -133,12 +140,36 @@ class _Writer:
             os.chmod(target, stat.S_IMODE(mode))
         os.utime(target, ns=self._times(status), follow_symlinks=False)
 
+    def _note(self, path: str) -> None:
+        if self._written is not None:
+            self._written.add(path)
+
+    def _clear(self, path: str) -> None:
+        """Make room for a file.
+
+        Raises:
+            KnarrError: there is a directory, and what is in it may be somebody's.
+        """
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        except (IsADirectoryError, PermissionError) as error:
+            if not os.path.isdir(path) or os.path.islink(path):
+                raise
+            if self._written is None:
+                raise KnarrError(
+                    f"{path} is a directory here and a file in the result", hint="move it away, or choose another dest"
+                ) from error
+            remove_tree(path)
+
     def _file(self, source: str, target: str, status: os.stat_result) -> None:
         inward = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             outward = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
                 self._copy(inward, outward)
+                _copy_attributes(inward, outward)
                 os.fchmod(outward, stat.S_IMODE(status.st_mode))
                 os.utime(outward, ns=self._times(status))
             finally:
@@ -155,20 +186,8 @@ class _Writer:
         return time_ns, time_ns
 
 
-def _clear(path: str) -> None:
-    """Make room for a file. A directory in its place is not removed: somebody's files may be in it.
-
-    Raises:
-        KnarrError: there is a directory.
-    """
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
-    except (IsADirectoryError, PermissionError) as error:
+def _copy_attributes(source: str | int, target: str | int) -> None:
+    """Give `target` the extended attributes of `source` that its file system takes."""
+    for name, value in kept_xattrs(source, in_tree).items():
         with contextlib.suppress(OSError):
-            if stat.S_ISDIR(os.lstat(path).st_mode):
-                raise KnarrError(
-                    f"{path} is a directory here and a file in the result", hint="move it away, or choose another dest"
-                ) from error
-        raise
+            os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))

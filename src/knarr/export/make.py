@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from knarr.export.assemble import Assembled, Ingredients, assemble
-from knarr.export.trees import Layer
+from knarr.export.clock import SECOND, rfc3339
+from knarr.export.trees import Layer, LayerForm
 from knarr.image.copy import each
 from knarr.record import replace
 from knarr.spec.digest import Digest
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from knarr.export.context import ExportContext, Result
     from knarr.export.options import LayerOptions
     from knarr.export.vertex import Vertex
+    from knarr.frontend.request import PlatformResult
 
 OnLayer = Callable[[Layer], None]
 
@@ -35,13 +38,15 @@ def make_image(
     """
     epoch = options.epoch if options.epoch is not None else context.settings.source_date_epoch
     seen = _Seen(on_layer)
-    with vertex.phase("exporting layers"):
+    with vertex.phase("exporting layers"), _rewriting(options, epoch, context, vertex):
 
-        def layers_of(record: RecordId | None) -> tuple[Layer, ...]:
-            return tuple(map(seen.note, result.trees.layers(record, options.compression)))
+        def layers_of(wanted: tuple[RecordId | None, LayerForm]) -> tuple[Layer, ...]:
+            return tuple(map(seen.note, result.trees.layers(*wanted)))
 
         platforms = result.frontend.results
-        layers = each(layers_of, result.records, scope=context.scope, jobs=len(platforms))
+        forms = [_form(options, epoch, found) for found in platforms]
+        todo = list(zip(result.records, forms, strict=True))
+        layers = each(layers_of, todo, scope=context.scope, jobs=len(platforms))
     ingredients = [
         Ingredients(found.platform, found.config, found.base_config, own)
         for found, own in zip(platforms, layers, strict=True)
@@ -55,6 +60,24 @@ def make_image(
         vertex=vertex,
     )
     return image, tuple(seen.layers.values())
+
+
+def _form(options: LayerOptions, epoch: int | None, found: PlatformResult) -> LayerForm:
+    base = found.base_config.diff_ids if found.base_config is not None else ()
+    return LayerForm(options.compression, base, epoch if options.rewrite else None, options.squash)
+
+
+def _rewriting(
+    options: LayerOptions, epoch: int | None, context: ExportContext, vertex: Vertex
+) -> AbstractContextManager[object]:
+    """The phase that tells of `rewrite-timestamp`, or a warning that it has nothing to go by."""
+    if not options.rewrite:
+        return nullcontext()
+    if epoch is None:
+        vertex.warn("rewrite-timestamp changes nothing: there is no SOURCE_DATE_EPOCH")
+        return nullcontext()
+    shown = rfc3339(epoch * SECOND).replace("T", " ").replace("Z", " +0000 UTC")
+    return vertex.phase(f"rewriting layers with source-date-epoch {epoch} ({shown})")
 
 
 def makes_index(result: Result, context: ExportContext) -> bool:

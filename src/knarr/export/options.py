@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from knarr.builder import Export
 from knarr.errors import KnarrError, Unsupported, UsageError
-from knarr.export.annotations import Annotation, parse_key
+from knarr.export.annotations import MANIFEST, Annotation, parse_key
 from knarr.record import record
 from knarr.spec.reference import Reference
 
@@ -25,7 +25,10 @@ STDOUT = "-"
 _TRUE = ("", "1", "t", "T", "true", "TRUE", "True")
 _FALSE = ("0", "f", "F", "false", "FALSE", "False")
 
-_LAYERS = ("compression", "compression-level", "force-compression", "oci-mediatypes", "source-date-epoch", "name")
+_LAYERS = (
+    *("compression", "compression-level", "force-compression", "oci-mediatypes", "name"),
+    *("source-date-epoch", "rewrite-timestamp", "squash", "prefer-nondist-layers"),
+)
 _IMAGE = (
     *("push", "push-by-digest", "registry.insecure", "unpack", "store"),
     *("name-canonical", "dangling-name-prefix", "danging-name-empty-only"),  # BuildKit spells the last one so
@@ -35,20 +38,18 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "registry": (*_LAYERS, *_IMAGE),
     "oci": (*_LAYERS, "dest", "tar"),
     "docker": (*_LAYERS, "dest", "tar"),
-    "local": ("dest", "platform-split", "mode", "source-date-epoch"),
-    "tar": ("dest", "platform-split", "source-date-epoch"),
+    "local": ("dest", "platform-split", "mode", "source-date-epoch", "rewrite-timestamp"),
+    "tar": ("dest", "platform-split", "source-date-epoch", "rewrite-timestamp"),
     "cacheonly": (),
 }
 _ANNOTATED = ("image", "registry", "oci", "docker")
-# Known in the field, not here: key → what to do instead. A value that asks for nothing is let pass.
-_REFUSED = {
-    "rewrite-timestamp": "SOURCE_DATE_EPOCH sets the times of the config and its history; files keep theirs",
-    "oci-artifact": "attestations are not made yet",
-    "attestation-inline": "attestations are not made yet",
-    "attestation-prefix": "attestations are not made yet",
-    "prefer-nondist-layers": "layers are always pushed as distributable ones, as registries want them",
-    "context": "knarr loads into its own store (type=image); `knarr save` makes an archive for docker load",
+# Of attestations, which knarr does not make: they say how something would be stored that is not there.
+_ATTESTATIONS = {
+    **dict.fromkeys(_ANNOTATED, ("oci-artifact", "attestation-inline")),
+    **dict.fromkeys(("local", "tar"), ("attestation-prefix",)),
 }
+# What BuildKit once had, or hears of and does not know: passed over by both.
+PASSED_OVER = ("buildinfo", "buildinfo-attrs", "prefer-image-digest", "unsafe-internal-store-allow-incomplete")
 
 
 @record
@@ -60,6 +61,9 @@ class LayerOptions:
     oci: bool
     epoch: int | None  # seconds; None: none was given
     annotations: tuple[tuple[Annotation, str], ...]
+    rewrite: bool = False  # cut the times in new layers down to the epoch
+    squash: str = ""  # "all", "new"
+    prefer_nondist: bool = False  # a base image's layers that must not be distributed stay so marked
 
 
 @record
@@ -88,11 +92,16 @@ class ArchiveOptions:
 
 @record
 class TreeOptions:
-    """`type=local` and `type=tar`. `split` None: one directory per platform when there are several."""
+    """`type=local` and `type=tar`. `split` None: one directory per platform when there are several.
+
+    `delete`: what is in `dest` beside the result is removed. An epoch is the time of
+    every file, so `rewrite-timestamp` asks for nothing more.
+    """
 
     dest: str
     split: bool | None
     epoch: int | None
+    delete: bool = False
 
 
 def parse_output(text: str, *, cwd: str = "") -> Export:
@@ -164,16 +173,14 @@ def _check_keys(export: Export) -> None:
     if kind not in _KEYS:
         near = _near(kind, list(_KEYS))
         raise UsageError(f"output type {kind!r} is not known", hint=near or f"types are: {', '.join(_KEYS)}")
-    for key, value in export.attrs.items():
-        _check_key(kind, key, value)
+    for key in export.attrs:
+        _check_key(kind, key)
 
 
-def _check_key(kind: str, key: str, value: str) -> None:
-    if key in _KEYS[kind] or (kind in _ANNOTATED and parse_key(key) is not None):
+def _check_key(kind: str, key: str) -> None:
+    if key in _KEYS[kind] or key in _ATTESTATIONS.get(kind, ()) or (kind in _ANNOTATED and key in PASSED_OVER):
         return
-    if key in _REFUSED:
-        if value not in _FALSE:
-            raise Unsupported(f"type={kind}: {key} is not supported", hint=_REFUSED[key])
+    if kind in _ANNOTATED and parse_key(key) is not None:
         return
     names = ", ".join(_KEYS[kind])
     hint = _near(key, _KEYS[kind]) or (f"type={kind} has: {names}" if names else f"type={kind} has no options")
@@ -202,6 +209,8 @@ def image_options(export: Export) -> ImageOptions:
         dangling_prefix=attrs.get("dangling-name-prefix", ""),
         dangling_empty_only=_switch(attrs, "danging-name-empty-only", where, default=False),
     )
+    if options.unpack and options.layers.rewrite:
+        raise UsageError(f"{where}: unpack and rewrite-timestamp exclude each other", hint="leave out unpack=true")
     if options.push_by_digest:
         for name in options.layers.names:
             if Reference.parse(name).tag:
@@ -239,21 +248,28 @@ def tree_options(export: Export) -> TreeOptions:
     _check_keys(export)
     kind, attrs, where = export.type, export.attrs, f"type={export.type}"
     dest = attrs.get("dest", "")
+    _switch(attrs, "rewrite-timestamp", where, default=False)
     if kind == "local":
         if dest in ("", STDOUT) and export.taker is None:
             raise UsageError(f"{where} needs dest=DIRECTORY")
-        _check_mode(attrs.get("mode", "copy"), where, is_taken=export.taker is not None)
+        if export.taker is None and os.path.exists(dest) and not os.path.isdir(dest):
+            raise UsageError(f"{where}: dest={dest} is a file", hint="name a directory, which may be new")
     else:
         _check_file(dest, where)
     split = _switch(attrs, "platform-split", where, default=True) if "platform-split" in attrs else None
-    return TreeOptions(dest or STDOUT, split, _epoch(attrs, where))
+    return TreeOptions(dest or STDOUT, split, _epoch(attrs, where), deletes(export))
 
 
-def _check_mode(mode: str, where: str, *, is_taken: bool) -> None:
-    if mode == "delete" and not is_taken:
-        raise Unsupported(f"{where}: mode=delete is not supported yet", hint="export into an empty directory")
-    if mode not in ("", "copy", "delete"):
-        raise UsageError(f"{where}: mode={mode} is not known", hint="mode=copy is")
+def deletes(export: Export) -> bool:
+    """Whether an output removes what else is in its directory.
+
+    Raises:
+        UsageError: a mode that is not known.
+    """
+    mode = export.attrs.get("mode", "").strip().lower()
+    if export.type == "local" and mode not in ("", "copy", "delete"):
+        raise UsageError(f"type=local: mode={mode} is not known", hint="use copy or delete")
+    return export.type == "local" and mode == "delete"
 
 
 def _layers(attrs: Mapping[str, str], where: str) -> LayerOptions:
@@ -263,10 +279,33 @@ def _layers(attrs: Mapping[str, str], where: str) -> LayerOptions:
     if not oci:
         if compression.kind == "zstd":
             raise UsageError(f"{where}: compression=zstd and oci-mediatypes=false exclude each other")
-        if annotations:
-            raise UsageError(f"{where}: Docker's media types have no annotations", hint="drop oci-mediatypes=false")
+        if _switch(attrs, "oci-artifact", where, default=False):
+            raise UsageError(f"{where}: oci-artifact=true and oci-mediatypes=false exclude each other")
+        if any(annotation.level != MANIFEST for annotation, _ in annotations):
+            raise UsageError(
+                f"{where}: Docker's media types have annotations on manifests only", hint="drop oci-mediatypes=false"
+            )
     names = tuple(str(Reference.parse(name)) for name in attrs.get("name", "").split(",") if name)
-    return LayerOptions(names, compression, oci, _epoch(attrs, where), annotations)
+    return LayerOptions(
+        names,
+        compression,
+        oci,
+        _epoch(attrs, where),
+        annotations,
+        rewrite=_switch(attrs, "rewrite-timestamp", where, default=False),
+        squash=_squash(attrs, where),
+        prefer_nondist=_switch(attrs, "prefer-nondist-layers", where, default=False),
+    )
+
+
+def _squash(attrs: Mapping[str, str], where: str) -> str:
+    text = attrs.get("squash", "false")
+    squash = {**dict.fromkeys(_FALSE, ""), **dict.fromkeys(_TRUE, "new"), "new": "new", "all": "all"}.get(text)
+    if squash is None:
+        raise UsageError(
+            f"{where}: squash={text} is not known", hint="use new (the layers above the base image) or all"
+        )
+    return squash
 
 
 def _compression(attrs: Mapping[str, str], where: str) -> Compression:

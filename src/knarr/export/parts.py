@@ -2,31 +2,75 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from knarr.errors import UsageError
 from knarr.record import record
 
 if TYPE_CHECKING:
-    from knarr.cache.record import RecordId
     from knarr.export.context import ExportContext, Result
     from knarr.export.options import TreeOptions
     from knarr.spec.platform import Platform
 
+PLATFORM_MODE = 0o755  # of the directory of a platform
+
 
 @record
 class Part:
-    """One platform's tree, and the subdirectory it goes to ("": none)."""
+    """One platform's tree, mounted at `root`, and the subdirectory it goes to ("": none)."""
 
     platform: Platform
-    tree: RecordId | None
+    root: str
     directory: str
 
 
-def parts_of(result: Result, options: TreeOptions, context: ExportContext) -> list[Part]:
-    """The trees, each in a directory like `linux_arm64` when there are several, unless they are to be laid together."""
+@contextmanager
+def mounted_parts(result: Result, options: TreeOptions, context: ExportContext) -> Iterator[list[Part]]:
+    """The trees, each for a directory like `linux_arm64` when there are several, unless they are to be laid together.
+
+    Raises:
+        UsageError: they are, and two of them have the same file.
+    """
     several = len(result.records) > 1 or result.frontend.multi_platform or context.settings.multi_platform
     split = several if options.split is None else options.split
-    return [
-        Part(found.platform, tree, str(found.platform).replace("/", "_") if split else "")
-        for found, tree in zip(result.frontend.results, result.records, strict=True)
-    ]
+    with ExitStack() as stack:
+        parts = [
+            Part(
+                found.platform,
+                os.fspath(stack.enter_context(result.trees.mounted(tree))),
+                str(found.platform).replace("/", "_") if split else "",
+            )
+            for found, tree in zip(result.frontend.results, result.records, strict=True)
+        ]
+        if not split and len(parts) > 1:
+            _check_disjoint(parts)
+        yield parts
+
+
+def _check_disjoint(parts: Sequence[Part]) -> None:
+    """See that no two trees have the same path, but for directories."""
+    owners: dict[str, tuple[Part, bool]] = {}
+    for part in parts:
+        for path, is_directory in _paths(part.root):
+            owner, was_directory = owners.setdefault(path, (part, is_directory))
+            if owner is not part and not (is_directory and was_directory):
+                raise UsageError(
+                    f"/{path} is in the results of {owner.platform} and of {part.platform}",
+                    hint="leave out platform-split=false",
+                )
+
+
+def _paths(root: str) -> Iterator[tuple[str, bool]]:
+    """Every path below `root`, and whether it is a directory."""
+    todo = [""]
+    while todo:
+        above = todo.pop()
+        with os.scandir(f"{root}/{above}") as entries:
+            for entry in entries:
+                is_directory = entry.is_dir(follow_symlinks=False)
+                yield above + entry.name, is_directory
+                if is_directory:
+                    todo.append(f"{above}{entry.name}/")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from knarr.errors import Bug, Unsupported
 from knarr.export.clock import SECOND
 from knarr.export.destination import opened
 from knarr.export.options import tree_options
-from knarr.export.parts import Part, parts_of
+from knarr.export.parts import mounted_parts
 from knarr.export.vertex import Vertex
 from knarr.session.session import Taker
 
@@ -35,23 +35,19 @@ def export_directory(export: Export, result: Result, context: ExportContext) -> 
     options = tree_options(export)
     epoch = options.epoch if options.epoch is not None else context.settings.source_date_epoch
     epoch_ns = None if epoch is None else epoch * SECOND
-    replaces = export.attrs.get("mode") == "delete"
-    with Vertex(context.sink, "exporting to client directory") as vertex:
-        parts = parts_of(result, options, context)
+    with (
+        Vertex(context.sink, "exporting to client directory") as vertex,
+        mounted_parts(result, options, context) as parts,
+    ):
         together = len({part.directory for part in parts}) == len(parts)
-        if replaces and not together:
+        if options.delete and not together:
             raise Unsupported("mode=delete with platform-split=false is not supported for several platforms")
         for group in [parts] if together else [[part] for part in parts]:
             shown = ", ".join(str(part.platform) for part in group)
-            with vertex.phase(f"copying files {shown}"), _mounted(group, result) as roots:
-                _taker(context).take_tree(_number(export), roots, epoch_ns=epoch_ns, replaces=replaces)
+            roots = {part.directory: Path(part.root) for part in group}
+            with vertex.phase(f"copying files {shown}"):
+                _taker(context).take_tree(_number(export), roots, epoch_ns=epoch_ns, replaces=options.delete)
     return {}
-
-
-@contextmanager
-def _mounted(parts: list[Part], result: Result) -> Iterator[dict[str, Path]]:
-    with ExitStack() as stack:
-        yield {part.directory: Path(stack.enter_context(result.trees.mounted(part.tree))) for part in parts}
 
 
 def _taker(context: ExportContext) -> Taker:

@@ -7,11 +7,14 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from knarr.builder import Export
-from knarr.errors import UsageError
+from knarr.export.clock import SECOND
 from knarr.export.options import tree_options
-from knarr.export.parts import parts_of
+from knarr.export.parts import PLATFORM_MODE, mounted_parts
 from knarr.export.taken import opened_for
 from knarr.export.vertex import Vertex
+from knarr.layer.samefile import in_tree
+from knarr.layer.tar import DIRECTORY, Entry
+from knarr.layer.tar_write import encode
 from knarr.layer.tree_write import TreeWriter
 
 if TYPE_CHECKING:
@@ -27,23 +30,29 @@ def export_tar(export: Export, result: Result, context: ExportContext) -> dict[s
         Vertex(context.sink, "exporting to client tarball") as vertex,
         opened_for(export, context, options.dest, {}) as out,
         vertex.phase("sending tarball"),
+        mounted_parts(result, options, context) as parts,
     ):
-        writer = TreeWriter(out, max_mtime_s=epoch)
-        parts = parts_of(result, options, context)
-        if len({part.directory for part in parts}) < len(parts):
-            raise UsageError("a tar cannot hold the same files twice", hint="leave out platform-split=false")
+        writer = TreeWriter(out, mtime_s=epoch, attributes=in_tree)
+        directories: set[str] = set()
         for part in parts:
-            with result.trees.mounted(part.tree) as tree:
-                write_below(writer, os.fspath(tree), part.directory, context.scope)
+            if part.directory:
+                writer.put(platform_directory(part.directory, epoch))
+            write_below(writer, part.root, part.directory, directories, context.scope)
         writer.close()
     return {}
 
 
-def write_below(writer: TreeWriter, root: str, directory: str, scope: Scope) -> None:
-    """Write the tree `root` below `directory` ("": at the top), in the order of its names."""
+def platform_directory(name: str, epoch: int | None) -> bytes:
+    """The header of a platform's directory, which is nobody's: like BuildKit's it has no time but the epoch."""
+    return encode(Entry(f"{name}/", DIRECTORY, PLATFORM_MODE, mtime_ns=(epoch or 0) * SECOND))
+
+
+def write_below(writer: TreeWriter, root: str, directory: str, directories: set[str], scope: Scope) -> None:
+    """Write the tree `root` below `directory` ("": at the top), in the order of its names.
+
+    `directories` are those that the tar has already, which are not repeated; what is written is added.
+    """
     prefix = f"{directory}/" if directory else ""
-    if directory:
-        _put_directory(writer, directory, root)
     levels = [(root + "/", prefix, iter(sorted(os.listdir(root), key=os.fsencode)))]
     while levels:
         path, shown, names = levels[-1]
@@ -54,12 +63,10 @@ def write_below(writer: TreeWriter, root: str, directory: str, scope: Scope) -> 
         scope.check()
         status = os.lstat(path + name)
         if stat.S_ISDIR(status.st_mode):
-            _put_directory(writer, shown + name, path + name)
+            if shown + name not in directories:
+                directories.add(shown + name)
+                writer.put(writer.directory(shown + name, path + name, status))
             below = iter(sorted(os.listdir(path + name), key=os.fsencode))
             levels.append((f"{path}{name}/", f"{shown}{name}/", below))
         else:
             writer.file(shown + name, path + name, status)
-
-
-def _put_directory(writer: TreeWriter, name: str, path: str) -> None:
-    writer.put(writer.directory(name, path, os.lstat(path)))

@@ -31,12 +31,29 @@ class Layer:
     created_ns: int = 0
     remote: tuple[str, ...] = ()
     description: str = ""
+    squashed: int = 0  # how many layers this one was made of; 0: it is one by itself
+
+
+@record
+class LayerForm:
+    """How the layers of a result are to be made.
+
+    `base` are the diffIDs of the base image: layers that the result has from it,
+    bottom up, are nobody's to change. All times in others are cut down to
+    `max_mtime_s` (seconds since 1970). `squash` makes one layer of all of them,
+    or of those above the base ("all", "new", or "" for no squashing).
+    """
+
+    compression: Compression
+    base: tuple[Digest, ...] = ()
+    max_mtime_s: int | None = None
+    squash: str = ""
 
 
 class Trees(Protocol):
     """Results as layers and as trees. A tree is named by its record; None is the empty one."""
 
-    def layers(self, tree: RecordId | None, compression: Compression) -> Iterator[Layer]:
+    def layers(self, tree: RecordId | None, form: LayerForm) -> Iterator[Layer]:
         """The layers of `tree`, bottom up, each as soon as it and those below are ready.
 
         Making of all of them begins with the first `next`. May be asked for several

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from knarr.errors import Cancelled
 from knarr.image.copy import MOVING, Watch
-from knarr.progress import Sink, Status, VertexDone, VertexStarted
+from knarr.progress import Sink, Status, VertexDone, VertexStarted, Warned
 from knarr.spec.descriptor import Descriptor
 
 
@@ -31,6 +31,10 @@ class Vertex:
     def phase(self, name: str) -> Phase:
         """A phase of the export, for a `with` block."""
         return Phase(self, name)
+
+    def warn(self, text: str) -> None:
+        """Something the user should know of, though the export goes on."""
+        self._sink.send(Warned(self._id, text))
 
     def tell(self, name: str, current: int, total: int, started_ns: int, *, done: bool) -> None:
         """Where a phase is now."""

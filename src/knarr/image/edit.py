@@ -68,6 +68,12 @@ def in_words_of(descriptor: Descriptor, *, oci: bool) -> Descriptor:
     return descriptor if name == descriptor.media_type else replace(descriptor, media_type=name)
 
 
+def distributable(layer: Descriptor) -> Descriptor:
+    """The layer under a media type that registries take; where else to fetch it is then nobody's concern."""
+    name = layer.media_type.replace(".nondistributable", "").replace(".foreign", "")
+    return layer if name == layer.media_type else replace(layer, media_type=name, urls=())
+
+
 def _changed(document: D, change: Callable[[dict[str, Any]], None]) -> D:
     data = json.loads(document.raw)
     change(data)

@@ -13,9 +13,8 @@ The result is BuildKit's for the same trees (its overlay differ, v0.33):
   changed in nothing and holds no change has none; its time is not a change;
 - a file copied up and left as it was has no entry;
 - opaque directories become explicit whiteouts, which every tool understands
-  (image-spec v1.1, layer.md: "SHOULD generate layers using explicit whiteout").
-
-Other than BuildKit we keep `user.*` attributes and ACLs, not only capabilities.
+  (image-spec v1.1, layer.md: "SHOULD generate layers using explicit whiteout");
+- of extended attributes only capabilities are written.
 """
 
 from __future__ import annotations
@@ -59,9 +58,13 @@ def write_tree(root: Path, out: Writable, *, options: Options | None = None) -> 
     _Walk(out, options, overlay=False).run(os.fspath(root), None, hides=False)
 
 
-def write_between(lower: Path, upper: Path, out: Writable, *, options: Options | None = None) -> None:
-    """Write what must be done to the tree `lower` to get the tree `upper`."""
-    _Walk(out, options, overlay=False).run(os.fspath(upper), Merged([os.fspath(lower)]), hides=True)
+def write_between(lowers: Sequence[Path], upper: Path, out: Writable, *, options: Options | None = None) -> None:
+    """Write what must be done to one tree to get the whole tree `upper`.
+
+    The first tree is the union of the directories `lowers`, topmost first, as
+    overlayfs would show it; `upper` may be mounted.
+    """
+    _Walk(out, options, overlay=False).run(os.fspath(upper), Merged([os.fspath(path) for path in lowers]), hides=True)
 
 
 class _Level:

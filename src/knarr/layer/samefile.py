@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from knarr.layer.tar import NO_XATTRS
 from knarr.streams import CHUNK
@@ -21,7 +21,7 @@ _SECOND_NS = 10**9
 
 def same(a: os.stat_result, a_path: str, b: os.stat_result, b_path: str) -> bool:
     """Whether a layer that has `a` needs no entry to get `b`. Directories are compared without their content."""
-    if a.st_ino == b.st_ino and a.st_dev == b.st_dev:
+    if a.st_ino == b.st_ino and (a.st_dev == b.st_dev or _shown_through(a, b)):
         return True
     if a.st_mode != b.st_mode or a.st_uid != b.st_uid or a.st_gid != b.st_gid or a.st_rdev != b.st_rdev:
         return False
@@ -36,6 +36,14 @@ def same(a: os.stat_result, a_path: str, b: os.stat_result, b_path: str) -> bool
     return not stat.S_ISREG(a.st_mode) or _equal_content(a_path, b_path)
 
 
+def _shown_through(a: os.stat_result, b: os.stat_result) -> bool:
+    """Whether one is the other as an overlay shows it: with its inode number and times, and a device of the overlay's.
+
+    It spares reading both: of files out of a tar no time tells them apart.
+    """
+    return a.st_ctime_ns == b.st_ctime_ns and a.st_size == b.st_size and stat.S_ISREG(a.st_mode & b.st_mode)
+
+
 def _equal_content(a_path: str, b_path: str) -> bool:
     with open(a_path, "rb", buffering=0) as a, open(b_path, "rb", buffering=0) as b:
         while True:
@@ -46,13 +54,8 @@ def _equal_content(a_path: str, b_path: str) -> bool:
                 return True
 
 
-def kept_xattrs(file: str | int) -> Mapping[str, bytes]:
-    """The extended attributes that belong to an image; `file` is a path (not followed) or an open file.
-
-    Kept are `security.capability`, `user.*` and POSIX ACLs. Left out is what
-    belongs to this machine: labels of SELinux, AppArmor and IMA, `trusted.*`,
-    and overlayfs's own notes.
-    """
+def kept_xattrs(file: str | int, is_kept: Callable[[str], bool] | None = None) -> Mapping[str, bytes]:
+    """The extended attributes that `is_kept` takes (by default `in_layer`); `file` is a path (not followed) or open."""
     try:
         names = os.listxattr(file, follow_symlinks=isinstance(file, int))
     except OSError as error:
@@ -61,11 +64,20 @@ def kept_xattrs(file: str | int) -> Mapping[str, bytes]:
         raise
     if not names:
         return NO_XATTRS
+    is_kept = is_kept or in_layer
     return {name: os.getxattr(file, name, follow_symlinks=isinstance(file, int)) for name in names if is_kept(name)}
 
 
-def is_kept(name: str) -> bool:
-    """Whether the attribute `name` is part of an image."""
+def in_layer(name: str) -> bool:
+    """Whether the attribute `name` is part of a layer: of containerd and BuildKit only capabilities are."""
+    return name == "security.capability"
+
+
+def in_tree(name: str) -> bool:
+    """Whether the attribute `name` belongs to the files as such, not to this machine.
+
+    Left out are labels of SELinux, AppArmor and IMA, `trusted.*`, and overlayfs's own notes.
+    """
     return (
         name == "security.capability"
         or (name.startswith("user.") and not name.startswith("user.overlay."))

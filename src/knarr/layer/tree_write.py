@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from knarr.errors import ContentError
-from knarr.layer.samefile import kept_xattrs
+from knarr.layer.samefile import in_layer, kept_xattrs
 from knarr.layer.tar import BLOCK, BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, HARDLINK, REGULAR, SYMLINK
 from knarr.layer.tar_write import Writer, header
 from knarr.streams import CHUNK, Writable
@@ -20,14 +20,23 @@ _NLINK = 3
 class TreeWriter:
     """A layer being written. Owners are numbers only: names mean nothing on another machine.
 
-    `max_mtime_s` cuts later times down to it (SOURCE_DATE_EPOCH). Without
-    `attributes` the extended attributes of files are left out.
+    `max_mtime_s` cuts later times down to it, `mtime_s` takes the place of all
+    (SOURCE_DATE_EPOCH, in seconds). `attributes` says which extended attributes
+    are written: by default those of layers, with None none.
     """
 
-    def __init__(self, out: Writable, *, max_mtime_s: int | None = None, attributes: bool = True) -> None:
+    def __init__(
+        self,
+        out: Writable,
+        *,
+        max_mtime_s: int | None = None,
+        mtime_s: int | None = None,
+        attributes: Callable[[str], bool] | None = in_layer,
+    ) -> None:
         self._tar = Writer(out)
         self._attributes = attributes
         self._max_mtime = max_mtime_s
+        self._mtime = mtime_s
         self._links: dict[tuple[int, int], bytes] = {}  # inode → the name it has in this layer
         self._spared: dict[tuple[int, int], list[bytes]] = {}  # inode → names left out because nothing changed
 
@@ -41,7 +50,7 @@ class TreeWriter:
 
     def directory(self, name: str, path: str, status: os.stat_result) -> bytes:
         """The header of a directory, to be written with `put` once it turns out to be needed."""
-        kept = kept_xattrs(path) if self._attributes else None
+        kept = kept_xattrs(path, self._attributes) if self._attributes else None
         return self._header(_raw(name) + b"/", DIRECTORY, status, xattrs=kept)
 
     def whiteout(self, name: str) -> None:
@@ -89,7 +98,7 @@ class TreeWriter:
         size = status.st_size
         descriptor = os.open(path, _OPEN)
         try:
-            kept = kept_xattrs(descriptor) if self._attributes else None
+            kept = kept_xattrs(descriptor, self._attributes) if self._attributes else None
             raw = self._header(name, REGULAR, status, size=size, xattrs=kept)
             if size <= CHUNK:
                 content = os.read(descriptor, size) if size else b""
@@ -122,7 +131,7 @@ class TreeWriter:
         link: bytes = b"",
         xattrs: Mapping[str, bytes] | None = None,
     ) -> bytes:
-        mtime = int(status[_MTIME])
+        mtime = int(status[_MTIME]) if self._mtime is None else self._mtime
         if self._max_mtime is not None and mtime > self._max_mtime:
             mtime = self._max_mtime
         device = status.st_rdev

@@ -7,6 +7,7 @@ decompress → untar; overlay upper → tar → hash → compress → hash → s
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -31,6 +32,10 @@ from knarr.streams import Readable, Writable
 if TYPE_CHECKING:
     from knarr.layer.compress import Compression
     from knarr.remote.repository import Registry
+
+
+REWRITTEN = "buildkit/rewritten-timestamp"  # BuildKit's annotation on a layer whose times were cut down
+UNCOMPRESSED = "containerd.io/uncompressed"  # containerd's word for the diffID in an annotation; in our notes only
 
 
 @record
@@ -76,6 +81,7 @@ class Blobs:
         self._flights = Flights()
         self._remote: dict[Digest, tuple[str, ...]] = {}
         self._deferred: dict[str, Deferred] = {}
+        self._notes = threading.Lock()
         self._growing: dict[Digest, Growth] = {}  # blobs that `prefetch` brings, for `apply` to follow
 
     def defer(self, id: str, layer: Deferred) -> None:
@@ -196,9 +202,9 @@ class Blobs:
         if record.blob is not None and record.diff_id is not None and self._is_somewhere(record):
             if compression is None or _fits(record, compression):
                 return Packed(record.blob, record.diff_id)
-            variant = _variant(record, compression)
-            if variant is not None and self._store.has(variant):
-                return Packed(variant, record.diff_id)
+            variant = _variant(record, _variant_key(compression))
+            if variant is not None and self._store.has(variant.descriptor):
+                return Packed(variant.descriptor, record.diff_id)
         key = (record.id, str(compression))
         return self._flights.once(key, lambda: self._pack(record, compression))
 
@@ -232,8 +238,7 @@ class Blobs:
         if record.blob is None:
             self._cache.update(record.id, blob=made.descriptor, diff_id=made.diff_id)
         else:
-            note = {**record.history, _variant_key(chosen): json.dumps(made.descriptor.to_json())}
-            self._cache.update(record.id, history=note)
+            self._note(record, _variant_key(chosen), Packed(made.descriptor, made.diff_id))
         return Packed(made.descriptor, made.diff_id)
 
     def _is_somewhere(self, record: Record) -> bool:
@@ -252,7 +257,7 @@ class Blobs:
         whole = self._snapshotter.layers(snapshot)[0]
         if not lowers:
             return lambda out: diff.write_tree(whole, out)
-        return lambda out: diff.write_between(lowers[0], whole, out)
+        return lambda out: diff.write_between(lowers, whole, out)
 
     def _rewriter(self, record: Record) -> Callable[..., None]:
         """Recompress: the tar inside the existing blob, as it is."""
@@ -266,12 +271,26 @@ class Blobs:
 
         return write
 
-    def pack_all(self, records: Sequence[Record], compression: Compression | None) -> Iterator[tuple[Record, Packed]]:
-        """Pack several at once; yields them in order, each as soon as it and those before are ready."""
+    def pack_all(
+        self,
+        records: Sequence[Record],
+        compression: Compression | None,
+        *,
+        kept: int = 0,
+        max_mtime_s: int | None = None,
+    ) -> Iterator[tuple[Record, Packed]]:
+        """Pack several at once; yields them in order, each as soon as it and those before are ready.
+
+        With `max_mtime_s` those after the first `kept` are clamped.
+        """
         outcomes: list[tuple[Record, Outcome[Packed] | Packed]] = []
-        for link in records:
+        for number, link in enumerate(records):
             if link.blob is not None and link.remote:
                 self._remote[link.blob.digest] = link.remote
+            if max_mtime_s is not None and number >= kept:
+                chosen = compression or _default()
+                outcomes.append((link, self._scope.attempt(self._pack_clamped, link, chosen, max_mtime_s)))
+                continue
             fits = link.blob is not None and (compression is None or _fits(link, compression))
             if fits and link.blob is not None and link.diff_id is not None and self._is_somewhere(link):
                 outcomes.append((link, Packed(link.blob, link.diff_id)))
@@ -279,6 +298,59 @@ class Blobs:
                 outcomes.append((link, self._scope.attempt(self.pack, link, compression)))
         for link, outcome in outcomes:
             yield link, outcome if isinstance(outcome, Packed) else outcome.result()
+
+    def _pack_clamped(self, record: Record, compression: Compression, max_mtime_s: int) -> Packed:
+        """The layer of `record` with no time later than `max_mtime_s`, and with BuildKit's note of it."""
+        from knarr.layer.clamp import clamp
+        from knarr.layer.decompress import open_compressed
+
+        self.pack(record, None)
+        record = self._cache.get(record.id) or record
+
+        def write(out: Writable) -> None:
+            with self.open(record) as stream:
+                clamp(open_compressed(stream), out, max_mtime_s, check=self._scope.check)
+
+        made = self._pack_variant(record, f"clamped-{max_mtime_s}", write, compression)
+        return replace(made, descriptor=made.descriptor.with_annotations({REWRITTEN: str(max_mtime_s)}))
+
+    def pack_squashed(
+        self, top: Record, write: Callable[[Writable], None], compression: Compression, *, name: str
+    ) -> Packed:
+        """The layer that `write` makes of several below and including `top`; `name` tells which and how."""
+        return self._pack_variant(top, f"squashed-{name}", write, compression)
+
+    def _pack_variant(
+        self, record: Record, name: str, write: Callable[[Writable], None], compression: Compression
+    ) -> Packed:
+        """What `write` writes, kept beside the record's own layer and found again under `name`."""
+        key = f"{_variant_key(compression)}:{name}"
+
+        def make() -> Packed:
+            from knarr.layer.pack import pack
+
+            known = _variant(self._cache.get(record.id) or record, key)
+            if known is not None and self._store.has(known.descriptor):
+                return known
+            made = pack(write, self._store, compression=compression, jobs=self._jobs, check=self._scope.check)
+            packed = Packed(made.descriptor, made.diff_id)
+            self._note(record, key, packed)
+            return packed
+
+        return self._flights.once((record.id, key), make)
+
+    def _note(self, record: Record, key: str, packed: Packed) -> None:
+        """Remember another form of a layer, so that the next export finds it and garbage collection leaves it."""
+        described = packed.descriptor.with_annotations({UNCOMPRESSED: str(packed.diff_id)})
+        with self._notes:
+            known = self._cache.get(record.id) or record
+            self._cache.update(record.id, history={**known.history, key: json.dumps(described.to_json())})
+
+
+def _default() -> Compression:
+    from knarr.layer.compress import Compression
+
+    return Compression()
 
 
 def _fits(record: Record, compression: Compression) -> bool:
@@ -293,6 +365,10 @@ def _variant_key(compression: Compression) -> str:
     return f"blob:{compression.kind}:{compression.level}"
 
 
-def _variant(record: Record, compression: Compression) -> Descriptor | None:
-    text = record.history.get(_variant_key(compression))
-    return Descriptor.from_json(json.loads(text)) if text else None
+def _variant(record: Record, key: str) -> Packed | None:
+    text = record.history.get(key)
+    if not text:
+        return None
+    described = Descriptor.from_json(json.loads(text))
+    diff_id = described.annotations.get(UNCOMPRESSED)
+    return Packed(replace(described, annotations={}), Digest.parse(diff_id)) if diff_id else None

@@ -21,11 +21,13 @@ class CopyFilter:
 
     def keeps(self, path: str) -> bool:
         """Whether `path` itself is copied."""
+        return self.selects(path) and (self._hidden is None or not self._hidden.matches(self._prefix + path))
+
+    def selects(self, path: str) -> bool:
+        """Whether the patterns take `path`, which the source may yet hide."""
         if self._include is not None and not self._include.matches(path):
             return False
-        if self._exclude is not None and self._exclude.matches(path):
-            return False
-        return self._hidden is None or not self._hidden.matches(self._prefix + path)
+        return self._exclude is None or not self._exclude.matches(path)
 
     def may_keep_below(self, path: str) -> bool:
         """Whether something below a directory that is not kept may be."""

@@ -9,7 +9,6 @@ found inside a tree is kept, a directory gives its contents.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import time
@@ -17,11 +16,10 @@ from collections.abc import Callable, Sequence
 
 from knarr import patterns
 from knarr.errors import ContentError, KnarrError
+from knarr.ops.copyfile import copy_file, copy_xattrs
 from knarr.ops.copyfilter import CopyFilter
 from knarr.paths import clean, inside
 from knarr.record import record
-
-_SMALL = 1 << 18  # a file read and written in one go; larger ones go through copy_file_range
 
 
 @record
@@ -223,8 +221,10 @@ class Copier:
             os.chmod(target, stat.S_IMODE(found.st_mode))
         return False
 
-    def _contents(self, source: str, relative: str, target: str, *, fresh: bool) -> None:
+    def _contents(self, source: str, relative: str, target: str, *, fresh: bool) -> bool:
+        """Copy what is wanted of a directory; whether anything was."""
         chosen = self._filter
+        copied = False
         with os.scandir(source) as scan:
             entries = sorted(scan, key=lambda entry: entry.name)
         for entry in entries:
@@ -234,25 +234,53 @@ class Copier:
             is_dir = stat.S_ISDIR(found.st_mode)
             if chosen.leaves_out and not chosen.keeps(path):
                 if is_dir and chosen.may_keep_below(path):
-                    self._sparse_directory(entry.path, path, f"{target}/{name}", found)
+                    copied |= self._sparse_directory(entry.path, path, f"{target}/{name}", found)
                 continue
+            copied = True
             if is_dir:
                 self._directory(entry.path, path, f"{target}/{name}", found, top=False)
             else:
                 self._leaf(entry.path, f"{target}/{name}", found, fresh=fresh)
+        return copied
 
-    def _sparse_directory(self, source: str, relative: str, target: str, found: os.stat_result) -> None:
-        """A directory that does not match itself: made only if something below it does."""
-        existed = os.path.lexists(target)
-        if not existed:
+    def _sparse_directory(self, source: str, relative: str, target: str, found: os.stat_result) -> bool:
+        """A directory that is not wanted itself: made only if something below it is, which is the answer.
+
+        One that the source only hides is then like any other: a client sends it
+        with its files. One that the patterns do not take is made beforehand, and
+        has the time at which it was filled.
+        """
+        there = _lstat_or_none(target)
+        if there is None:
             os.mkdir(target, 0o700)
-        self._contents(source, relative, target, fresh=not existed)
-        if existed:
-            return
-        try:
-            os.rmdir(target)
-        except OSError:
+        elif not stat.S_ISDIR(there.st_mode):
+            if not self._wants_some(source, relative):
+                return False
+            # Never through a link: it may lead out of the image.
+            raise ContentError(f"cannot copy to non-directory: {target[len(self._root) :]}")
+        copied = self._contents(source, relative, target, fresh=there is None)
+        if not copied:
+            if there is None:
+                os.rmdir(target)
+        elif self._filter.selects(relative):
             self._finish(source, target, found)
+        elif there is None:
+            self._dress(source, target, found)
+        else:
+            os.chmod(target, stat.S_IMODE(found.st_mode))
+        return copied
+
+    def _wants_some(self, source: str, relative: str) -> bool:
+        """Whether anything below a directory is to be copied."""
+        with os.scandir(source) as entries:
+            for entry in entries:
+                path = f"{relative}/{entry.name}"
+                if self._filter.keeps(path):
+                    return True
+                below = entry.is_dir(follow_symlinks=False) and self._filter.may_keep_below(path)
+                if below and self._wants_some(entry.path, path):
+                    return True
+        return False
 
     def _leaf(self, source: str, target: str, found: os.stat_result, *, fresh: bool = False) -> None:
         self._check()
@@ -292,7 +320,12 @@ class Copier:
         return True
 
     def _finish(self, source: str, target: str, found: os.stat_result) -> None:
-        """Owner, mode, xattrs, times: in this order, since chown clears setuid and everything moves times."""
+        """What it is beside its content; times last, since everything moves them."""
+        self._dress(source, target, found)
+        self._times(target, found)
+
+    def _dress(self, source: str, target: str, found: os.stat_result) -> None:
+        """Owner, mode, xattrs: in this order, since chown clears setuid."""
         options = self._options
         is_link = stat.S_ISLNK(found.st_mode)
         owner = options.owner or ((0, 0) if self._tree.zero_owner else (found.st_uid, found.st_gid))
@@ -302,7 +335,6 @@ class Copier:
         if not self._tree.zero_owner:
             # As little as its owners go the context's attributes into an image: whence a browser had a file, say.
             copy_xattrs(source, target)
-        self._times(target, found)
 
     def _mode(self, found: os.stat_result) -> int:
         options = self._options
@@ -316,50 +348,6 @@ class Copier:
         stamp = self._options.time_ns
         times = (found.st_atime_ns, found.st_mtime_ns) if stamp is None else (stamp, stamp)
         os.utime(target, ns=times, follow_symlinks=False)
-
-
-def copy_file(source: str, target: str, size: int) -> None:
-    """The bytes of a regular file to a new file; cloned or copied in the kernel when large."""
-    reader = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            if size <= _SMALL:
-                while data := os.read(reader, _SMALL + 1):
-                    os.write(writer, data)
-            else:
-                _copy_large(reader, writer)
-        finally:
-            os.close(writer)
-    finally:
-        os.close(reader)
-
-
-def _copy_large(reader: int, writer: int) -> None:
-    try:
-        while os.copy_file_range(reader, writer, 1 << 30):
-            pass
-    except OSError as error:
-        import errno
-
-        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
-        while data := os.read(reader, 1 << 20):
-            view = memoryview(data)
-            while view:
-                view = view[os.write(writer, view) :]
-
-
-def copy_xattrs(source: str, target: str) -> None:
-    """Extended attributes, but overlayfs's own; what the target's file system refuses is passed over."""
-    try:
-        names = os.listxattr(source, follow_symlinks=False)
-    except OSError:
-        return
-    for name in names:
-        if not name.startswith("trusted.overlay."):
-            with contextlib.suppress(OSError):
-                os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
 
 
 def remove(path: str) -> None:

@@ -212,11 +212,12 @@ def write(layer: LazyLayer, tree: Tree, out: Writable, *, check: Callable[[], No
     Raises:
         ContentError: a file changes while it is read.
     """
+    from knarr.layer.samefile import in_layer
     from knarr.layer.tree_write import TreeWriter
 
-    writer = TreeWriter(out, attributes=not tree.zero_owner)
+    writer = TreeWriter(out, attributes=None if tree.zero_owner else in_layer)
     # Attributes of directories below are theirs already: a layer that repeats a directory without them keeps them.
-    plain = TreeWriter(out, attributes=False)
+    plain = TreeWriter(out, attributes=None)
     for parent in layer.parents:
         writer.put(plain.directory(parent.name, "", parent.status))
     if not layer.is_file:
@@ -294,6 +295,8 @@ class _Walk:
             if not kept and not chosen.may_keep_below(inner):
                 continue
             dressed = self._dressed(status)
+            if not kept and not chosen.selects(inner):  # as `Copier._sparse_directory` has it
+                dressed = _changed(dressed, mtime=time.time())
             found = (name, entry.path, dressed, self._directory(name, entry.path, dressed))
             if kept:
                 yield from self._released()

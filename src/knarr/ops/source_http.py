@@ -330,7 +330,7 @@ def _make(world: World, source: HttpSource, vertex: str, name: str, known: Known
 
 def _write(world: World, source: HttpSource, name: str, known: Known, record: RecordId) -> RecordId:
     """A tree with the one file in it."""
-    from knarr.ops.copytree import copy_file
+    from knarr.ops.copyfile import copy_file
     from knarr.remote.fetchurl import seconds_of
 
     with world.trees.active(None) as active:

@@ -27,6 +27,7 @@ from knarr.record import replace
 from knarr.scope import Flights, Scope, afterwards
 from knarr.snapshot.mounting import mounted
 from knarr.snapshot.snapshotter import Snapshotter
+from knarr.streams import Writable
 
 
 class MountedActive:
@@ -162,6 +163,35 @@ class DiskTrees:
         mounts = self._snapshotter.view(key, snapshot)
         with afterwards(partial(self._snapshotter.remove, key)), self._mount(mounts, key) as root:
             yield Path(root)
+
+    def write_difference(
+        self, lower: RecordId | None, upper: RecordId | None, out: Writable, *, max_mtime_s: int | None = None
+    ) -> None:
+        """Write what must be done to the tree `lower` to get the tree `upper`, as one layer tar.
+
+        Raises:
+            ContentError: a layer is damaged, or a file has a whiteout's name.
+        """
+        from knarr.layer import diff
+
+        options = diff.Options(max_mtime_s, self._scope.check)
+        snapshot = self.snapshot(self.materialised(lower))
+        lowers = self._snapshotter.layers(snapshot) if snapshot is not None else ()
+        with self.mounted_or_empty(upper) as tree:
+            if lowers:
+                diff.write_between(lowers, tree, out, options=options)
+            else:
+                diff.write_tree(tree, out, options=options)
+
+    @contextmanager
+    def mounted_or_empty(self, record: RecordId | None) -> Iterator[Path]:
+        """As `mounted`; None is an empty tree."""
+        if record is None:
+            with self.active(None) as empty:
+                yield Path(empty.root)
+        else:
+            with self.mounted(record) as path:
+                yield path
 
     def materialised(self, record: RecordId | None) -> RecordId | None:
         lent = self.lent(record)

@@ -1,9 +1,9 @@
 """Mount points that the image does not have: made before a step, taken away after it.
 
 A mount needs a file or a directory to sit on. What is made for that must not
-become part of the layer, at any level, nor show in the time of a directory:
-each parent's time is put back before the step runs, so that after the step a
-changed time is the step's own doing and stays.
+become part of the layer, at any level. Taking it away leaves the time of its
+parent as the step left it. Making it does move that time, as with BuildKit; a
+layer shows it only where the step changed something in that directory.
 
 The step may have put a symlink anywhere on the way: everything is done relative
 to a directory that was opened part by part, following nothing.
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from knarr.paths import inside
 from knarr.record import record
@@ -60,7 +61,7 @@ class Stubs:
             missing.append(path)
             path = os.path.dirname(path)
         for stub in reversed(missing):
-            with _Parent(point.root, stub) as parent:
+            with _opened_parent(point.root, stub) as parent:
                 if stub is not missing[0]:
                     os.mkdir(parent.name, 0o755, dir_fd=parent.descriptor)
                 elif point.is_directory:
@@ -75,8 +76,10 @@ class Stubs:
         """Remove what is still as it was made: an empty directory, an empty file. Never raises."""
         while self._made:
             try:
-                with _Parent(*self._made.pop()) as parent:
+                with _opened_parent(*self._made.pop()) as parent:
+                    info = os.fstat(parent.descriptor)
                     _remove_empty(parent.name, parent.descriptor)
+                    os.utime(parent.descriptor, ns=(info.st_atime_ns, info.st_mtime_ns))
             except OSError:
                 continue  # the step filled, moved or removed it: then it is the step's
 
@@ -89,28 +92,22 @@ def _remove_empty(name: str, directory: int) -> None:
         os.unlink(name, dir_fd=directory)
 
 
+@contextmanager
+def _opened_parent(root: str, path: str) -> Iterator[_Parent]:
+    """The directory that holds `path`, open while the block lasts."""
+    *way, name = path[len(root) :].strip("/").split("/")
+    descriptor = os.open(root, _DIRECTORY & ~os.O_NOFOLLOW)
+    try:
+        for part in way:
+            below = os.open(part, _DIRECTORY, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+        yield _Parent(name, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@record
 class _Parent:
-    """The open directory that holds `path`; its times are put back when the block ends."""
-
-    def __init__(self, root: str, path: str) -> None:
-        *way, self.name = path[len(root) :].strip("/").split("/")
-        self.descriptor = os.open(root, _DIRECTORY & ~os.O_NOFOLLOW)
-        try:
-            for part in way:
-                below = os.open(part, _DIRECTORY, dir_fd=self.descriptor)
-                os.close(self.descriptor)
-                self.descriptor = below
-            info = os.fstat(self.descriptor)
-        except BaseException:
-            os.close(self.descriptor)
-            raise
-        self._times = (info.st_atime_ns, info.st_mtime_ns)
-
-    def __enter__(self) -> _Parent:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            os.utime(self.descriptor, ns=self._times)
-        finally:
-            os.close(self.descriptor)
+    name: str  # of what is in it
+    descriptor: int

@@ -158,19 +158,20 @@ def _decode_history(data: Mapping[str, Any]) -> History:
 
 
 def encode_config(image: ImageConfig) -> bytes:
-    """The bytes of the document as BuildKit writes them: compact, top-level members sorted, empty ones left out."""
+    """The bytes of the document as BuildKit writes them: compact, top-level members sorted.
+
+    What an image without layers lacks (layers, history, a time) is null, as Go writes it.
+    """
     data: dict[str, Any] = {
         **image.platform.to_json(),
         **image.extra,
         "config": _encode_run(image.config),
-        "rootfs": {"type": "layers", "diff_ids": [str(d) for d in image.diff_ids]},
+        "rootfs": {"type": "layers", "diff_ids": [str(d) for d in image.diff_ids] or None},
+        "created": image.created,
+        "history": [_encode_history(h) for h in image.history] or None,
     }
-    if image.created is not None:
-        data["created"] = image.created
     if image.author:
         data["author"] = image.author
-    if image.history:
-        data["history"] = [_encode_history(h) for h in image.history]
     return gojson.dump(dict(sorted(data.items())))
 
 

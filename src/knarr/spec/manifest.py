@@ -120,7 +120,7 @@ def encode_manifest(
     if artifact_type:
         data["artifactType"] = artifact_type
     data["config"] = config.to_json()
-    data["layers"] = [layer.to_json() for layer in layers]
+    data["layers"] = [layer.to_json() for layer in layers] or None  # Go's word for none
     if subject is not None:
         data["subject"] = subject.to_json()
     if annotations:
