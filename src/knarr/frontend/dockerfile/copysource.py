@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from knarr.errors import ContentError, DockerfileError
 from knarr.frontend.dockerfile.expand import HEREDOC_BODY
-from knarr.frontend.dockerfile.giturl import GitURL, parse_git_url
+from knarr.frontend.dockerfile.giturl import GitURL, parse_git_url, split_url
 from knarr.frontend.dockerfile.imagepath import base_name, clean, in_tree, join, under
 from knarr.frontend.dockerfile.instructions import Add, Copy, Heredoc, Transfer
 from knarr.frontend.dockerfile.lint import Linter
@@ -140,9 +140,9 @@ def _from_url(plan: CopyPlan, url: str) -> FileStep:
 
 def _file_name(url: str) -> str:
     """What a downloaded file is called when the destination is a directory."""
-    from urllib.parse import unquote, urlsplit
+    from urllib.parse import unquote
 
-    name = base_name(unquote(urlsplit(url).path))
+    name = base_name(unquote(split_url(url).path))
     return "__unnamed__" if name in (".", "/") else name
 
 

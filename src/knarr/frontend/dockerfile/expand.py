@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MAX_TEXT = 16 * 2**20  # characters put in for variables; some lines of ENV a=$a$a could otherwise fill the memory
 MAX_DEPTH = 64  # of ${a:-${b:-…}}; each level takes six Python frames
 
+_BOM = "\ufeff"  # what Go's text/scanner passes over at the head of a text
 _SPACES = re.compile(f"[{SPACE}]+")
 _SPECIAL_NAMES = frozenset("@*#?-$!0")
 
@@ -59,6 +60,7 @@ class Expander:
         Raises:
             DockerfileError: bad syntax, or a `${name:?message}` whose name has no value. No span yet.
         """
+        text = text.removeprefix(_BOM)
         if not _special(self.escape).search(text):
             return Expansion(text)
         scan = _Scan(self, text, env, words=None)
@@ -67,6 +69,7 @@ class Expander:
 
     def words(self, text: str, env: Mapping[str, str]) -> list[str]:
         """Expand `text` and split it at white space outside quotes; values of variables are split as well."""
+        text = text.removeprefix(_BOM)
         if not _special(self.escape).search(text) and "<<" not in text:
             return [word for word in _SPACES.split(text) if word]
         words: list[str] = []

@@ -17,10 +17,15 @@ from knarr.frontend.dockerfile.imagepath import join
 from knarr.frontend.dockerfile.suggest import did_you_mean
 from knarr.record import record, replace
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
 _SCHEME = re.compile(r"([a-zA-Z0-9]+)://")
 _SCP = re.compile(r"([a-zA-Z0-9\-_]+)@([a-zA-Z0-9\-.]+):(.*?)(?:\?(.*?))?(?:#(.*))?", re.DOTALL)
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
+_CONTROL = re.compile("[\0-\x1f\x7f]")
 _SWITCHES = ("submodules", "keep-git-dir", "fetch-by-commit")
 _QUERIES = ("ref", "tag", "branch", "subdir", "checksum", "commit", "mtime", *_SWITCHES)
 
@@ -88,12 +93,28 @@ def parse_git_url(text: str) -> GitURL | None:
     return _with_query(_pointed(GitURL(f"{user}@{host}:{path}", "ssh", host, path), fragment or ""), query or "")
 
 
+def split_url(text: str) -> SplitResult:
+    """The parts of a URL.
+
+    Raises:
+        DockerfileError: its host is none. No span yet.
+    """
+    from urllib.parse import urlsplit
+
+    try:
+        if not _CONTROL.search(text):
+            return urlsplit(text)
+    except ValueError:
+        pass
+    raise DockerfileError(f"{text} is not a URL", hint="https://HOST/PATH")
+
+
 def _from_url(text: str, scheme: str) -> GitURL | None:
     if scheme not in ("http", "https", "ssh", "git"):
         return None
-    from urllib.parse import unquote, urlsplit
+    from urllib.parse import unquote
 
-    parts = urlsplit(text)
+    parts = split_url(text)
     path = unquote(parts.path)
     if scheme in ("http", "https") and not path.endswith(".git"):
         return None

@@ -33,7 +33,7 @@ _DIRECTIVE_LINES = 4  # one for each directive there is, and one before them for
 # Declared by ARG, these steer the scanner of an SBOM; no command sees them.
 HIDDEN_ARGS = frozenset(("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"))
 
-_COMMENT = re.compile(r"check\s*=\s*(\S.*)", re.IGNORECASE)
+_COMMENT = re.compile(r"check\s*=\s*(\S.*)", re.IGNORECASE | re.ASCII)
 
 
 @record

@@ -40,6 +40,7 @@ _GO_FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 _SIZE = re.compile(r"([0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30}) ?(?:([kmgtp])(?:i?b)?|b)?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 _MAX_ID = 2**32 - 1
+_MAX_SIZE = 2**63
 
 _QUOTES = 'quotes go around a whole field, and one inside it is doubled: "target=/a""b"'
 
@@ -253,6 +254,7 @@ def _number(key: str, value: str, *, base: int) -> int:
 
 def _size(key: str, value: str) -> int:
     match = _SIZE.fullmatch(value)
-    if match is None:
+    size = int(float(match[1]) * _SIZE_UNITS[(match[2] or "").lower()]) if match else _MAX_SIZE
+    if size >= _MAX_SIZE:
         raise DockerfileError(f"invalid value for {key}: {value}", hint="bytes, or a number with k, m or g behind it")
-    return int(float(match[1]) * _SIZE_UNITS[(match[2] or "").lower()])
+    return size

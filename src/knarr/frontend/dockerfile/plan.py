@@ -23,6 +23,7 @@ from knarr.frontend.dockerfile.suggest import did_you_mean
 from knarr.spec.platform import Platform
 
 _INDEX = re.compile(r"[-+]?[0-9]{1,9}")
+_IMAGE_NAME = re.compile(r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*")
 _STEPS = (Add, Copy, Run, Workdir)
 
 
@@ -108,6 +109,7 @@ class Plan:
                     hint=hint or "declare it with ARG before the first FROM, with a default or by --build-arg",
                 )
             platform, used = _stage_platform(build, stage, declared)
+            _check_name(stage)
         except DockerfileError as error:
             raise build.located(error, span) from None
         opened = StageBuild(base.text, span)
@@ -222,6 +224,15 @@ class Plan:
                 excerpt=self.build.excerpt,
             ) from None
         return self._line(stage, instruction, span, on_build=True)
+
+
+def _check_name(stage: Stage) -> None:
+    """A stage's name is looked up among named contexts, which are called like images."""
+    if stage.name and not _IMAGE_NAME.fullmatch(stage.name):
+        raise DockerfileError(
+            f'invalid name for build stage: "{stage.from_.name_written}" could not be the name of an image',
+            hint="a letter or a digit at the end, and between them one of . _ - at a time",
+        )
 
 
 def _stage_platform(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from knarr.errors import DockerfileError
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _MAX_PORT = 65535
+_NUMBER = re.compile("[0-9]{1,20}")
 
 
 def exposed_ports(words: Iterable[str]) -> list[str]:
@@ -36,7 +38,7 @@ def _ports_of(word: str) -> list[str]:
 
 def _range(text: str, what: str) -> tuple[int, int]:
     first, dash, last = text.partition("-")
-    numbers = [int(part) for part in ((first, last) if dash else (first,)) if part.isascii() and part.isdigit()]
+    numbers = [int(part) for part in ((first, last) if dash else (first,)) if _NUMBER.fullmatch(part)]
     if len(numbers) != (2 if dash else 1) or max(numbers) > _MAX_PORT or numbers != sorted(numbers):
         raise DockerfileError(
             f"invalid {what}: {text}", hint=f"a port is a number from 0 to {_MAX_PORT}, or two as 80-90"

@@ -8,6 +8,8 @@ one after the other, sees those before it.
 
 from __future__ import annotations
 
+import re
+
 from knarr.errors import DockerfileError
 from knarr.frontend.dockerfile import instructions as df
 from knarr.frontend.dockerfile.gotext import duration, listed, quoted_list
@@ -17,6 +19,8 @@ from knarr.frontend.dockerfile.platformbuild import PlatformBuild
 from knarr.frontend.dockerfile.stagebuild import StageBuild
 from knarr.record import replace
 from knarr.spec.config import Healthcheck
+
+_NUMBER = re.compile(r"[-+]?[0-9]{1,18}")
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 WINDOWS_SHELL = ("cmd", "/S", "/C")
@@ -136,7 +140,7 @@ def compile_user(build: PlatformBuild, stage: StageBuild, line: df.User) -> None
 def compile_stop_signal(build: PlatformBuild, stage: StageBuild, line: df.StopSignal) -> None:
     signal = build.expand(line.signal, stage.state.env)
     name = signal.upper().removeprefix("SIG")
-    is_number = signal.lstrip("+-").isdecimal() and int(signal) != 0
+    is_number = _NUMBER.fullmatch(signal) is not None and int(signal) != 0
     if not is_number and name not in _SIGNALS:
         raise DockerfileError(f"invalid signal: {signal}", hint="a name such as SIGTERM, or a number")
     stage.image.stop_signal = signal
