@@ -2,8 +2,8 @@
 
 No code is generated for services: a descriptor has every name and type that is
 needed. A method `ResolveImageConfig` is served by `resolve_image_config` of the
-implementation; one that the implementation lacks answers UNIMPLEMENTED. Each takes
-the message (an iterator of messages where the client streams) and the call's
+implementation (`Return` by `return_`); one that the implementation lacks answers
+UNIMPLEMENTED. Each takes the message (an iterator of messages where the client streams) and the call's
 context, and gives the answer, or an iterator of answers where the server streams.
 
     server.add_generic_rpc_handlers((serving(LLB_BRIDGE, Gateway(...)),))
@@ -12,6 +12,7 @@ context, and gives the answer, or an iterator of answers where the server stream
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
@@ -128,4 +129,5 @@ def _arity(streaming: bool) -> str:
 
 
 def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    return f"{name}_" if keyword.iskeyword(name) else name

@@ -70,14 +70,20 @@ def compile_only(argv: list[str]) -> tuple[PlatformResult, ...]:
 
 @contextmanager
 def frontend(options: BuildOptions, sink: Sink) -> Iterator[tuple[FrontendRequest, Bridge]]:
-    """What a build would ask the frontend, and who answers the frontend's own questions."""
+    """What a build would ask the frontend that is built in, and who answers the frontend's own questions.
+
+    Raises:
+        Unsupported: the Dockerfile asks for another frontend.
+    """
     from knarr.cli.state import open_parts
     from knarr.engine.bridge import EngineBridge
+    from knarr.frontend.dockerfile.syntax import require_standard
     from knarr.ops.images import Images
     from knarr.ops.lastknown import LastKnown
 
     with open_parts(os.environ) as parts, _opened(options, parts.settings) as (inputs, session):
         request = _request(options, inputs, parts.settings)
+        require_standard(request.frontend)
         known = LastKnown(parts.settings.root)
         images = Images(parts.store, parts.cache, parts.registry, mode=options.pull, last_known=known)
         yield request.frontend, EngineBridge(images, session, sink)

@@ -75,7 +75,7 @@ class Engine:
         with owned(parts), afterwards(parts.close), (scope or mine).on_cancel(mine.cancel):
             job = self._begin(parts, session, sink, mine, resolve_mode)
             self.last_job = job
-            with afterwards(job.trees.close), mine:  # threads have ended when the trees are closed
+            with afterwards(job.close), mine:  # threads have ended when the trees are closed
                 yield job
 
     def _begin(self, parts: Parts, session: Session, sink: Sink, scope: Scope, resolve_mode: ResolveMode) -> Job:
@@ -144,7 +144,13 @@ class _Timed:
 
 def _compile(job: Job, request: FrontendRequest) -> FrontendResult:
     from knarr.frontend.dockerfile.compile import compile as compile_dockerfile
+    from knarr.frontend.dockerfile.syntax import wanted
 
+    other = wanted(request)
+    if other is not None:
+        from knarr.engine.othersyntax import compile_with
+
+        return compile_with(other, job, request)
     world = job.world
     bridge = EngineBridge(job.images, world.session, world.sink)
     job.looked_for = bridge.looked_for

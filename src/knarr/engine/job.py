@@ -28,6 +28,7 @@ from knarr.session.session import Taker
 
 if TYPE_CHECKING:
     from knarr.builder import Export
+    from knarr.engine.gateway import EngineGateway
     from knarr.engine.parts import Parts
     from knarr.frontend.request import FrontendResult
     from knarr.llb.ops import Graph
@@ -53,6 +54,24 @@ class Job:
         self.looked_for: set[str] = set()  # files of the caller that the frontend asked for
         self.ran_frontend = False  # an image decided what is built: nobody can tell what it looked at
         self._shown = Shown()
+        self._gateway: EngineGateway | None = None
+        self.held = contextlib.ExitStack()  # what must last as long as the job
+
+    def close(self) -> None:
+        """Let go of the trees, after all threads of the job have ended."""
+        if self._gateway is not None:
+            self._gateway.close()
+        with self.held:
+            self.trees.close()
+
+    @property
+    def gateway(self) -> EngineGateway:
+        """What a frontend outside of the engine asks."""
+        from knarr.engine.gateway import EngineGateway
+
+        if self._gateway is None:
+            self._gateway = EngineGateway(self)
+        return self._gateway
 
     @property
     def inputs_are_known(self) -> bool:

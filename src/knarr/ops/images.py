@@ -65,7 +65,7 @@ class Images:
         self._store = store
         self._cache = cache
         self._registry = registry
-        self._mode = mode
+        self.mode = mode
         self._last_known = last_known
         self._notes: dict[str, str] = {}  # by reference
         self._flights = Flights()
@@ -103,14 +103,14 @@ class Images:
         try:
             found = self._image(reference, platform, top, source, repository)
         except NotFound as error:
-            if self._mode == "never" and repository:
+            if self.mode == "never" and repository:
                 raise _not_here(reference) from error
             error.with_context(image=reference.familiar)
             raise
         except ContentError as error:
             error.with_context(image=reference.familiar)
             raise
-        if self._mode == "never" and not self._is_here(found):
+        if self.mode == "never" and not self._is_here(found):
             raise _not_here(reference)
         return found
 
@@ -158,13 +158,13 @@ class Images:
                 raw = self._store.read(Descriptor("", reference.digest, size))
                 return decode(raw).descriptor, repository
         local = self._local(reference)
-        if local is not None and self._mode in ("local", "never"):
+        if local is not None and self.mode in ("local", "never"):
             return local, ""
         known = self._known(reference)
-        if known is not None and self._mode in ("local", "never"):
+        if known is not None and self.mode in ("local", "never"):
             self._notes[str(reference.tagged())] = f"as last seen: {known.digest}"
             return known, repository
-        if self._mode == "never":
+        if self.mode == "never":
             raise _not_here(reference)
         return self._ask(reference, repository, local, known)
 
@@ -175,10 +175,10 @@ class Images:
         try:
             top = self._registry().repository(reference).resolve(reference.locator)
         except KnarrError as error:
-            if local is not None and self._mode != "pull":
+            if local is not None and self.mode != "pull":
                 return local, ""
             is_silent = isinstance(error, RegistryError) and (error.status == 0 or error.temporary)
-            if known is not None and is_silent and self._mode == "default":
+            if known is not None and is_silent and self.mode == "default":
                 self._notes[str(reference.tagged())] = f"{error.message}; as last seen: {known.digest}"
                 return known, repository
             if isinstance(error, ContentError) and not isinstance(error, NotFound):
@@ -200,7 +200,7 @@ class Images:
             return None
 
     def _source(self, reference: Reference, repository: str) -> Fetcher:
-        asks = repository and self._mode != "never"
+        asks = repository and self.mode != "never"
         return self._registry().repository(reference) if asks else self._store
 
     def _document(self, descriptor: Descriptor, source: Fetcher) -> Manifest | Index:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from knarr.errors import RuntimeFailed
-from knarr.runtime.process import Output
+from knarr.runtime.process import Output, Stdio
 from knarr.scope import Scope
 
 _READ = 1 << 16  # what a pipe holds
@@ -19,8 +19,17 @@ _PATIENCE_S = 5.0  # after which the child itself is killed
 _ENVIRONMENT = ("PATH", "TMPDIR", "XDG_RUNTIME_DIR")
 
 
+_NOTHING = Stdio()
+
+
 def run(
-    argv: list[str], *, output: Output, scope: Scope, kill: Callable[[], object], meanwhile: Callable[[], object]
+    argv: list[str],
+    *,
+    output: Output,
+    scope: Scope,
+    kill: Callable[[], object],
+    meanwhile: Callable[[], object],
+    stdio: Stdio = _NOTHING,
 ) -> int:
     """Run `argv` to its end and return its exit status (128 + signal when killed).
 
@@ -36,7 +45,7 @@ def run(
     err, child_err = os.pipe()
     try:
         try:
-            pid = _spawn(argv, child_out, child_err)
+            pid = _spawn(argv, stdio.stdin, child_out if stdio.stdout is None else stdio.stdout, child_err)
         finally:
             os.close(child_out)
             os.close(child_err)
@@ -49,9 +58,10 @@ def run(
     return status
 
 
-def _spawn(argv: list[str], out: int, err: int) -> int:
-    actions = (
-        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+def _spawn(argv: list[str], stdin: int | None, out: int, err: int) -> int:
+    nothing = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
+    actions: tuple[tuple[int, int] | tuple[int, int, int] | tuple[int, int, str, int, int], ...] = (
+        nothing if stdin is None else (os.POSIX_SPAWN_DUP2, stdin, 0),
         (os.POSIX_SPAWN_DUP2, out, 1),
         (os.POSIX_SPAWN_DUP2, err, 2),
     )

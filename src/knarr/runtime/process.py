@@ -84,6 +84,17 @@ Output = Callable[[int, bytes], None]
 
 
 @record
+class Stdio:
+    """Descriptors of the caller for a process's standard streams; they stay open on this side.
+
+    None: there is nothing to read, or what is written goes to `Output`.
+    """
+
+    stdin: int | None = None
+    stdout: int | None = None
+
+
+@record
 class Exit:
     """How a process ended: its exit status (128 + signal when killed) and whether the kernel's OOM killer did it."""
 

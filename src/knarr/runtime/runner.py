@@ -25,12 +25,13 @@ from knarr.paths import clean, inside, is_below
 from knarr.runtime import bundle, cgroups, child, mounts, oci, startfailure, workspace
 from knarr.runtime.emulate import Emulator
 from knarr.runtime.privatetable import Emulation
-from knarr.runtime.process import Exit, Output, ProcessSpec
+from knarr.runtime.process import Exit, Output, ProcessSpec, Stdio
 from knarr.runtime.stubs import Stubs
 from knarr.runtime.users import User, resolve_user
 from knarr.scope import Scope
 
 _LAST = 4096  # bytes of stderr in which a runtime's last words are looked for
+_NO_STDIO = Stdio()
 _KILLED = 137  # 128 + SIGKILL: what the OOM killer sends
 
 
@@ -52,7 +53,13 @@ class Runtime:
         self._numbers = count(1)
 
     def run(
-        self, spec: ProcessSpec, *, output: Output, scope: Scope, meanwhile: Callable[[], object] = _nothing
+        self,
+        spec: ProcessSpec,
+        *,
+        output: Output,
+        scope: Scope,
+        meanwhile: Callable[[], object] = _nothing,
+        stdio: Stdio = _NO_STDIO,
     ) -> Exit:
         """Run one container to its end; blocks.
 
@@ -77,7 +84,7 @@ class Runtime:
 
                     cdibundle.add(configuration, spec.devices, bind_nodes=bool(around.user_namespace))
                 _write(place, configuration)
-                return self._execute(program, spec, place, around.cgroup, id, output, scope, meanwhile)
+                return self._execute(program, spec, place, around.cgroup, id, output, scope, meanwhile, stdio)
 
     def expect(self, scope: Scope) -> None:
         """Say that a container will start in some ten milliseconds; returns at once."""
@@ -149,6 +156,7 @@ class Runtime:
         output: Output,
         scope: Scope,
         meanwhile: Callable[[], object],
+        stdio: Stdio,
     ) -> Exit:
         def kill() -> None:
             if cgroup:
@@ -168,7 +176,7 @@ class Runtime:
         ended = False
         try:
             argv = program.run(id, place.path)
-            status = child.run(argv, output=listen, scope=scope, kill=kill, meanwhile=meanwhile)
+            status = child.run(argv, output=listen, scope=scope, kill=kill, meanwhile=meanwhile, stdio=stdio)
             ended = True
         finally:
             if not ended or program.knows(id):

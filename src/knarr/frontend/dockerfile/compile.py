@@ -29,7 +29,6 @@ from knarr.frontend.dockerfile.plan import Plan
 from knarr.frontend.dockerfile.platformbuild import PlatformBuild, is_multi_platform, platform_build
 from knarr.frontend.dockerfile.runstep import compile_run
 from knarr.frontend.dockerfile.stagebuild import Line, StageBuild
-from knarr.frontend.dockerfile.syntax import require_standard
 from knarr.frontend.request import FrontendRequest, FrontendResult, PlatformResult, Warning
 from knarr.llb import ops
 from knarr.llb.state import graph
@@ -84,7 +83,6 @@ def compile_plans(
 
 
 def _parse(request: FrontendRequest, lint: Linter) -> df.Dockerfile:
-    require_standard(request)
     findings: list[df.Finding] = []
     try:
         dockerfile = parse(request.dockerfile, filename=request.filename, findings=findings)

@@ -1,0 +1,175 @@
+"""The messages of LLBBridge as records of `frontend.gateway`, and back."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping
+from typing import Any
+
+from knarr.errors import Unsupported, UsageError
+from knarr.frontend.gateway import ONLY, Answer, FileStatus, SourceState
+from knarr.llb.ops import SourceOp
+from knarr.pb import gateway_pb2 as pb
+from knarr.pb import ops_pb2
+from knarr.pb.stat_pb2 import Stat
+from knarr.progress import Warned
+from knarr.spec.platform import Platform
+
+# The type bits of Go's os.FileMode, where st_mode has others.
+_TYPES = {
+    stat.S_IFDIR: 1 << 31,
+    stat.S_IFLNK: 1 << 27,
+    stat.S_IFBLK: 1 << 26,
+    stat.S_IFCHR: 1 << 26 | 1 << 21,
+    stat.S_IFIFO: 1 << 25,
+    stat.S_IFSOCK: 1 << 24,
+}
+_SPECIAL = ((stat.S_ISUID, 1 << 23), (stat.S_ISGID, 1 << 22), (stat.S_ISVTX, 1 << 20))
+
+
+def to_platform(platform: Platform) -> ops_pb2.Platform:
+    return ops_pb2.Platform(
+        OS=platform.os,
+        Architecture=platform.architecture,
+        Variant=platform.variant,
+        OSVersion=platform.os_version,
+        OSFeatures=platform.os_features,
+    )
+
+
+def platform_of(message: Any, field: str) -> Platform | None:
+    """The platform that a message of any kind names in `field`, if it names one."""
+    if not message.HasField(field):
+        return None
+    p = getattr(message, field)
+    named = {"os": p.OS, "architecture": p.Architecture, "variant": p.Variant, "os.version": p.OSVersion}
+    return Platform.from_json({**named, "os.features": list(p.OSFeatures)})
+
+
+def to_stat(status: FileStatus) -> Stat:
+    return Stat(
+        path=status.path,
+        mode=go_mode(status.mode),
+        uid=status.uid,
+        gid=status.gid,
+        size=status.size,
+        modTime=status.modified_ns,
+        linkname=status.link,
+        devmajor=status.device[0],
+        devminor=status.device[1],
+        xattrs=status.xattrs,
+    )
+
+
+def go_mode(mode: int) -> int:
+    """A st_mode as Go's os.FileMode."""
+    special = sum(theirs for ours, theirs in _SPECIAL if mode & ours)
+    return mode & 0o777 | special | _TYPES.get(stat.S_IFMT(mode), 0)
+
+
+# --- sources
+
+
+def source_of(message: ops_pb2.SourceOp) -> SourceOp:
+    return SourceOp(message.identifier, dict(message.attrs))
+
+
+def refuse_chains(request: pb.ResolveSourceMetaRequest) -> None:
+    """Raises Unsupported for what no capability of ours promises."""
+    refuse_policies(request)
+    if request.Image.AttestationChain or request.Image.ResolveAttestations:
+        raise Unsupported("the attestations of an image cannot be resolved yet")
+    if request.HTTP.HasField("ChecksumRequest"):
+        raise Unsupported("checksums over a part of a file cannot be resolved yet")
+
+
+def refuse_policies(request: pb.SolveRequest | pb.ResolveSourceMetaRequest) -> None:
+    if request.SourcePolicies:
+        raise Unsupported("source policies are not supported yet")
+
+
+def source_response(request: pb.ResolveSourceMetaRequest, found: SourceState) -> pb.ResolveSourceMetaResponse:
+    answer = pb.ResolveSourceMetaResponse(Source=request.Source)
+    scheme = request.Source.identifier.partition("://")[0]
+    if scheme == "docker-image":
+        answer.Image.Digest = found.digest
+        answer.Image.Config = b"" if request.Image.NoConfig else found.config
+    elif scheme == "git":
+        answer.Git.Checksum, answer.Git.Ref = found.object, found.ref
+        answer.Git.CommitChecksum = found.digest if found.digest != found.object else ""
+    elif scheme in ("http", "https"):
+        answer.HTTP.Checksum, answer.HTTP.Filename = found.digest, found.filename
+        if found.modified_s:
+            answer.HTTP.LastModified.seconds = found.modified_s
+    return answer
+
+
+# --- results
+
+
+def ids_of(result: pb.Result) -> dict[str, str]:
+    """The ids that a result names, by platform; an empty id is scratch."""
+    kind = result.WhichOneof("result")
+    if kind == "ref":
+        return {ONLY: result.ref.id}
+    if kind == "refDeprecated":
+        return {ONLY: result.refDeprecated}
+    if kind == "refs":
+        return {name: ref.id for name, ref in result.refs.refs.items()}
+    if kind == "refsDeprecated":
+        return dict(result.refsDeprecated.refs)
+    return {ONLY: ""}
+
+
+def refuse_attestations(result: pb.Result) -> None:
+    if any(given.attestation for given in result.attestations.values()):
+        raise Unsupported("attestations that a frontend makes are not supported yet")
+
+
+def solve_response(request: pb.SolveRequest, answer: Answer, ids: Mapping[str, str]) -> pb.SolveResponse:
+    """`answer` with its results under `ids`, in the form that the client understands."""
+    if ONLY not in ids and not request.allowResultReturn:
+        raise UsageError("a client of this age cannot be given several results")
+    response = pb.SolveResponse()
+    response.result.metadata.update(answer.metadata)
+    if ONLY in ids:
+        if not request.allowResultReturn:
+            response.ref = ids[ONLY]
+        if request.allowResultArrayRef:
+            _fill(response.result.ref, ids[ONLY], answer.refs[ONLY].definition)
+        else:
+            response.result.refDeprecated = ids[ONLY]
+    elif request.allowResultArrayRef:
+        response.result.refs.SetInParent()
+        for name, id in ids.items():
+            _fill(response.result.refs.refs[name], id, answer.refs[name].definition)
+    else:
+        response.result.refsDeprecated.refs.update(ids)
+    return response
+
+
+def _fill(ref: pb.Ref, id: str, definition: bytes) -> None:
+    ref.id = id
+    if id:
+        getattr(ref, "def").ParseFromString(definition)
+
+
+def range_of(request: pb.ReadFileRequest) -> tuple[int, int | None]:
+    """(offset, length) of what is to be read; None: to the end."""
+    if not request.HasField("Range"):
+        return 0, None
+    if request.Range.Offset < 0 or request.Range.Length < 0:
+        raise UsageError("a range of a file cannot be negative")
+    return request.Range.Offset, request.Range.Length
+
+
+def warning(request: pb.WarnRequest) -> Warned:
+    line = min((r.start.line for r in request.ranges), default=0)
+    return Warned(
+        request.digest,
+        request.short.decode(errors="replace"),
+        b"\n".join(request.detail).decode(errors="replace"),
+        request.url,
+        request.info.filename,
+        line,
+    )

@@ -1,0 +1,191 @@
+"""The Dockerfile frontend that is built in, asked as any other: by options, with files that the solver reads.
+
+The files come from the session's directory `dockerfile`, from the context where
+that is a repository or an archive, or from an input; a file that names another
+frontend is handed on to that one.
+
+Spec: BuildKit's frontend/dockerui and frontend/dockerfile/builder at v0.33.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from knarr.errors import Excerpt, KnarrError, NotFound, Unsupported, UsageError
+from knarr.frontend.answer import to_answer
+from knarr.frontend.bridge import ResolvedImage
+from knarr.frontend.dockerfile.compile import compile as compile_dockerfile
+from knarr.frontend.dockerfile.contexts import archive_context, remote_context
+from knarr.frontend.dockerfile.syntax import wanted
+from knarr.frontend.gateway import ONLY, Answer, Ref
+from knarr.frontend.options import from_options
+from knarr.frontend.request import FrontendRequest, Warning
+from knarr.llb import definition
+from knarr.llb.ops import Graph
+from knarr.llb.state import Note, State, graph, source
+from knarr.progress import Warned
+from knarr.record import record
+from knarr.scope import Scope
+from knarr.spec.platform import Platform, host_platform
+from knarr.spec.reference import Reference
+
+if TYPE_CHECKING:
+    from knarr.engine.gateway import EngineGateway
+    from knarr.frontend.dockerfile.subrequests import Answer as Subanswer
+
+_MAX_BYTES = 16 << 20  # of a Dockerfile, as `knarr build` has it
+_DEFAULT = "Dockerfile"
+_NOTHING: Mapping[str, bytes] = {}
+_REQUESTS = ("frontend.lint", "frontend.outline", "frontend.targets")
+
+
+def answer(gateway: EngineGateway, options: Mapping[str, str], inputs: Mapping[str, bytes], scope: Scope) -> Answer:
+    """What the Dockerfile comes to, or the answer to the question that the option `requestid` asks.
+
+    Raises:
+        KnarrError: as `compile`, or where the files cannot be read.
+    """
+    files = _Files(gateway, scope)
+    found = _load(files, options, inputs)
+    request = from_options(options, found.text, found.ignore)
+    other = wanted(request) if "cmdline" not in options else None
+    if other is not None:
+        told = {**options, "source": other.image, "cmdline": other.command_line}
+        try:
+            return gateway.ask("gateway.v0", told, inputs, scope=scope)
+        except KnarrError as error:
+            raise error.with_context(span=other.span, excerpt=other.excerpt) from error.__cause__
+    if set(inputs) - {"dockerfile"}:
+        raise Unsupported("inputs of the Dockerfile frontend that is built in are not supported yet")
+    bridge = _Bridge(files, request.resolve_mode)
+    if "requestid" in options:
+        return _answer_to(options["requestid"], request, bridge)
+    warnings: list[Warning] = []
+    try:
+        return to_answer(compile_dockerfile(request, bridge, warnings=warnings))
+    except KnarrError as error:
+        lines = found.text.decode(errors="replace").splitlines()
+        if error.span is not None and error.span.file == request.filename:
+            error.with_context(excerpt=Excerpt(tuple(lines)))
+        raise
+    finally:
+        for warning in warnings:
+            gateway.warn(_warned(found.ref, warning))
+
+
+class _Files:
+    """Reads single files by way of the solver."""
+
+    def __init__(self, gateway: EngineGateway, scope: Scope) -> None:
+        self.gateway = gateway
+        self._scope = scope
+
+    def result(self, state: State) -> Ref:
+        made = graph(state, platform=host_platform())
+        return Ref(made, definition.encode(made))
+
+    def lent(self, name: str, paths: Sequence[str], *, shown: str, hint: str = "") -> Ref:
+        """Files of a directory that the session lends."""
+        attrs = {
+            "local.followpaths": json.dumps(list(paths), separators=(",", ":")),
+            "local.sharedkeyhint": hint or name,
+            "local.differ": "none",
+        }
+        return self.result(source(f"local://{name}", attrs, note=Note({"llb.customname": f"[internal] {shown}"})))
+
+    def read(self, ref: Ref, path: str) -> bytes | None:
+        """A small file of `ref`, None when it is not there."""
+        try:
+            return self.gateway.read_file(ref, path, offset=0, length=_MAX_BYTES, scope=self._scope)
+        except NotFound:
+            return None
+
+
+@record
+class _Definition:
+    """A Dockerfile, its ignore file, and the result that it lies in."""
+
+    text: bytes
+    ignore: bytes | None
+    ref: Ref
+
+
+def _load(files: _Files, options: Mapping[str, str], inputs: Mapping[str, bytes]) -> _Definition:
+    name = options.get("filename") or _DEFAULT
+    place = _place(files, options, inputs, name)
+    text = files.read(place, name)
+    if text is None and posixpath.basename(name) == _DEFAULT:
+        text = files.read(place, posixpath.join(posixpath.dirname(name), _DEFAULT.lower()))
+    if text is None:
+        raise NotFound(
+            f"failed to read dockerfile: open {name}: no such file or directory",
+            hint="give the Dockerfile's path, relative to the directory that is lent for it",
+        )
+    ignore = files.read(place, f"{name}.dockerignore")
+    if ignore is None and not options.get("context"):
+        context = options.get("contextkey", "context")
+        lent = files.lent(context, [".dockerignore"], shown="load .dockerignore", hint=f"{context}-.dockerignore")
+        ignore = files.read(lent, ".dockerignore")
+    return _Definition(text, ignore, place)
+
+
+def _place(files: _Files, options: Mapping[str, str], inputs: Mapping[str, bytes], name: str) -> Ref:
+    """The result that the Dockerfile lies in."""
+    where = options.get("context", "")
+    if "dockerfilekey" not in options:
+        if where:
+            state = remote_context(where) or archive_context(where)
+            if state is None:
+                raise UsageError(f"{where} cannot be a build context", hint="a git URL, or a http(s) URL of a tar")
+            return files.result(state)
+        if "dockerfile" in inputs:
+            return files.gateway.solve(inputs["dockerfile"])
+    paths = [name, f"{name}.dockerignore"]
+    if posixpath.basename(name) == _DEFAULT:
+        paths.append(posixpath.join(posixpath.dirname(name), _DEFAULT.lower()))
+    lent = options.get("dockerfilekey", "dockerfile")
+    return files.lent(lent, paths, shown=f"load build definition from {name}")
+
+
+class _Bridge:
+    """Implements `frontend.bridge.Bridge`: the compiler's questions, answered by the gateway."""
+
+    def __init__(self, files: _Files, mode: str) -> None:
+        self._files = files
+        self._mode = mode
+
+    def image_config(self, reference: Reference, platform: Platform) -> ResolvedImage:
+        return self._files.gateway.resolve_image(reference, platform, mode=self._mode)
+
+    def read(self, source: str, path: str) -> bytes | None:
+        lent = self._files.lent(source, [path], shown=f"load {path} of {source}", hint=f"{source}-{path}")
+        return self._files.read(lent, path)
+
+
+def _answer_to(question: str, request: FrontendRequest, bridge: _Bridge) -> Answer:
+    from knarr.frontend.dockerfile import subrequests
+
+    if question == "frontend.lint":
+        found = subrequests.check(request, bridge)
+        failed = b"1" if found.findings or found.error is not None else b"0"
+        return _said(found, {"result.statuscode": failed})
+    if question == "frontend.outline":
+        return _said(subrequests.outline(request, bridge))
+    if question == "frontend.targets":
+        return _said(subrequests.targets(request))
+    raise Unsupported(f"unsupported request {question}", hint=f"requests are: {', '.join(_REQUESTS)}")
+
+
+def _said(answer: Subanswer, metadata: Mapping[str, bytes] = _NOTHING) -> Answer:
+    said = {"result.json": answer.json.encode(), "result.txt": answer.text.encode(), "version": b"1.0.0"}
+    return Answer({ONLY: Ref(Graph({}, None))}, {**said, **metadata})
+
+
+def _warned(ref: Ref, warning: Warning) -> Warned:
+    span = warning.span
+    place = (span.file, span.first) if span else ("", 0)
+    vertex = ref.graph.root.digest if ref.graph.root else ""
+    return Warned(vertex, f"{warning.rule}: {warning.message}", warning.description, warning.url, *place)

@@ -1,0 +1,167 @@
+"""The engine as a frontend outside of it sees it: the `Gateway` of one job.
+
+A result is solved once, whoever looks at it first; the trees that were looked
+into stay mounted until the gateway is closed, since a frontend asks for file after
+file. What fails here fails for the frontend, which may go on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, TypeVar
+
+from knarr.cache.record import RecordId
+from knarr.engine import treefiles
+from knarr.engine.bridge import EngineBridge
+from knarr.errors import Excerpt, KnarrError, NotFound, Unsupported
+from knarr.frontend.bridge import ResolvedImage
+from knarr.frontend.gateway import Answer, Container, ContainerSpec, FileStatus, Ref, SourceState
+from knarr.frontend.request import ResolveMode
+from knarr.llb.ops import Edge, Graph, SourceOp
+from knarr.ops.images import Images
+from knarr.ops.lastknown import LastKnown
+from knarr.progress import Warned
+from knarr.scope import Flights, Scope
+from knarr.spec.platform import Platform, host_platform
+from knarr.spec.reference import Reference
+
+if TYPE_CHECKING:
+    from knarr.engine.job import Job
+    from knarr.ops.copytree import Tree
+
+T = TypeVar("T")
+_MODES: dict[str, ResolveMode] = {"": "default", "default": "default", "pull": "pull", "local": "local"}
+
+
+class EngineGateway:
+    """Implements `frontend.gateway.Gateway` for one job. Close it when no frontend of the job asks any more."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._records: dict[Edge, RecordId] = {}
+        self._flights = Flights()
+        self._lock = threading.Lock()
+        self._mounts = ExitStack()
+        self._trees: dict[RecordId, Tree] = {}
+        self._bridges: dict[str, EngineBridge] = {}
+
+    def close(self) -> None:
+        """Unmount what was looked into."""
+        with self._lock:
+            self._trees.clear()
+            self._mounts.close()
+
+    # --- results
+
+    def solve(self, definition: bytes) -> Ref:
+        from knarr.llb.decode import decode
+
+        return Ref(decode(definition), definition)
+
+    def ask(self, frontend: str, options: Mapping[str, str], inputs: Mapping[str, bytes], *, scope: Scope) -> Answer:
+        from knarr.engine import frontends
+
+        return frontends.ask(self, frontend, options, inputs, scope=scope)
+
+    def evaluate(self, ref: Ref, *, scope: Scope) -> None:
+        self.record(ref, scope)
+
+    def record(self, ref: Ref, scope: Scope) -> RecordId | None:
+        """The record of `ref`, solved now if it was not yet; None for scratch."""
+        root = ref.graph.root
+        if root is None:
+            return None
+        known = self._records.get(root)
+        if known is None:
+            known = self._flights.once(root, lambda: self._solved(ref.graph, root, scope))
+        return known
+
+    def _solved(self, graph: Graph, root: Edge, scope: Scope) -> RecordId:
+        if root in self._records:
+            return self._records[root]
+        try:
+            found = self.job.evaluate(graph, scope)
+        except KnarrError as error:
+            raise with_excerpt(error, graph) from error.__cause__
+        assert found is not None  # only scratch has none
+        self._records[root] = found
+        return found
+
+    # --- files
+
+    def read_file(self, ref: Ref, path: str, *, offset: int, length: int | None, scope: Scope) -> bytes:
+        return self._look(ref, path, scope, lambda tree: treefiles.read(tree, path, offset=offset, length=length))
+
+    def list_directory(self, ref: Ref, path: str, *, pattern: str, scope: Scope) -> list[FileStatus]:
+        return self._look(ref, path, scope, lambda tree: treefiles.entries(tree, path, pattern=pattern))
+
+    def stat(self, ref: Ref, path: str, *, scope: Scope) -> FileStatus:
+        return self._look(ref, path, scope, lambda tree: treefiles.status(tree, path))
+
+    def _look(self, ref: Ref, path: str, scope: Scope, look: Callable[[Tree], T]) -> T:
+        record = self.record(ref, scope)
+        if record is None:
+            raise NotFound(f"open {path}: no such file or directory", hint="the result is empty: FROM scratch")
+        return look(self._flights.once(("tree", record), lambda: self._tree(record)))
+
+    def _tree(self, record: RecordId) -> Tree:
+        with self._lock:
+            tree = self._trees.get(record)
+        if tree is not None:
+            return tree
+        with ExitStack() as stack:
+            tree = stack.enter_context(self.job.trees.readable(record))
+            mounts = stack.pop_all()
+        with self._lock:
+            self._mounts.push(mounts)
+            self._trees[record] = tree
+        return tree
+
+    # --- sources
+
+    def resolve_image(self, reference: Reference, platform: Platform | None, *, mode: str) -> ResolvedImage:
+        return self.bridge(mode).image_config(reference, platform or host_platform())
+
+    def bridge(self, mode: str = "default") -> EngineBridge:
+        """The bridge that resolves images by `mode`, each image once."""
+        with self._lock:
+            found = self._bridges.get(mode)
+            if found is None:
+                found = self._bridges[mode] = EngineBridge(
+                    self._images(mode), self.job.world.session, self.job.world.sink
+                )
+            return found
+
+    def _images(self, mode: str) -> Images:
+        job = self.job
+        if mode not in _MODES:
+            raise Unsupported(f"images cannot be resolved by {mode!r}", hint="use default, pull or local")
+        if _MODES[mode] in ("default", job.images.mode):
+            return job.images
+        parts, known = job.parts, LastKnown(job.world.settings.root)
+        return Images(parts.store, parts.cache, parts.registry, mode=_MODES[mode], last_known=known)
+
+    def resolve_source(self, source: SourceOp, platform: Platform | None, *, mode: str) -> SourceState:
+        from knarr.engine import sourcestate
+
+        return sourcestate.of(self, source, platform, mode=mode)
+
+    def warn(self, warning: Warned) -> None:
+        self.job.world.sink.send(warning)
+
+    # --- containers
+
+    def container(self, spec: ContainerSpec, *, scope: Scope) -> Container:
+        raise Unsupported("containers of frontends are not supported yet")
+
+
+def with_excerpt(error: KnarrError, graph: Graph) -> KnarrError:
+    """`error` with the text that its place is in, as the graph brought it."""
+    if error.span is not None and error.excerpt is None:
+        for source in graph.sources:
+            if source.file == error.span.file:
+                lines = source.data.decode(errors="replace").splitlines()
+                return error.with_context(excerpt=Excerpt(tuple(lines)))
+    return error

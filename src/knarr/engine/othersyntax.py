@@ -1,0 +1,73 @@
+"""A build whose Dockerfile names the image of a frontend: the file is lent to it, and its answer is the result."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from knarr.engine.frontends import IMAGE
+from knarr.errors import ContentError, KnarrError
+from knarr.frontend.answer import from_answer
+from knarr.frontend.gateway import Answer
+from knarr.frontend.options import to_options
+from knarr.frontend.request import FrontendRequest, FrontendResult
+from knarr.owner import owned_directory
+from knarr.record import record, replace
+from knarr.scope import Scope
+from knarr.session.session import Credentials, Secret, Sent, Session, SshAgent, Wanted
+
+if TYPE_CHECKING:
+    from knarr.engine.job import Job
+    from knarr.frontend.dockerfile.syntax import Syntax
+
+
+def compile_with(syntax: Syntax, job: Job, request: FrontendRequest) -> FrontendResult:
+    """What the frontend `syntax` makes of the request.
+
+    Raises:
+        KnarrError: what the frontend says is wrong, or why it could not be run, with the line that names it.
+    """
+    options = {**to_options(request), "source": syntax.image, "cmdline": syntax.command_line}
+    place = job.held.enter_context(owned_directory(job.world.settings.run / "dockerfiles"))
+    _write(request, place)
+    job.world = replace(job.world, session=_Lending(job.world.session, place))
+    with Scope() as scope, job.world.scope.on_cancel(scope.cancel):
+        try:
+            return _read(job.gateway.ask(IMAGE, options, {}, scope=scope), syntax)
+        except KnarrError as error:
+            raise error.with_context(span=syntax.span, excerpt=syntax.excerpt) from error.__cause__
+
+
+def _read(answer: Answer, syntax: Syntax) -> FrontendResult:
+    try:
+        return from_answer(answer)
+    except ContentError as error:
+        raise error.with_context(frontend=syntax.image) from error.__cause__
+
+
+def _write(request: FrontendRequest, place: Path) -> None:
+    name = os.path.basename(request.filename)
+    (place / name).write_bytes(request.dockerfile)
+    if request.dockerignore is not None:
+        (place / f"{name}.dockerignore").write_bytes(request.dockerignore)
+
+
+@record
+class _Lending:
+    """The caller's session, which lends the Dockerfile as a directory as well."""
+
+    session: Session
+    place: Path
+
+    def files(self, wanted: Wanted, *, sent: Sent | None = None) -> Path:
+        return self.place if wanted.name == "dockerfile" else self.session.files(wanted, sent=sent)
+
+    def secret(self, id: str) -> Secret | None:
+        return self.session.secret(id)
+
+    def ssh(self, id: str) -> SshAgent | None:
+        return self.session.ssh(id)
+
+    def credentials(self, host: str) -> Credentials:
+        return self.session.credentials(host)

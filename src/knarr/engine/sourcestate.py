@@ -1,0 +1,85 @@
+"""What a source is now, for frontends that pin it or decide by it: nothing of it is fetched that is not asked for.
+
+Spec: BuildKit's ResolveSourceMeta.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from knarr.errors import KnarrError, UsageError
+from knarr.frontend.gateway import SourceState
+from knarr.llb.ops import SourceOp
+from knarr.progress import Sink, VertexDone, VertexStarted
+from knarr.spec.platform import Platform
+from knarr.spec.reference import Reference
+
+if TYPE_CHECKING:
+    from knarr.engine.gateway import EngineGateway
+    from knarr.ops.world import World
+
+
+def of(gateway: EngineGateway, source: SourceOp, platform: Platform | None, *, mode: str) -> SourceState:
+    """What `source` is now; of a kind that has nothing to tell, nothing.
+
+    Raises:
+        KnarrError: it cannot be reached, or is not there.
+    """
+    scheme, separator, rest = source.identifier.partition("://")
+    if not separator:
+        raise UsageError(f"{source.identifier}: not the identifier of a source")
+    if scheme == "docker-image":
+        found = gateway.resolve_image(Reference.parse(rest), platform, mode=mode or "default")
+        return SourceState(found.digest, found.raw_config)
+    world = gateway.job.world
+    if scheme == "git":
+        with _told(world.sink, f"[internal] resolve {source.identifier}"):
+            return _repository(world, source)
+    if scheme in ("http", "https"):
+        with _told(world.sink, f"[internal] resolve {source.identifier}") as vertex:
+            return _file(world, source, vertex)
+    return SourceState()
+
+
+def _repository(world: World, source: SourceOp) -> SourceState:
+    from knarr.ops import source_git
+
+    asked = source_git.parse(source)
+    tip = source_git.find_tip(source_git.git_for(world, asked), asked)
+    return SourceState(tip.commit, ref=tip.ref, object=tip.object)
+
+
+def _file(world: World, source: SourceOp, vertex: str) -> SourceState:
+    from knarr.ops import source_http
+
+    asked = source_http.parse(source)
+    known = source_http.ask(world, asked, vertex, anew=False)
+    name = source_http.file_name(asked, known.disposition)
+    return SourceState(known.digest, filename=name, modified_s=_seconds(known.modified))
+
+
+def _seconds(text: str) -> int:
+    try:
+        return int(parsedate_to_datetime(text).timestamp()) if text else 0
+    except (ValueError, OverflowError):
+        return 0
+
+
+@contextmanager
+def _told(sink: Sink, name: str) -> Iterator[str]:
+    """Show the block as a step; gives its id."""
+    id = f"sha256:{hashlib.sha256(name.encode()).hexdigest()}"
+    sink.send(VertexStarted(id, name, at_ns=time.time_ns()))
+    error = ""
+    try:
+        yield id
+    except KnarrError as failure:
+        error = failure.message
+        raise
+    finally:
+        sink.send(VertexDone(id, error=error, at_ns=time.time_ns()))

@@ -1,0 +1,207 @@
+"""A frontend for the tests: runs in a container, speaks LLBBridge over its standard input and output.
+
+The word behind the image in `# syntax=IMAGE WORD` says what it does. `good` makes
+an image of a kind of its own: each line `file PATH TEXT` of the definition becomes
+a file on top of `from IMAGE`; `run COMMAND` runs one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from knarr.buildkit.service import OPTIONS, Caller
+from knarr.llb import definition
+from knarr.llb.ops import MkFile
+from knarr.llb.state import FileStep, Process, State, graph, source
+from knarr.pb import gateway_pb2 as pb
+from knarr.spec.platform import host_platform
+
+BRIDGE = pb.DESCRIPTOR.services_by_name["LLBBridge"]
+
+
+def channel_over_stdio() -> grpc.Channel:
+    """grpcio connects to sockets: this one leads to our own standard input and output."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind("/frontend.sock")
+    listener.listen(1)
+
+    def lead() -> None:
+        near, _ = listener.accept()
+        threading.Thread(target=pump, args=(lambda: os.read(0, 65536), near.sendall), daemon=True).start()
+        pump(lambda: near.recv(65536), lambda data: os.write(1, data))
+
+    threading.Thread(target=lead, daemon=True).start()
+    return grpc.insecure_channel("unix:/frontend.sock", options=OPTIONS)
+
+
+def pump(read: Callable[[], bytes], write: Callable[[bytes], object]) -> None:
+    while data := read():
+        write(data)
+
+
+class Frontend:
+    def __init__(self) -> None:
+        pairs = [value.partition("=") for key, value in os.environ.items() if key.startswith("BUILDKIT_FRONTEND_OPT_")]
+        self.options = {name: value for name, _, value in pairs}
+        self.call = Caller(channel_over_stdio(), BRIDGE)
+
+    def solve(self, state: State, *, evaluate: bool = False) -> pb.Ref:
+        message = pb.SolveRequest(allowResultReturn=True, allowResultArrayRef=True, Evaluate=evaluate)
+        message.Definition.ParseFromString(definition.encode(graph(state, platform=host_platform())))
+        answer: pb.SolveResponse = self.call.unary("Solve", message)
+        return answer.result.ref
+
+    def read(self, ref: pb.Ref, path: str) -> bytes:
+        data: bytes = self.call.unary("ReadFile", pb.ReadFileRequest(Ref=ref.id, FilePath=path)).Data
+        return data
+
+    def lent(self, name: str) -> pb.Ref:
+        return self.solve(source(f"local://{name}", {}))
+
+    def give(self, ref: pb.Ref, config: bytes | None = None, **metadata: bytes) -> None:
+        request = pb.ReturnRequest()
+        request.result.ref.id = ref.id
+        if config is not None:
+            request.result.metadata["containerimage.config"] = config
+        request.result.metadata.update(metadata)
+        self.call.unary("Return", request)
+
+
+def good(frontend: Frontend) -> None:
+    text = frontend.read(frontend.lent("dockerfile"), frontend.options["filename"]).decode()
+    state, env = State(), ["MADE_BY=a frontend"]
+    for line in text.splitlines():
+        word, _, rest = line.partition(" ")
+        if word == "from":
+            asked = pb.ResolveImageConfigRequest(Ref=rest)
+            found = frontend.call.unary("ResolveImageConfig", asked)
+            env += json.loads(found.Config)["config"].get("Env") or []
+            state = source(f"docker-image://{found.Ref}@{found.Digest}", {}, platform=host_platform())
+        elif word == "file":
+            path, _, content = rest.partition(" ")
+            state = state.file([FileStep(MkFile(path, 0o644, content.encode()))])
+        elif word == "run":
+            state = state.run(Process(("/bin/sh", "-c", rest)))
+    pong = frontend.call.unary("Ping", pb.PingRequest())
+    architecture = pong.Workers[0].platforms[0].Architecture
+    frontend.give(
+        frontend.solve(state),
+        json.dumps({"os": "linux", "architecture": architecture, "config": {"Env": env, "Cmd": ["sh"]}}).encode(),
+    )
+
+
+def looks(frontend: Frontend) -> None:
+    """What it sees of the context and of an image goes into the result, as text."""
+    seen: dict[str, Any] = {}
+    context = frontend.lent("context")
+    listing = frontend.call.unary("ReadDir", pb.ReadDirRequest(Ref=context.id, DirPath="."))
+    seen["context"] = [entry.path for entry in listing.entries]
+    listing = frontend.call.unary("ReadDir", pb.ReadDirRequest(Ref=context.id, DirPath="/", IncludePattern="*.txt"))
+    seen["texts"] = [entry.path for entry in listing.entries]
+    base = frontend.solve(source("docker-image://docker.io/library/busybox:latest", {}, platform=host_platform()))
+    stat = frontend.call.unary("StatFile", pb.StatFileRequest(Ref=base.id, Path="/bin/busybox")).stat
+    seen["busybox"] = [stat.path, stat.mode, stat.size > 100_000]
+    part = pb.ReadFileRequest(Ref=base.id, FilePath="/bin/busybox", Range=pb.FileRange(Offset=1, Length=3))
+    seen["magic"] = frontend.call.unary("ReadFile", part).Data.decode()
+    seen["outside"] = []
+    for ref, path in (
+        (context, "../../../../etc/debian_version"),
+        (context, "/link"),
+        (base, "/../../etc/debian_version"),
+    ):
+        try:
+            seen["outside"].append(frontend.read(ref, path).decode(errors="replace"))
+        except Exception as error:
+            seen["outside"].append(str(error))
+    try:
+        frontend.solve(
+            source("docker-image://docker.io/library/busybox:latest", {}).run(Process(("false",))), evaluate=True
+        )
+    except Exception as error:
+        seen["failed"] = str(error)
+    frontend.give(frontend.solve(State().file([FileStep(MkFile("/seen", 0o644, json.dumps(seen).encode()))])))
+
+
+def several(frontend: Frontend) -> None:
+    """Results by platform, but for one of them nothing says which."""
+    ref = frontend.solve(State().file([FileStep(MkFile("/f", 0o644, b""))]))
+    request = pb.ReturnRequest()
+    request.result.refs.refs["linux/amd64"].id = ref.id
+    request.result.refs.refs["linux/arm64"].id = ref.id
+    listed = [{"ID": "linux/amd64", "Platform": {"os": "linux", "architecture": "amd64"}}]
+    request.result.metadata["refs.platforms"] = json.dumps({"Platforms": listed}).encode()
+    frontend.call.unary("Return", request)
+
+
+def wrong(frontend: Frontend) -> None:
+    """Says what is wrong, and where, as the frontends of others do."""
+    request = pb.ReturnRequest()
+    request.error.code, request.error.message = 2, "the second line is nonsense"
+    source = {
+        "info": {"filename": "Dockerfile", "data": "b25lCnR3bwp0aHJlZQ=="},
+        "ranges": [{"start": {"line": 2}, "end": {"line": 2}}],
+    }
+    detail = json.dumps(source).encode()
+    request.error.details.add(type_url="github.com/moby/buildkit/errdefs.Source+json", value=detail)
+    frontend.call.unary("Return", request)
+    sys.exit("panic: as frontends in Go do after an error")
+
+
+def crashes(frontend: Frontend) -> None:
+    sys.exit("it cannot go on")
+
+
+def gives_nothing(frontend: Frontend) -> None:
+    frontend.call.unary("Ping", pb.PingRequest())
+
+
+def unknown_ref(frontend: Frontend) -> None:
+    frontend.give(pb.Ref(id="nosuchref"))
+
+
+def bad_config(frontend: Frontend) -> None:
+    frontend.give(frontend.lent("context"), b'{"os": "linux", "architecture": ["amd64"], "config": 7}')
+
+
+def bad_definition(frontend: Frontend) -> None:
+    message = pb.SolveRequest(allowResultReturn=True, allowResultArrayRef=True)
+    getattr(message.Definition, "def").append(b"\xff\xff\xff")
+    frontend.call.unary("Solve", message)
+
+
+def hangs(frontend: Frontend) -> None:
+    frontend.solve(
+        source("docker-image://docker.io/library/busybox:latest", {}, platform=host_platform()).run(
+            Process(("sleep", "1000"))
+        ),
+        evaluate=True,
+    )
+
+
+def waits(frontend: Frontend) -> None:
+    frontend.call.unary("Ping", pb.PingRequest())
+    time.sleep(1000)
+
+
+def main() -> None:
+    frontend = Frontend()
+    word = frontend.options["cmdline"].partition(" ")[2]
+    {function.__name__: function for function in WORDS}[word](frontend)
+
+
+WORDS = (*(good, looks, several, wrong, crashes, gives_nothing, unknown_ref, bad_config, bad_definition, hangs, waits),)
+
+if __name__ == "__main__":
+    if os.environ.get("GARBAGE"):
+        os.write(1, b"HTTP/1.1 200 OK\r\n\r\n" * 1000)
+        time.sleep(1000)
+    main()
