@@ -18,8 +18,7 @@ from knarr.engine.bridge import EngineBridge
 from knarr.errors import Excerpt, KnarrError, NotFound, Unsupported
 from knarr.frontend.bridge import ResolvedImage
 from knarr.frontend.gateway import Answer, Container, ContainerSpec, FileStatus, Ref, SourceState
-from knarr.frontend.request import ResolveMode
-from knarr.llb.ops import Edge, Graph, SourceOp
+from knarr.llb.ops import Edge, Graph, ResolveMode, SourceOp
 from knarr.ops.images import Images
 from knarr.ops.lastknown import LastKnown
 from knarr.progress import Warned

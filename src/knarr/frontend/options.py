@@ -13,8 +13,8 @@ import io
 from collections.abc import Iterable, Mapping
 
 from knarr.errors import UsageError
-from knarr.frontend.request import FrontendRequest, ResolveMode
-from knarr.llb.ops import UlimitOpt
+from knarr.frontend.request import FrontendRequest
+from knarr.llb.ops import ResolveMode, UlimitOpt
 from knarr.spec.platform import Platform
 
 _ARG, _LABEL, _CONTEXT = "build-arg:", "label:", "context:"
