@@ -27,12 +27,22 @@ class Export:
 
 
 @record
+class CacheEntry:
+    """One `--cache-from` or `--cache-to`: its type and its options, as text (`registry`, `local`, `inline`)."""
+
+    type: str
+    attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@record
 class SolveRequest:
-    """One build: what to compile and what to do with the result."""
+    """One build: what to compile, what to do with the result, and which caches to read and to write."""
 
     frontend: FrontendRequest
     exports: tuple[Export, ...] = ()
     allow: tuple[str, ...] = ()  # entitlements: see ops/entitlements
+    cache_from: tuple[CacheEntry, ...] = ()
+    cache_to: tuple[CacheEntry, ...] = ()
     name: str = ""  # for the history: the command as a person knows it
 
 

@@ -155,6 +155,10 @@ class NotFound(ContentError):
     """Nothing is known under this digest or name."""
 
 
+class SharedLayerLost(ContentError):
+    """A layer that a shared cache promised cannot be had: the build can be made again without that cache."""
+
+
 class Hidden(NotFound):
     """The path is there, but `pattern` of an ignore file hides it."""
 

@@ -214,7 +214,7 @@ def test_a_failing_step_shows_its_place_and_its_last_words(knarr: Command) -> No
         (("Dockerfile",), "error: Dockerfile: the build context must be a directory"),
         (("-f", "nowhere", "."), "error: nowhere: No such file or directory"),
         (("x.git#main",), "error: x.git#main: not the URL of a repository or of a file"),
-        (("--cache-to=type=inline", "."), "error: --cache-to is not supported yet"),
+        (("--cache-to=type=s3,bucket=x", "."), "error: --cache-to type=s3 is not supported"),
         (("-o", "type=oic,dest=x", "."), "error: output type 'oic' is not known"),
     ],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from knarr.builder import Export
+from knarr.builder import CacheEntry, Export
 from knarr.cli.buildflags import FLAGS, help_text
 from knarr.cli.buildoptions import BuildOptions, parse_options
 from knarr.errors import UsageError
@@ -34,6 +34,12 @@ def refusal(*argv: str, environ: dict[str, str] | None = None) -> UsageError:
 
 def test_every_flag_of_buildx_is_known() -> None:
     assert {flag.name for flag in FLAGS} == set(BUILDX.split())
+
+
+def test_caches_are_each_read_once_in_order() -> None:
+    given = options("--cache-from", "a:1", "--cache-from", "type=local,src=/c", "--cache-from=a:1", "--cache-to=a:2")
+    assert given.cache_from == (CacheEntry("registry", {"ref": "a:1"}), CacheEntry("local", {"src": "/c"}))
+    assert given.cache_to == (CacheEntry("registry", {"ref": "a:2"}),)
 
 
 def test_defaults() -> None:
@@ -192,7 +198,7 @@ def test_how_progress_is_shown(argv: list[str], environ: dict[str, str], mode: s
         (["--build-context", "x=ftp://h/x.tar"], "--build-context x=ftp://h/x.tar: this kind of context is not"),
         (["other"], "one build context is needed, 2 given: other ."),
         (["-f", "https://h/Dockerfile"], "a Dockerfile from a URL is not supported yet"),
-        (["--cache-to", "type=inline"], "--cache-to is not supported yet"),
+        (["--cache-to", "type=inline,mode=max"], "--cache-to type=inline: an image has only its own layers"),
         (["--provenance=max"], "--provenance is not supported yet"),
         (["--memory", "1g"], "--memory is not supported yet"),
     ],

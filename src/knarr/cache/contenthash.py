@@ -120,7 +120,7 @@ class TreeHasher:
         return sha256(node if relative and not contents_only else body_of(node)).hexdigest()
 
     def _matches(self, selection: Selection, seen: Seen) -> str:
-        fixed, pattern = _split_wildcard(clean(selection.path).lstrip("/"))
+        fixed, pattern = split_wildcard(clean(selection.path).lstrip("/"))
         base = self._resolve(fixed, follow=True)
         parts: list[bytes] = []
         for name in sorted(self._expand(base, pattern)):
@@ -342,7 +342,7 @@ def _has_patterns(selection: Selection) -> bool:
     return bool(selection.include or selection.exclude)
 
 
-def _split_wildcard(path: str) -> tuple[str, list[str]]:
+def split_wildcard(path: str) -> tuple[str, list[str]]:
     """The part of `path` before its first wildcard, and the parts from there on."""
     parts = path.split("/")
     first = next((index for index, part in enumerate(parts) if has_wildcard(part)), len(parts) - 1)

@@ -15,6 +15,12 @@ from knarr.spec.digest import Digest
 RecordId = str
 """Opaque: `layer:sha256:…` for a layer of a base image, else the sha256 hex of a cache key (see `solver.keys`)."""
 
+SHARED = "shared"
+"""In `history`: the shared cache a record was taken from, by its name for people. The blob may have gone since."""
+
+CONTENT = "content:"
+"""In `history`, before an input's number: what other builders call the content of that input (record digests)."""
+
 
 @record
 class Record:

@@ -10,7 +10,6 @@ from knarr.cli.flags import Flag, Kind, usage
 
 _OFF = ("false", "disabled=true", "")
 _ATTEST = "knarr makes no attestations; leave it out (the image is then what buildx makes with --provenance=false)"
-_CACHE = "knarr keeps its cache in KNARR_ROOT; share that directory between builds instead"
 _LEGACY = "it never meant anything to BuildKit either; leave it out"
 
 FLAGS = (
@@ -19,6 +18,10 @@ FLAGS = (
     Flag("annotation", Kind.LIST, "[LEVEL:]KEY=VALUE", "annotate the manifest; LEVEL manifest, index, …-descriptor"),
     Flag("build-arg", Kind.LIST, "NAME[=VALUE]", "set an ARG; without a value it is taken from the environment"),
     Flag("build-context", Kind.LIST, "NAME=WHERE", "another context: directory, URL, docker-image://REFERENCE"),
+    Flag("cache-from", Kind.LIST, "SPEC", "take steps from a shared cache: REFERENCE, or type=registry|local,…"),
+    Flag(
+        "cache-to", Kind.LIST, "SPEC", "write a shared cache: REFERENCE, or type=registry|local|inline,mode=min|max,…"
+    ),
     Flag("call", Kind.TEXT, "QUESTION", "answer instead of building: check, outline or targets[,format=json]"),
     Flag("cgroup-parent", Kind.TEXT, "CGROUP", "the parent cgroup of RUN steps"),
     Flag("check", Kind.SWITCH, "", "say what is doubtful in the Dockerfile: --call check"),
@@ -46,8 +49,6 @@ FLAGS = (
     Flag("help", Kind.SWITCH, "", "show this text", short="h"),
     Flag("attest", Kind.REFUSED, summary=_ATTEST),
     Flag("builder", Kind.REFUSED, summary="knarr builds in its own process; leave it out"),
-    Flag("cache-from", Kind.REFUSED, summary=_CACHE),
-    Flag("cache-to", Kind.REFUSED, summary=_CACHE),
     Flag("compress", Kind.REFUSED_SWITCH, summary=_LEGACY, off=("false",)),
     Flag("cpu-period", Kind.REFUSED, summary="run the build itself in a limited cgroup"),
     Flag("cpu-quota", Kind.REFUSED, summary="run the build itself in a limited cgroup"),

@@ -142,9 +142,8 @@ def _request(options: BuildOptions, inputs: BuildInputs, settings: Settings) -> 
         cgroup_parent=options.cgroup_parent,
         source_date_epoch=settings.source_date_epoch,
     )
-    return SolveRequest(
-        frontend, options.exports, options.allow, name=" ".join(("knarr build", *options.tags, options.context))
-    )
+    name = " ".join(("knarr build", *options.tags, options.context))
+    return SolveRequest(frontend, options.exports, options.allow, options.cache_from, options.cache_to, name=name)
 
 
 def _solve(engine: Engine, request: SolveRequest, session: Session, renderer: Renderer | None) -> SolveResult:

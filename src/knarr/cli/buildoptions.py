@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from knarr.builder import Export
+from knarr.builder import CacheEntry, Export
 from knarr.cli import buildlent as lent
 from knarr.cli import buildvalues as values
 from knarr.cli.buildcall import Call, read_call
@@ -50,6 +50,8 @@ class BuildOptions:
     allow: tuple[str, ...] = ()  # entitlements
     ssh: Mapping[str, SshSource] = field(default_factory=dict, hash=False)
     exports: tuple[Export, ...] = ()
+    cache_from: tuple[CacheEntry, ...] = ()
+    cache_to: tuple[CacheEntry, ...] = ()
     progress: str = "auto"
     iidfile: str = ""
     metadata_file: str = ""
@@ -96,6 +98,8 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
         allow=_allow(given),
         ssh=lent.ssh(given.list("ssh"), environ, cwd),
         exports=exports(given, tags, environ, cwd),
+        cache_from=_caches(given, "cache-from"),
+        cache_to=_caches(given, "cache-to"),
         progress=_progress(given, environ),
         iidfile=given.text("iidfile"),
         metadata_file=given.text("metadata-file"),
@@ -177,3 +181,12 @@ def _progress(given: Parsed, environ: Mapping[str, str]) -> str:
     if mode not in PROGRESS:
         raise UsageError(f"progress {mode!r} is not known", hint=f"use one of: {', '.join(PROGRESS)}")
     return mode
+
+
+def _caches(given: Parsed, flag: str) -> tuple[CacheEntry, ...]:
+    texts = [text for text in given.list(flag) if text]
+    if not texts:
+        return ()
+    from knarr.export.cacheoptions import parse_cache
+
+    return tuple(parse_cache(f"--{flag}", text) for text in dict.fromkeys(texts))

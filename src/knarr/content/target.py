@@ -66,6 +66,14 @@ class Tagger(Protocol):
     def tag(self, descriptor: Descriptor, name: str) -> None: ...
 
 
+class Lender(Fetcher, Protocol):
+    """A place that can be asked first whether it has something to read."""
+
+    def lends(self, descriptor: Descriptor) -> bool:
+        """Whether `open` would find the content."""
+        ...
+
+
 class Source(Fetcher, Resolver, Protocol):
     """Readable: names and content."""
 

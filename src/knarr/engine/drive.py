@@ -19,11 +19,11 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from knarr.cache.flight import flight
-from knarr.cache.record import Record, RecordId
+from knarr.cache.record import SHARED, Record, RecordId
 from knarr.errors import Bug, Cancelled, KnarrError, Unsupported
 from knarr.llb.ops import Edge, ExecOp, FileOp, MergeOp, SourceOp, Vertex
 from knarr.ops import source_image, source_local
-from knarr.progress import Status, VertexDone, VertexStarted
+from knarr.progress import Status, VertexDone, VertexStarted, Warned
 from knarr.scope import TICK_S
 from knarr.solver import messages as m
 from knarr.solver.explain import Input
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from knarr.cache.statcache import StatCache
     from knarr.engine.ahead import Ahead
     from knarr.engine.history import Diary
+    from knarr.engine.sharing import Sharing
     from knarr.engine.shown import Shown
     from knarr.errors import Span
     from knarr.ops.exec import StepOptions
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from knarr.ops.images import Images
     from knarr.ops.trees import DiskTrees
     from knarr.ops.world import World
+    from knarr.scope import Scope
     from knarr.solver.graph import SolverGraph
 
 
@@ -64,8 +66,12 @@ class Drive:
         nonce: str,
         sweep: Callable[[], None],
         ahead: Ahead | None,
+        sharing: Sharing | None = None,
     ) -> None:
-        """`sweep` removes what killed builds have left. `ahead`: the result will be exported, here and by us."""
+        """`sweep` removes what killed builds have left. `ahead`: the result will be exported, here and by us.
+
+        `sharing` has the caches that are shared, if any are.
+        """
         self._world = world
         self._trees = trees
         self._images = images
@@ -75,15 +81,47 @@ class Drive:
         self._sweep = sweep
         self._ahead = ahead
         self._layers = layers_of_goals(graph) if ahead is not None else frozenset()
+        self.sharing = sharing
         self.diary = diary
         self._shown = shown
         self._machine = Machine(graph, nonce=nonce)
         self._events: SimpleQueue[m.Event] = SimpleQueue()
+        self._promised: set[Digest] = set()  # steps that were found in a shared cache and not looked for yet
         self._fetched: dict[Digest, Fetched] = {}  # by source vertex
         self._hashers: dict[RecordId, TreeHasher] = {}
         self._memories: list[StatCache] = []
         self._lock = threading.Lock()
         self._cores = threading.BoundedSemaphore(max(2, 2 * (os.cpu_count() or 1)))
+
+    @property
+    def graph(self) -> SolverGraph:
+        return self._graph
+
+    @property
+    def machine(self) -> Machine:
+        """What became of the graph."""
+        return self._machine
+
+    @property
+    def scope(self) -> Scope:
+        return self._world.scope
+
+    def known(self, record: RecordId) -> Record | None:
+        """The record of this id (a directory that was lent has none)."""
+        return self._world.cache.get(record)
+
+    def is_available(self, record: RecordId) -> bool:
+        """Whether all layers of a record are here or can be fetched."""
+        return self.known(record) is not None and all(map(self._is_whole, self._trees.chain(record)))
+
+    def is_unpacked(self, record: RecordId) -> bool:
+        """Whether the tree of a record is there without fetching or unpacking anything."""
+        known = self._world.cache.get(record)
+        return (
+            known is not None
+            and known.snapshot is not None
+            and self._world.snapshotter.stat(known.snapshot) is not None
+        )
 
     @property
     def hashers(self) -> dict[RecordId, TreeHasher]:
@@ -111,6 +149,8 @@ class Drive:
                 todo = self._machine.step(self._next_event())
         if self._machine.error is not None:
             raise self._machine.error
+        for promised in list(self._promised):
+            self._kept(promised, promise=True)
         self._end_resolved()
         return self._machine.results
 
@@ -133,9 +173,7 @@ class Drive:
             if isinstance(instruction, m.Link):
                 self._world.cache.link(instruction.key, instruction.record)
             elif isinstance(instruction, m.Cached):
-                vertex = self._graph.vertices[instruction.vertex]
-                self._end(vertex, cached=True)
-                self.diary.cached(step_name(vertex))
+                self._cached(self._graph.vertices[instruction.vertex])
             elif isinstance(instruction, m.Cancel):
                 self._world.scope.cancel()
             elif not isinstance(instruction, m.Query):
@@ -144,6 +182,22 @@ class Drive:
         for event in self._look_up(queries):
             following += self._machine.step(event)
         return following
+
+    def _cached(self, vertex: Vertex) -> None:
+        """Tell that a step was found, unless that is only promised: then when it has been looked for, or in the end."""
+        if self.sharing is not None and vertex.digest in self.sharing.promised:
+            self._promised.add(vertex.digest)
+            return
+        self._end(vertex, cached=True)
+        self.diary.cached(step_name(vertex))
+
+    def _kept(self, vertex: Digest, *, promise: bool) -> None:
+        if vertex not in self._promised:
+            return
+        self._promised.discard(vertex)
+        if promise and self.sharing is not None:
+            self.sharing.promised.discard(vertex)
+            self._cached(self._graph.vertices[vertex])
 
     def _look_up(self, queries: Sequence[m.Query]) -> list[m.Event]:
         if not queries:
@@ -156,7 +210,8 @@ class Drive:
                 for output, key in query.keys
                 if (record := found.get(key)) is not None
             }
-            events.append(m.Queried(query, hits))
+            more = self.sharing.look_up(query, hits, self._machine) if self.sharing is not None else hits
+            events.append(m.Queried(query, more))
         return events
 
     def _begin_work(self, instruction: m.Answerable) -> None:
@@ -195,6 +250,8 @@ class Drive:
             self._start(vertex)
             key, record = source_image.resolve(self._images, op, vertex.platform or host_platform())
             self._world.cache.touch(link.id for link in self._trees.chain(record))
+            if self.sharing is not None:
+                self.sharing.resolved(vertex.digest, self._image_keys(op, vertex, record))
             self._end(vertex)
             return m.SourceResolved(instruction, key, record=record)
         if op.identifier.startswith(source_local.SCHEME):
@@ -202,7 +259,16 @@ class Drive:
             return m.SourceResolved(instruction, name, volatile=True)
         self._start(vertex)
         found = self._fetched[vertex.digest] = self._find(op, str(vertex.digest))
+        if self.sharing is not None and found.shared_key:
+            self.sharing.resolved(vertex.digest, (found.shared_key,))
         return m.SourceResolved(instruction, found.key)
+
+    def _image_keys(self, op: SourceOp, vertex: Vertex, record: RecordId) -> tuple[str, ...]:
+        from knarr.solver.sharedkeys import image_keys
+
+        platform = vertex.platform or host_platform()
+        found = source_image.find(self._images, op, platform)
+        return image_keys(found.digest, platform, record.removeprefix("layer:") if record != "layer:empty" else "")
 
     def _find(self, op: SourceOp, vertex: str) -> Fetched:
         scheme = op.identifier.partition("://")[0]
@@ -223,6 +289,8 @@ class Drive:
 
     def _hash(self, instruction: m.HashContent) -> m.Event:
         selection = instruction.selection
+        if self.sharing is not None:
+            self.sharing.hash(instruction.record, selection)
         if self._trees.lent(instruction.record) is not None:
             return m.Hashed(instruction, self._hasher(instruction.record).checksum_of(selection))
         from knarr.cache.contenthash import TreeHasher
@@ -259,6 +327,8 @@ class Drive:
         """Keep what was learned about the files of lent directories for the next build."""
         for memory in self._memories:
             memory.save()
+        if self.sharing is not None:
+            self.sharing.save_memories()
 
     # Results
 
@@ -266,9 +336,20 @@ class Drive:
         chain = self._trees.chain(instruction.record)
         # Used now: `prune` goes by this, and leaves alone what a build that is under way has used.
         self._world.cache.touch(record.id for record in chain)
-        if all(map(self._is_whole, chain)):
+        is_whole = all(map(self._is_whole, chain))
+        self._kept(instruction.edge.digest, promise=is_whole)
+        if is_whole:
             return m.Loaded(instruction)
+        self._tell_loss(instruction.edge.digest, chain)
         return m.LoadFailed(instruction)
+
+    def _tell_loss(self, vertex: Digest, chain: Sequence[Record]) -> None:
+        """Warn that a shared cache promised what it has not; of an own record that was pruned nobody needs to know."""
+        name = next((link.history[SHARED] for link in reversed(chain) if SHARED in link.history), "")
+        if name:
+            step = step_name(self._graph.vertices[vertex])
+            text = f"a layer of the cache {name} is not there: {step} runs"
+            self._world.sink.send(Warned(str(vertex), text, at_ns=time.time_ns()))
 
     def _is_whole(self, record: Record) -> bool:
         """Whether the change of `record` is still somewhere: a snapshot, a blob here, or a blob in a registry."""
@@ -279,7 +360,7 @@ class Drive:
         if record.snapshot is not None and world.snapshotter.stat(record.snapshot) is not None:
             return True
         if record.blob is not None:
-            return bool(record.remote) or world.store.has(record.blob)
+            return self._trees.is_within_reach(record)
         return record.id == "layer:empty"
 
     def _execute(self, instruction: m.Execute) -> m.Event:

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from knarr.builder import SolveRequest, SolveResult
+from knarr.builder import CacheEntry, SolveRequest, SolveResult
 from knarr.config import Settings
 from knarr.engine.bridge import EngineBridge
 from knarr.engine.definition import told
 from knarr.engine.job import Job
 from knarr.engine.parts import Parts
-from knarr.engine.recovery import owned
-from knarr.errors import KnarrError, NotFound
+from knarr.engine.recovery import forget_shared, owned
+from knarr.errors import KnarrError, NotFound, SharedLayerLost
 from knarr.frontend.request import FrontendRequest, FrontendResult
 from knarr.llb.ops import ResolveMode
 from knarr.ops import entitlements
@@ -29,7 +29,8 @@ from knarr.ops.images import Images
 from knarr.ops.lastknown import LastKnown
 from knarr.ops.trees import DiskTrees
 from knarr.ops.world import World
-from knarr.progress import Sink
+from knarr.progress import Sink, Warned
+from knarr.record import replace
 from knarr.scope import Scope, afterwards
 from knarr.session.session import Session
 from knarr.spec.digest import Digest
@@ -51,7 +52,20 @@ class Engine:
 
     def solve(self, request: SolveRequest, session: Session, sink: Sink, *, scope: Scope | None = None) -> SolveResult:
         try:
+            return self._once(request, session, sink, scope)
+        except SharedLayerLost as error:
+            # Nothing that a cache promised may fail a build: the steps are there, and so is what they need.
+            sink.send(Warned("shared cache", f"{error.message}; the build begins again without it"))
+            return self._once(replace(request, cache_from=()), session, sink, scope, anew=True)
+
+    def _once(
+        self, request: SolveRequest, session: Session, sink: Sink, scope: Scope | None, *, anew: bool = False
+    ) -> SolveResult:
+        """One attempt; `anew` forgets first what was taken from shared caches."""
+        try:
             with self.open(session, sink, scope=scope, resolve_mode=request.frontend.resolve_mode) as job:
+                if anew:
+                    forget_shared(job.parts.cache)
                 return _solve(job, request)
         except (KnarrError, OSError) as error:
             raise _explained(error, request.frontend) from error.__cause__
@@ -114,6 +128,7 @@ def _solve(job: Job, request: SolveRequest) -> SolveResult:
     timings: dict[str, float] = {}
     shm_size = request.frontend.shm_size_bytes or 64 * 2**20
     job.options = StepOptions(shm_size_bytes=shm_size, allowed=entitlements.parse(request.allow))
+    job.cache_from, job.cache_to = request.cache_from, _cache_to(request)
     with _Timed(timings, "compile"):
         frontend = _compile(job, request.frontend)
     try:
@@ -127,6 +142,14 @@ def _solve(job: Job, request: SolveRequest) -> SolveResult:
     with _Timed(timings, "export"):
         metadata = job.export(request.exports, frontend, records)
     return _result(metadata, timings)
+
+
+def _cache_to(request: SolveRequest) -> tuple[CacheEntry, ...]:
+    """The caches to write; a build argument asks for an inline one, as with BuildKit."""
+    inline = request.frontend.build_args.get("BUILDKIT_INLINE_CACHE", "")
+    if inline in ("1", "t", "T", "true", "TRUE", "True") and all(entry.type != "inline" for entry in request.cache_to):
+        return (*request.cache_to, CacheEntry("inline"))
+    return request.cache_to
 
 
 class _Timed:

@@ -27,15 +27,19 @@ from knarr.scope import Scope
 from knarr.session.session import Taker
 
 if TYPE_CHECKING:
-    from knarr.builder import Export
+    from knarr.builder import CacheEntry, Export
     from knarr.engine.gateway import EngineGateway
+    from knarr.engine.givecache import Giving
     from knarr.engine.parts import Parts
+    from knarr.engine.results import ResultTrees
+    from knarr.engine.sharing import Sharing
     from knarr.frontend.request import FrontendResult
     from knarr.llb.ops import Graph
     from knarr.ops.blobs import Blobs
     from knarr.ops.images import Images
     from knarr.ops.trees import DiskTrees
     from knarr.ops.world import World
+    from knarr.solver.graph import SolverGraph
 
 
 class Job:
@@ -50,6 +54,8 @@ class Job:
         self.options = StepOptions()
         self.nonce = os.urandom(12).hex()
         self.started_ns = time.time_ns()
+        self.cache_from: tuple[CacheEntry, ...] = ()  # shared caches to read
+        self.cache_to: tuple[CacheEntry, ...] = ()  # shared caches to write
         self.drive: Drive | None = None  # of the graph that is exported, once it is known
         self.looked_for: set[str] = set()  # files of the caller that the frontend asked for
         self.ran_frontend = False  # an image decided what is built: nobody can tell what it looked at
@@ -110,6 +116,13 @@ class Job:
             drive.save_memories()
         return found[graph.root]
 
+    def _sharing(self, graph: SolverGraph) -> Sharing | None:
+        if not self.cache_from and not self.cache_to:
+            return None
+        from knarr.engine.sharing import Sharing
+
+        return Sharing(self.world, self.trees, self.blobs, graph, self.cache_from)
+
     def _drive(self, graphs: Sequence[Graph], world: World, diary: Diary, ahead: Ahead | None) -> Drive:
         from knarr.ops import entitlements
         from knarr.solver.graph import merge, on_platform
@@ -128,6 +141,7 @@ class Job:
             nonce=self.nonce,
             sweep=partial(sweep_dead, self.parts),
             ahead=ahead,
+            sharing=self._sharing(graph) if ahead is not None else None,
         )
 
     def export(
@@ -139,7 +153,7 @@ class Job:
         from knarr.export.export import export
 
         metadata: Mapping[str, Any] = {}
-        if exports:
+        if exports or self.cache_to:
             world = self.world
             context = ExportContext(
                 world.settings,
@@ -150,7 +164,21 @@ class Job:
                 self.started_ns,
                 taker=world.session if isinstance(world.session, Taker) else None,
             )
-            result = Result(frontend, records, ResultTrees(self.trees, self.blobs, world.store))
-            metadata = export(exports, result, context)
+            trees = ResultTrees(self.trees, self.blobs, world.store)
+            giving = self._giving(trees, frontend)
+            is_inline = any(entry.type == "inline" for entry in self.cache_to)
+            inline = giving.inline if giving is not None and is_inline else None
+            metadata = export(exports, Result(frontend, records, trees, inline), context)
         self.trees.settle()
+        if self.cache_to and giving is not None:
+            from knarr.engine.givecache import give
+
+            give(self.cache_to, giving, trees, context)
         return metadata
+
+    def _giving(self, trees: ResultTrees, frontend: FrontendResult) -> Giving | None:
+        if not self.cache_to or self.drive is None or self.drive.sharing is None:
+            return None
+        from knarr.engine.givecache import Giving
+
+        return Giving(self.drive, self.drive.sharing, trees, [found.graph.root for found in frontend.results])

@@ -13,11 +13,16 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from knarr.cache.record import SHARED, RecordId
 from knarr.engine.orphans import remove_orphans
 from knarr.engine.parts import Parts
 from knarr.errors import KnarrError
 from knarr.owner import Owner, remove_abandoned
+
+if TYPE_CHECKING:
+    from knarr.cache.store import CacheStore
 
 
 @contextlib.contextmanager
@@ -52,6 +57,21 @@ def sweep_dead(parts: Parts) -> None:
         sweep(parts)
         for token in dead:
             Owner.forget(claims, token)
+
+
+def forget_shared(cache: CacheStore) -> None:
+    """Forget what was taken from shared caches and is not unpacked, with all that lies on top of it.
+
+    For a build after one that found such a layer missing or wrong: blobs that look well are suspect too.
+    """
+    gone: dict[RecordId, None] = {}
+    todo = [known.id for known in cache.all() if SHARED in known.history and known.snapshot is None]
+    while todo:
+        id = todo.pop()
+        if id not in gone:
+            gone[id] = None
+            todo += [child.id for child in cache.children(id)]
+    cache.remove(*gone)
 
 
 def _claims(parts: Parts) -> Path:

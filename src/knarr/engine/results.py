@@ -37,7 +37,9 @@ class ResultTrees:
             chain, changes = chain[:below], changes[:below]
         packed = self.blobs.pack_all(changes, form.compression, kept=kept, max_mtime_s=form.max_mtime_s)
         for link, (change, blob) in zip(chain, packed, strict=True):
-            yield Layer(blob.descriptor, blob.diff_id, link.created_ns or change.created_ns, change.remote)
+            # Of a base image's layer we only know when it came here.
+            created_ns = 0 if link.id.startswith("layer:") else link.created_ns or change.created_ns
+            yield Layer(blob.descriptor, blob.diff_id, created_ns, change.remote)
         if top is not None:
             yield top
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from knarr.cache.record import RecordId
     from knarr.config import Settings
     from knarr.content.store import Store
-    from knarr.export.trees import Trees
+    from knarr.export.trees import Layer, Trees
     from knarr.frontend.request import FrontendResult
     from knarr.progress import Sink
     from knarr.remote.repository import Registry
@@ -36,8 +36,12 @@ class ExportContext:
 
 @record
 class Result:
-    """What was built: the frontend's answer, and the record of each platform's tree (None: scratch)."""
+    """What was built: the frontend's answer, and the record of each platform's tree (None: scratch).
+
+    `inline` gives, for a platform's number and its image's layers, the cache records for its config.
+    """
 
     frontend: FrontendResult
     records: Sequence[RecordId | None]
     trees: Trees
+    inline: Callable[[int, Sequence[Layer]], bytes] | None = None

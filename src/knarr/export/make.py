@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from knarr.cache.sharedconfig import INLINE_MEMBER
 from knarr.export.assemble import Assembled, Ingredients, assemble
 from knarr.export.clock import SECOND, rfc3339
 from knarr.export.trees import Layer, LayerForm
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from knarr.export.options import LayerOptions
     from knarr.export.vertex import Vertex
     from knarr.frontend.request import PlatformResult
+    from knarr.spec.config import ImageConfig
 
 OnLayer = Callable[[Layer], None]
 
@@ -47,9 +50,10 @@ def make_image(
         forms = [_form(options, epoch, found) for found in platforms]
         todo = list(zip(result.records, forms, strict=True))
         layers = each(layers_of, todo, scope=context.scope, jobs=len(platforms))
+    inline = result.inline or _no_cache
     ingredients = [
-        Ingredients(found.platform, found.config, found.base_config, own)
-        for found, own in zip(platforms, layers, strict=True)
+        Ingredients(found.platform, _with_cache(found.config, inline(number, own)), found.base_config, own)
+        for number, (found, own) in enumerate(zip(platforms, layers, strict=True))
     ]
     image = assemble(
         ingredients,
@@ -78,6 +82,20 @@ def _rewriting(
         return nullcontext()
     shown = rfc3339(epoch * SECOND).replace("T", " ").replace("Z", " +0000 UTC")
     return vertex.phase(f"rewriting layers with source-date-epoch {epoch} ({shown})")
+
+
+def _no_cache(platform: int, layers: Sequence[Layer]) -> bytes:
+    return b""
+
+
+def _with_cache(config: ImageConfig, records: bytes) -> ImageConfig:
+    """`config` with the cache records of this image in it; those of its base are not about it."""
+    if not records and INLINE_MEMBER not in config.extra:
+        return config
+    extra = {key: value for key, value in config.extra.items() if key != INLINE_MEMBER}
+    if records:
+        extra[INLINE_MEMBER] = base64.b64encode(records).decode()
+    return replace(config, extra=extra)
 
 
 def makes_index(result: Result, context: ExportContext) -> bool:

@@ -171,8 +171,8 @@ def check(export: Export) -> None:
 def _check_keys(export: Export) -> None:
     kind = export.type
     if kind not in _KEYS:
-        near = _near(kind, list(_KEYS))
-        raise UsageError(f"output type {kind!r} is not known", hint=near or f"types are: {', '.join(_KEYS)}")
+        guess = near(kind, list(_KEYS))
+        raise UsageError(f"output type {kind!r} is not known", hint=guess or f"types are: {', '.join(_KEYS)}")
     for key in export.attrs:
         _check_key(kind, key)
 
@@ -183,15 +183,15 @@ def _check_key(kind: str, key: str) -> None:
     if kind in _ANNOTATED and parse_key(key) is not None:
         return
     names = ", ".join(_KEYS[kind])
-    hint = _near(key, _KEYS[kind]) or (f"type={kind} has: {names}" if names else f"type={kind} has no options")
+    hint = near(key, _KEYS[kind]) or (f"type={kind} has: {names}" if names else f"type={kind} has no options")
     raise UsageError(f"type={kind} has no option {key!r}", hint=hint)
 
 
-def _near(word: str, known: tuple[str, ...] | list[str]) -> str:
+def near(word: str, known: tuple[str, ...] | list[str]) -> str:
     from difflib import get_close_matches
 
-    near = get_close_matches(word, known, n=1)
-    return f"did you mean {near[0]}?" if near else ""
+    found = get_close_matches(word, known, n=1)
+    return f"did you mean {found[0]}?" if found else ""
 
 
 def image_options(export: Export) -> ImageOptions:
@@ -200,14 +200,14 @@ def image_options(export: Export) -> ImageOptions:
     attrs, where = export.attrs, f"type={export.type}"
     options = ImageOptions(
         layers=_layers(attrs, where),
-        push=_switch(attrs, "push", where, default=export.type == "registry"),
-        push_by_digest=_switch(attrs, "push-by-digest", where, default=False),
-        insecure=_switch(attrs, "registry.insecure", where, default=False),
-        unpack=_switch(attrs, "unpack", where, default=False),
-        store=_switch(attrs, "store", where, default=True),
-        name_canonical=_switch(attrs, "name-canonical", where, default=False),
+        push=switch(attrs, "push", where, default=export.type == "registry"),
+        push_by_digest=switch(attrs, "push-by-digest", where, default=False),
+        insecure=switch(attrs, "registry.insecure", where, default=False),
+        unpack=switch(attrs, "unpack", where, default=False),
+        store=switch(attrs, "store", where, default=True),
+        name_canonical=switch(attrs, "name-canonical", where, default=False),
         dangling_prefix=attrs.get("dangling-name-prefix", ""),
-        dangling_empty_only=_switch(attrs, "danging-name-empty-only", where, default=False),
+        dangling_empty_only=switch(attrs, "danging-name-empty-only", where, default=False),
     )
     if options.unpack and options.layers.rewrite:
         raise UsageError(f"{where}: unpack and rewrite-timestamp exclude each other", hint="leave out unpack=true")
@@ -225,7 +225,7 @@ def archive_options(export: Export) -> ArchiveOptions:
     """The options of `oci` and `docker`; raises as `parse_output` does."""
     _check_keys(export)
     kind, attrs, where = export.type, export.attrs, f"type={export.type}"
-    tar = _switch(attrs, "tar", where, default=True)
+    tar = switch(attrs, "tar", where, default=True)
     dest = attrs.get("dest", "")
     if not dest and kind == "docker" and export.taker is None:
         raise UsageError(
@@ -248,7 +248,7 @@ def tree_options(export: Export) -> TreeOptions:
     _check_keys(export)
     kind, attrs, where = export.type, export.attrs, f"type={export.type}"
     dest = attrs.get("dest", "")
-    _switch(attrs, "rewrite-timestamp", where, default=False)
+    switch(attrs, "rewrite-timestamp", where, default=False)
     if kind == "local":
         if dest in ("", STDOUT) and export.taker is None:
             raise UsageError(f"{where} needs dest=DIRECTORY")
@@ -256,7 +256,7 @@ def tree_options(export: Export) -> TreeOptions:
             raise UsageError(f"{where}: dest={dest} is a file", hint="name a directory, which may be new")
     else:
         _check_file(dest, where)
-    split = _switch(attrs, "platform-split", where, default=True) if "platform-split" in attrs else None
+    split = switch(attrs, "platform-split", where, default=True) if "platform-split" in attrs else None
     return TreeOptions(dest or STDOUT, split, _epoch(attrs, where), deletes(export))
 
 
@@ -273,13 +273,13 @@ def deletes(export: Export) -> bool:
 
 
 def _layers(attrs: Mapping[str, str], where: str) -> LayerOptions:
-    oci = _switch(attrs, "oci-mediatypes", where, default=True)
-    compression = _compression(attrs, where)
+    oci = switch(attrs, "oci-mediatypes", where, default=True)
+    compressed = compression(attrs, where)
     annotations = tuple((parsed, value) for key, value in attrs.items() if (parsed := parse_key(key)) is not None)
     if not oci:
-        if compression.kind == "zstd":
+        if compressed.kind == "zstd":
             raise UsageError(f"{where}: compression=zstd and oci-mediatypes=false exclude each other")
-        if _switch(attrs, "oci-artifact", where, default=False):
+        if switch(attrs, "oci-artifact", where, default=False):
             raise UsageError(f"{where}: oci-artifact=true and oci-mediatypes=false exclude each other")
         if any(annotation.level != MANIFEST for annotation, _ in annotations):
             raise UsageError(
@@ -288,13 +288,13 @@ def _layers(attrs: Mapping[str, str], where: str) -> LayerOptions:
     names = tuple(str(Reference.parse(name)) for name in attrs.get("name", "").split(",") if name)
     return LayerOptions(
         names,
-        compression,
+        compressed,
         oci,
         _epoch(attrs, where),
         annotations,
-        rewrite=_switch(attrs, "rewrite-timestamp", where, default=False),
+        rewrite=switch(attrs, "rewrite-timestamp", where, default=False),
         squash=_squash(attrs, where),
-        prefer_nondist=_switch(attrs, "prefer-nondist-layers", where, default=False),
+        prefer_nondist=switch(attrs, "prefer-nondist-layers", where, default=False),
     )
 
 
@@ -308,7 +308,7 @@ def _squash(attrs: Mapping[str, str], where: str) -> str:
     return squash
 
 
-def _compression(attrs: Mapping[str, str], where: str) -> Compression:
+def compression(attrs: Mapping[str, str], where: str) -> Compression:
     from knarr.layer.compress import Compression
 
     kind = attrs.get("compression", "") or "gzip"
@@ -320,7 +320,7 @@ def _compression(attrs: Mapping[str, str], where: str) -> Compression:
             level = int(level)
         except ValueError:
             raise UsageError(f"{where}: compression-level={level} is not a number") from None
-    force = _switch(attrs, "force-compression", where, default=False)
+    force = switch(attrs, "force-compression", where, default=False)
     try:
         return Compression(kind, None if level == "" else level, force)
     except KnarrError as error:
@@ -336,7 +336,7 @@ def _epoch(attrs: Mapping[str, str], where: str) -> int | None:
     return int(text)
 
 
-def _switch(attrs: Mapping[str, str], key: str, where: str, *, default: bool) -> bool:
+def switch(attrs: Mapping[str, str], key: str, where: str, *, default: bool) -> bool:
     value = attrs.get(key)
     if value is None:
         return default

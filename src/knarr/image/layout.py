@@ -144,6 +144,10 @@ class Layout:
         except FileNotFoundError:
             return False
 
+    def lends(self, descriptor: Descriptor) -> bool:
+        """Whether `open` will find the content: the question a repository is asked as well."""
+        return self.has(descriptor)
+
     def push(self, descriptor: Descriptor, content: Readable, *, report: Report | None = None) -> None:
         verified = VerifiedReader(content, descriptor.digest, descriptor.size)
         with self._appearing(blob_path(descriptor.digest), mode=0o444) as file:
@@ -186,6 +190,17 @@ class Layout:
     def write_entries(self, entries: Sequence[Descriptor]) -> None:
         """Put other entries in the place of all there are."""
         self._replace(INDEX_FILE, encode_layout_index(entries))
+
+    def retag(self, root: Descriptor, tag: str) -> None:
+        """List `root` under the bare name `tag`, in place of what had it. Caches are named so; images are not."""
+        entry = root.bare().with_annotations({REF_NAME: tag})
+
+        def superseded(old: Descriptor) -> bool:
+            return old.annotations.get(REF_NAME) == tag and IMAGE_NAME not in old.annotations
+
+        with self._lock:
+            kept = [old for old in self.entries() if not superseded(old)]
+            self._replace(INDEX_FILE, encode_layout_index([*kept, entry]))
 
     def _replace(self, name: str, data: bytes) -> None:
         with self._appearing(name, mode=0o644) as file:

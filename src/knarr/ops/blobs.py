@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knarr.cache.flight import flight
-from knarr.cache.record import Record
+from knarr.cache.record import SHARED, Record
 from knarr.cache.store import CacheStore
 from knarr.content.growth import Growth
 from knarr.content.store import Store
-from knarr.errors import Bug, Cancelled, ContentError, DigestMismatch, KnarrError, NotFound
+from knarr.content.target import Fetcher, Lender
+from knarr.errors import Bug, Cancelled, ContentError, DigestMismatch, KnarrError, NotFound, SharedLayerLost
 from knarr.progress import Sink, Status
 from knarr.record import record, replace
 from knarr.scope import Flights, Outcome, Scope
@@ -80,13 +81,39 @@ class Blobs:
         self._flight_dir = flights
         self._flights = Flights()
         self._remote: dict[Digest, tuple[str, ...]] = {}
+        self._shared: dict[Digest, Record] = {}  # records of shared caches that are exported
         self._deferred: dict[str, Deferred] = {}
         self._notes = threading.Lock()
+        self._places: dict[Digest, Lender] = {}  # shared caches, asked before any repository
         self._growing: dict[Digest, Growth] = {}  # blobs that `prefetch` brings, for `apply` to follow
 
     def defer(self, id: str, layer: Deferred) -> None:
         """Let `pack` write the layer of record `id` with `layer` when it is first asked for."""
         self._deferred[id] = layer
+
+    def lend(self, digest: Digest, place: Lender) -> None:
+        """Know that `place` has a blob, for this build."""
+        self._places.setdefault(digest, place)
+
+    def is_within_reach(self, record: Record) -> bool:
+        """Whether the blob of `record` is here or can be fetched.
+
+        A base image's layer is taken to be where it was seen; a shared cache is asked, since it is
+        cleaned up by others, and since a step can be run instead.
+        """
+        blob = record.blob
+        if blob is None:
+            return False
+        if self._store.has(blob):
+            return True
+        if SHARED not in record.history:
+            return bool(record.remote)
+        places: list[Lender] = [self._places[blob.digest]] if blob.digest in self._places else []
+        try:
+            places += [self._registry().repository(Reference.parse(name)) for name in record.remote if not places]
+            return any(place.lends(blob) for place in places)
+        except KnarrError:
+            return False
 
     def prefetch(self, records: Sequence[Record]) -> None:
         """Begin to fetch every blob of `records` that is not here; returns at once."""
@@ -117,8 +144,17 @@ class Blobs:
         if blob is None:
             raise Bug(f"record {record.id} has no blob")
         if not self._store.has(blob):
-            self._flights.once(blob.digest, lambda: self._fetch_from_any(blob, record.remote))
+            try:
+                self._flights.once(blob.digest, lambda: self._fetch_from_any(blob, record.remote))
+            except KnarrError as error:
+                raise self._lost(record, error) from error
         return blob
+
+    def _lost(self, record: Record, error: KnarrError) -> KnarrError:
+        """What the failure to have the layer of `record` is: another one, if the build can do without that layer."""
+        if SHARED not in record.history or isinstance(error, SharedLayerLost):
+            return error
+        return SharedLayerLost(f"a layer of the cache {record.history[SHARED]} cannot be had: {error.message}")
 
     def _fetch_from_any(self, blob: Descriptor, repositories: Sequence[str]) -> None:
         if self._store.has(blob):
@@ -127,16 +163,23 @@ class Blobs:
             f"layer {blob.digest} is not in the store and no registry is known to have it",
             hint="pull the base image again",
         )
-        for repository in repositories:
+        for name, source in self._sources(blob, repositories):
             try:
-                self._fetch_one(blob, repository)
+                self._fetch_one(blob, name, source)
                 return
             except KnarrError as error:
                 failure = error
         raise failure
 
-    def _fetch_one(self, blob: Descriptor, repository: str) -> None:
-        vertex = f"pull {repository}"
+    def _sources(self, blob: Descriptor, repositories: Sequence[str]) -> Iterator[tuple[str, Fetcher]]:
+        place = self._places.get(blob.digest)
+        if place is not None:
+            yield "shared cache", place
+        for name in repositories:
+            yield name, self._registry().repository(Reference.parse(name))
+
+    def _fetch_one(self, blob: Descriptor, name: str, source: Fetcher) -> None:
+        vertex = f"pull {name}"
         with flight(self._flight_dir, f"blob-{blob.digest.hex}", scope=self._scope):
             if self._store.has(blob):
                 return
@@ -145,12 +188,16 @@ class Blobs:
                 self._scope.check()
                 self._sink.send(Status(vertex, str(blob.digest), done, blob.size))
 
-            with self._registry().repository(Reference.parse(repository)).open(blob) as stream:
+            with source.open(blob) as stream:
                 self._store.push(blob, stream, report=report, growth=self._growing.get(blob.digest))
             self._sink.send(Status(vertex, str(blob.digest), blob.size, blob.size, done=True))
 
     def fetch_known(self, blob: Descriptor) -> None:
         """Bring a layer that this build met as some record's blob into the store."""
+        record = self._shared.get(blob.digest)
+        if record is not None:
+            self.fetch(record)
+            return
         remote = self._remote.get(blob.digest, ()) or self._store.sources.of(blob.digest)
         self._flights.once(blob.digest, lambda: self._fetch_from_any(blob, remote))
 
@@ -191,7 +238,7 @@ class Blobs:
             layer = str(record.blob.digest) if record.blob else record.id
             if layer not in error.message:
                 error.with_context(layer=layer, image=next(iter(record.remote), ""))
-            raise
+            raise self._lost(record, error) from error.__cause__
 
     def pack(self, record: Record, compression: Compression | None) -> Packed:
         """The change of `record` as a blob; packed now if there is none in the wanted compression.
@@ -243,7 +290,9 @@ class Blobs:
 
     def _is_somewhere(self, record: Record) -> bool:
         """Whether the blob of `record` is here, whole, or can be fetched."""
-        return record.blob is not None and (bool(record.remote) or self._store.has(record.blob))
+        if record.blob is None:
+            return False
+        return bool(record.remote) or record.blob.digest in self._places or self._store.has(record.blob)
 
     def _writer(self, snapshot: str) -> Callable[..., None]:
         from knarr.layer import diff
@@ -287,6 +336,8 @@ class Blobs:
         for number, link in enumerate(records):
             if link.blob is not None and link.remote:
                 self._remote[link.blob.digest] = link.remote
+            if link.blob is not None and SHARED in link.history:
+                self._shared[link.blob.digest] = link
             if max_mtime_s is not None and number >= kept:
                 chosen = compression or _default()
                 outcomes.append((link, self._scope.attempt(self._pack_clamped, link, chosen, max_mtime_s)))
@@ -356,8 +407,8 @@ def _default() -> Compression:
 def _fits(record: Record, compression: Compression) -> bool:
     if record.blob is None:
         return False
-    if record.remote and not compression.force:
-        return True  # a base image's layer keeps its form
+    if (record.remote or SHARED in record.history) and not compression.force:
+        return True  # a layer of a base image, or of a shared cache, keeps its form
     return mediatype.compression_of(record.blob.media_type) == compression.kind and compression.level is None
 
 

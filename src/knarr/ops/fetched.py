@@ -39,8 +39,10 @@ class Fetched:
     """`key` names the content; `make(name)` commits it as a tree under that name, and may fetch it only then.
 
     `pinned`: the definition itself says which content it is, so that asking again can give nothing else.
+    `shared_key` is what BuildKit calls it.
     """
 
     key: str
     make: Callable[[RecordId], RecordId] = field(repr=False)
     pinned: bool = False
+    shared_key: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from knarr.cache.record import RecordId
 from knarr.errors import ContentError
 from knarr.llb.ops import SourceOp
-from knarr.ops.images import Images
+from knarr.ops.images import Found, Images
 from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
 
@@ -19,9 +19,14 @@ def resolve(images: Images, op: SourceOp, platform: Platform) -> tuple[str, Reco
         NotFound, RegistryError: see `Images.find`.
         ContentError: the image is not the one the graph pins.
     """
-    found = images.find(Reference.parse(op.identifier.removeprefix(SCHEME)), platform)
+    found = find(images, op, platform)
     pinned = op.attrs.get("image.checksum")
     if pinned and pinned != found.digest:
         raise ContentError(f"{found.reference.familiar} is {found.digest}, but the build pins {pinned}")
     record = images.records(found)
     return record, record
+
+
+def find(images: Images, op: SourceOp, platform: Platform) -> Found:
+    """The image that `op` names; asked for once in a build."""
+    return images.find(Reference.parse(op.identifier.removeprefix(SCHEME)), platform)

@@ -257,6 +257,10 @@ class DiskTrees:
     def _has_snapshot(self, link: Record) -> bool:
         return link.snapshot is not None and self._snapshotter.stat(link.snapshot) is not None
 
+    def is_within_reach(self, link: Record) -> bool:
+        """Whether the layer of `link` is here, or whoever lends it still has it."""
+        return self._blobs.is_within_reach(link)
+
     def change(self, link: Record) -> Record:
         """The record that holds this link's change: itself, or the one it was rebased from."""
         while link.same_as is not None:

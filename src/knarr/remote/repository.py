@@ -180,6 +180,23 @@ class Repository:
         with self._write("HEAD", target, what, 200, *_GONE, headers=_accept(descriptor)) as answer:
             return answer.status == 200 and answer.length in (-1, descriptor.size)
 
+    def lends(self, descriptor: Descriptor) -> bool:
+        """Whether the content can be read from here, or from a mirror."""
+        what = f"check for {descriptor.digest} in {self.name}"
+
+        def ask(endpoint: Endpoint, attempts: int) -> bool:
+            target, headers = self._path(descriptor), _accept(descriptor)
+            answer = self._access.send(endpoint, "HEAD", target, what, 200, *_GONE, headers=headers, attempts=attempts)
+            with answer:
+                if answer.status != 200:
+                    raise NotFound(f"{what}: not found", hint=f"asked {endpoint.origin.netloc}")
+                return answer.length in (-1, descriptor.size)
+
+        try:
+            return self._access.first(PULL, ask)
+        except NotFound:
+            return False
+
     def push(self, descriptor: Descriptor, content: Readable, *, report: Report | None = None) -> None:
         """Store the content. Manifests go by digest (`push_manifest` also sets a tag in the same request).
 

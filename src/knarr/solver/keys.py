@@ -180,14 +180,14 @@ def _exec_essence(op: ExecOp) -> ExecOp:
 
 def _mount_essence(mount: ExecMount) -> ExecMount:
     cache = mount.cache
-    if cache is not None and not _is_default_cache(mount):
+    if cache is not None and not is_default_cache(mount):
         cache = replace(cache, id="", sharing=CacheSharing.SHARED)
     elif not mount.selector:
         return mount
     return replace(mount, selector="", cache=cache)
 
 
-def _is_default_cache(mount: ExecMount) -> bool:
+def is_default_cache(mount: ExecMount) -> bool:
     """Whether the id is the one a frontend derives from the target: `<target>` or `<namespace>/<target>`.
 
     BuildKit keeps this form in its keys, so that they stay what they were before ids were left out.
@@ -268,9 +268,9 @@ def _file_deps(op: FileOp, count: int) -> tuple[Dep, ...]:
             written.add(action.input)  # all of it is in the result, so all of it counts
         what = action.action
         if isinstance(what, Copy) and 0 <= action.secondary_input < count:
-            selections.setdefault(action.secondary_input, []).append(_copied(what))
+            selections.setdefault(action.secondary_input, []).append(copied(what))
         if isinstance(what, Copy | MkFile | MkDir) and what.owner is not None:
-            for index, path in _owner_files(what.owner):
+            for index, path in owner_files(what.owner):
                 selections.setdefault(index, []).append(Selection(path, follow=True))
     return tuple(
         _file_dep(selections[index]) if index in selections and index not in written else Dep()
@@ -278,14 +278,15 @@ def _file_deps(op: FileOp, count: int) -> tuple[Dep, ...]:
     )
 
 
-def _copied(copy: Copy) -> Selection:
+def copied(copy: Copy) -> Selection:
+    """What a copy reads of its source."""
     wildcard = copy.allow_wildcard and has_wildcard(copy.src)
     return Selection(
         copy.src, copy.follow_symlink, wildcard, copy.include_patterns, copy.exclude_patterns, copy.required_paths
     )
 
 
-def _owner_files(owner: ChownOpt) -> list[tuple[int, str]]:
+def owner_files(owner: ChownOpt) -> list[tuple[int, str]]:
     """Where the names of `owner` are looked up: (input, path)."""
     asked: tuple[tuple[UserOpt | None, str], ...] = ((owner.user, "/etc/passwd"), (owner.group, "/etc/group"))
     return [(who.input, path) for who, path in asked if who is not None and who.id is None and who.name]

@@ -142,6 +142,10 @@ class Machine:
         """Who `edge` is, once that is known."""
         return self._lives[edge.digest].ids.get(edge.index)
 
+    def record(self, edge: Edge) -> RecordId | None:
+        """The record that has the result of `edge`, once there is one."""
+        return self._lives[edge.digest].records.get(edge.index)
+
     def contents(self, vertex: Digest) -> Mapping[int, str]:
         """The content hashes of a vertex's inputs that were needed, by input."""
         return self._lives[vertex].contents
