@@ -42,7 +42,7 @@ def run(
     before = _children_cpu() + (_tree_cpu(daemon) if daemon else 0.0)
     start = time.perf_counter()
     process = subprocess.Popen(argv, env=dict(env), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    watcher = _Watcher([process.pid, *([daemon] if daemon else [])]) if memory else None
+    watcher = Watcher([process.pid, *([daemon] if daemon else [])]) if memory else None
     output, _ = process.communicate()
     wall = time.perf_counter() - start
     peak = watcher.stop() if watcher else 0.0
@@ -82,18 +82,19 @@ def _tree(root: int) -> list[int]:
     return found
 
 
-class _Watcher:
-    """Samples the memory of process trees every 10 ms on a thread of its own."""
+class Watcher:
+    """Samples the memory of process trees every 10 ms, or `every_s`, on a thread of its own."""
 
-    def __init__(self, roots: Sequence[int]) -> None:
+    def __init__(self, roots: Sequence[int], *, every_s: float = 0.01) -> None:
         self._roots = roots
+        self._every_s = every_s
         self._stop = threading.Event()
         self._peak_kib = 0
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
 
     def _watch(self) -> None:
-        while not self._stop.wait(0.01):
+        while not self._stop.wait(self._every_s):
             self._peak_kib = max(self._peak_kib, sum(_pss(pid) for root in self._roots for pid in _tree(root)))
 
     def stop(self) -> float:

@@ -16,6 +16,8 @@ Commands:
 
 COMMANDS = {
     "serve": ("registryserve", "Serve until stopped"),
+    "gc": ("registrygc", "Remove what no repository needs"),
+    "restore": ("registryrestore", "Have back what was removed"),
     "robot": ("registryrobot", "Make the secret of an account for programs"),
 }
 

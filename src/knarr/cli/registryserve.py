@@ -53,6 +53,7 @@ def run(argv: list[str]) -> int:
     no_words(given, "knarr registry serve")
     import asyncio
 
+    from knarr.cli.registrygc import cache_roots
     from knarr.config import Settings
     from knarr.content.store import Store
     from knarr.registry.server import Registry
@@ -61,7 +62,7 @@ def run(argv: list[str]) -> int:
     store = Store(Settings.from_environment(os.environ).content, durable=True)
     try:
         with _alone(store.root):
-            asyncio.run(_until_told(Registry(store, settings, tell=say)))
+            asyncio.run(_until_told(Registry(store, settings, tell=say, roots=lambda: cache_roots(os.environ))))
     finally:
         store.close()
     return 0

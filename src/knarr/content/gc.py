@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 
 from knarr.content.store import Store
@@ -41,20 +41,25 @@ def collect(
     grace_s: float = GRACE_S,
     dry_run: bool = False,
     check: Callable[[], None] | None = None,
+    among: Collection[Digest] | None = None,
 ) -> Freed:
-    """Remove every blob that nothing holds and that was not used for `grace_s` seconds.
+    """Remove every blob, or every one `among` some, that nothing holds and nobody used for `grace_s` seconds.
 
     `roots` gives the digests that others hold (cache records). `check` runs per
     blob (cancellation); what was removed until then stays removed.
     """
     leases = ingest = 0
+    if among is not None and not among:
+        return Freed((), 0)
     if not dry_run:
         leases = store.leases.sweep()
         ingest = store.sweep_ingest()
     kept = marked(store, (*_named(store), *store.leases.held(), *roots()))
     before = time.time() - grace_s
     candidates = [
-        (digest, known.st_size) for digest, known in store.walk() if digest not in kept and known.st_mtime <= before
+        (digest, known.st_size)
+        for digest, known in store.walk()
+        if digest not in kept and known.st_mtime <= before and (among is None or digest in among)
     ]
     gone = candidates if dry_run else _sweep(store, candidates, before, check)
     return Freed(tuple(digest for digest, _ in gone), sum(size for _, size in gone), ingest, leases)

@@ -228,6 +228,7 @@ class Store:
         try:
             if self._durable:
                 sync_blob(path)
+            os.utime(path)  # it may have been written long ago; the collector spares what is new here
             os.rename(path, place)
             if self._durable:
                 sync_directory(os.path.dirname(place))

@@ -255,10 +255,16 @@ def duration(table: _Table, key: str, value: Any) -> float:
     """Seconds, from a number or a text such as "24h"."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
         return float(value)
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
+    found = seconds(value) if isinstance(value, str) else None
+    if found is None:
         raise table.wrong(key, 'must be a duration, such as "90m", "24h" or "30d"')
-    return float(match[1]) * _UNITS[match[2]]
+    return found
+
+
+def seconds(text: str) -> float | None:
+    """The seconds in a duration such as `90m`; None: it is none."""
+    match = _DURATION.fullmatch(text)
+    return float(match[1]) * _UNITS[match[2]] if match else None
 
 
 def _one_of(*known: str) -> Read:

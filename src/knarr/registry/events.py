@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from knarr.record import record
+from knarr.spec import mediatype
 
 
 @record
@@ -18,6 +19,10 @@ class Event:
     size: int = 0  # bytes
     tag: str = ""
     caller: str = ""  # the login, or ""
+
+    @property
+    def is_manifest(self) -> bool:
+        return self.media_type in (*mediatype.MANIFESTS, *mediatype.INDEXES)
 
 
 class Events:

@@ -88,7 +88,12 @@ async def _put(parts: Parts, call: Call) -> web.Response:
         tags.insert(0, reference)
     entry, document = read(raw, digest, call.request.headers.get("Content-Type", ""))
     await parts.blocking(keep, parts, raw, digest)
-    await parts.ledger.commit(lambda db: add(db, repository, entry, document, tags=tags, sparse=parts.settings.sparse))
+
+    def enter(db: tables.Connection) -> None:
+        parts.see(digest)
+        add(db, repository, entry, document, tags=tags, sparse=parts.settings.sparse)
+
+    await parts.ledger.commit(enter)
     for tag in tags or [""]:
         parts.events.tell(Event(PUSH, repository, digest, entry.media_type, entry.size, tag, call.caller.name))
     response = answer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -10,9 +11,11 @@ from typing import TypeVar
 from knarr.content.store import Store
 from knarr.registry.events import Events
 from knarr.registry.ledger import Ledger
+from knarr.registry.refusal import Refusal
 from knarr.registry.settings import ServerSettings
 from knarr.registry.turns import Turns
 from knarr.registry.uploads import Uploads
+from knarr.spec.digest import Digest
 
 T = TypeVar("T")
 _THREADS = 16  # that wait for the disk; as many clients are served at full speed
@@ -33,6 +36,15 @@ class Parts:
     async def blocking(self, call: Callable[..., T], *words: object) -> T:
         """Run `call` on a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *words)
+
+    def see(self, digest: Digest) -> None:
+        """Look, in the transaction that enters a blob, whether its bytes are still there.
+
+        Raises:
+            Refusal: a collection came in between, which must have been told to spare nothing.
+        """
+        if not os.path.exists(self.store.path(digest)):
+            raise Refusal(503, "UNAVAILABLE", "the blob was collected meanwhile: send it again")
 
     def close(self) -> None:
         """Wait for what is being written, and close the tables."""

@@ -9,25 +9,27 @@ from __future__ import annotations
 import asyncio
 import json
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
 from knarr import disk
 from knarr.content.store import Store
 from knarr.errors import KnarrError, RegistryError
-from knarr.registry import blobs, listing, manifests, referrers, routes, tokens, uploading
+from knarr.registry import blobs, gc, listing, manifests, referrers, routes, tokens, uploading
 from knarr.registry.access import Guard
 from knarr.registry.call import JSON, Call, Cut, answer
 from knarr.registry.certificates import Certificates
 from knarr.registry.connections import Connections
 from knarr.registry.parts import Parts
 from knarr.registry.passwords import Passwords
+from knarr.registry.pulls import Pulls
 from knarr.registry.refusal import Refusal, not_allowed
 from knarr.registry.rights import ANYONE
 from knarr.registry.routes import Kind
 from knarr.registry.rules import Rules
 from knarr.registry.settings import ServerSettings
+from knarr.spec.digest import Digest
 
 _API = {"Docker-Distribution-Api-Version": "registry/2.0"}
 _EXTENSIONS = {"extensions": []}  # type: ignore[var-annotated]
@@ -36,8 +38,15 @@ _EXTENSIONS = {"extensions": []}  # type: ignore[var-annotated]
 class Registry:
     """One registry over one store."""
 
-    def __init__(self, store: Store, settings: ServerSettings, *, tell: Callable[[str], object] | None = None) -> None:
-        """`tell` is given lines about what the server does of itself.
+    def __init__(
+        self,
+        store: Store,
+        settings: ServerSettings,
+        *,
+        tell: Callable[[str], object] | None = None,
+        roots: Callable[[], Iterable[Digest]] = tuple,
+    ) -> None:
+        """`tell` is given lines about what the server does of itself; `roots` gives what others hold in the store.
 
         Raises:
             UsageError: the files of accounts or certificates cannot be used.
@@ -46,6 +55,8 @@ class Registry:
         self._tell = tell or (lambda line: None)
         self._certificates = Certificates(settings.tls) if settings.tls else None
         self.parts = Parts(store, settings)
+        self._pulls = Pulls(self.parts)
+        self._roots = roots
         self._guard = _guard(store, settings)
         self.port = settings.port
 
@@ -70,6 +81,9 @@ class Registry:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(server.watch())
                 tasks.create_task(self._sweep())
+                tasks.create_task(self._pulls.note())
+                if self.settings.retention.interval_s:
+                    tasks.create_task(self._collect())
                 if self._certificates:
                     tasks.create_task(self._certificates.watch(self._tell))
         finally:
@@ -81,6 +95,21 @@ class Registry:
         while True:
             await self.parts.blocking(self.parts.uploads.sweep, self.settings.limits.upload_idle_s)
             await asyncio.sleep(3600)
+
+    async def _collect(self) -> None:
+        """Collect now and then. A collection that fails is told, and the next one is tried."""
+        retention = self.settings.retention
+        while True:
+            await asyncio.sleep(retention.interval_s)
+            try:
+                done = await self.parts.blocking(
+                    lambda: gc.collect(self.parts.store, self.parts.ledger, retention, roots=self._roots)
+                )
+            except KnarrError as error:
+                self._tell(error.render())
+                continue
+            if done.manifests or done.blobs or done.tags or done.freed:
+                self._tell(gc.summary(done))
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:

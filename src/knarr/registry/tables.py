@@ -186,6 +186,14 @@ def children(db: sqlite3.Connection, repository: str, parent: str) -> list[str]:
     return [row[0] for row in rows]
 
 
+def note_pulls(db: sqlite3.Connection, seen: Mapping[tuple[str, str], int]) -> None:
+    """When manifests were pulled last, by repository and digest."""
+    db.executemany(
+        "UPDATE registry_manifests SET pulled_ns = ? WHERE repository = ? AND digest = ?",
+        [(when, repository, digest) for (repository, digest), when in seen.items()],
+    )
+
+
 def remove_manifest(db: sqlite3.Connection, repository: str, digest: str, now_ns: int) -> bool:
     """Mark it and the tags that lead to it as gone; False: it was not there."""
     found = db.execute(

@@ -160,7 +160,12 @@ async def _finish(parts: Parts, call: Call, upload: Upload, expected: Digest) ->
         await _receive(parts, call, upload)
         size = await parts.blocking(parts.uploads.finish, upload, expected)
     now = time.time_ns()
-    await parts.ledger.commit(lambda db: tables.add_blob(db, repository, expected, size, now))
+
+    def enter(db: tables.Connection) -> None:
+        parts.see(expected)
+        tables.add_blob(db, repository, expected, size, now)
+
+    await parts.ledger.commit(enter)
     parts.events.tell(Event(PUSH, repository, expected, OCTETS, size, caller=call.caller.name))
     return _made(repository, expected)
 
