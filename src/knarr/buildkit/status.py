@@ -140,6 +140,19 @@ class StatusLog:
             os.close(descriptor)
 
 
+def read(path: Path) -> Iterator[StatusResponse]:
+    """All that the log of a build that has ended tells."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        at = 0
+        while at < size:
+            answer, at = _joined(descriptor, at, size)
+            yield answer
+    finally:
+        os.close(descriptor)
+
+
 def _joined(descriptor: int, at: int, size: int) -> tuple[StatusResponse, int]:
     """As many messages from `at` on as make one answer, and where the next one begins."""
     data = os.pread(descriptor, min(size - at, 2 * _MAX_ANSWER_BYTES), at)

@@ -1,0 +1,200 @@
+"""The daemon's life: one on a state directory, serving until it is told to stop, and then finishing what it has begun.
+
+with Daemon(settings) as daemon:
+    daemon.wait()        # SIGTERM: no new builds, those under way may end; a second one: at once
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from knarr.buildkit.gateway import SERVICE as LLB_BRIDGE
+from knarr.buildkit.service import OPTIONS, serving
+from knarr.buildkit.sessions import Sessions
+from knarr.config import Settings
+from knarr.daemon.bridges import Bridges
+from knarr.daemon.builds import Builds
+from knarr.daemon.cacheusage import CacheUsage
+from knarr.daemon.content import CONTENT, Content
+from knarr.daemon.control import CONTROL, Control
+from knarr.daemon.history import History
+from knarr.daemon.listen import listening
+from knarr.daemon.rpcthreads import RpcThreads
+from knarr.daemon.settings import DaemonSettings
+from knarr.daemon.solve import Solver
+from knarr.daemon.worker import Worker
+from knarr.engine import keptdirectories
+from knarr.engine.engine import Engine
+from knarr.errors import KnarrError, UsageError
+from knarr.record import replace
+from knarr.remote.settings import BUILDKITD_TOML, RegistrySettings
+from knarr.scope import TICK_S, Scope
+from knarr.session.kept import Kept
+from knarr.snapshot.namespace import private_mounts
+from knarr.spec.platform import Platform
+
+log = logging.getLogger("knarr.daemon")
+
+_CALLS = 2000  # at a time: a build takes three or four, so this is a wall against floods only
+_LAST_WORDS_S = 2.0  # for answers that are on their way when the daemon ends
+
+
+class Daemon:
+    """A running daemon. `addresses` are those it listens at."""
+
+    def __init__(self, settings: DaemonSettings) -> None:
+        """Take possession of the state directory and listen.
+
+        Raises:
+            UsageError: another daemon has it, or an address cannot be had.
+            KnarrError: the state directory cannot be used.
+        """
+        self.settings = settings
+        self._stack = ExitStack()
+        self._stopped = threading.Event()
+        self._signals = 0
+        with ExitStack() as stack:
+            self._open(stack)
+            self._stack = stack.pop_all()
+
+    def _open(self, stack: ExitStack) -> None:
+        settings = self.settings
+        private_mounts()  # before there are threads, which would each have their own
+        os.umask(0o022)
+        stack.enter_context(_possession(settings.root, settings.addresses))
+        private = settings.root / "run" / "daemon"
+        shutil.rmtree(private, ignore_errors=True)
+        private.mkdir(parents=True, mode=0o700)
+        scope = stack.enter_context(Scope())
+        stack.callback(scope.cancel)
+        self._builds = Builds(private)
+        self._sessions = Sessions(private)
+        server = grpc.server(RpcThreads(scope), options=OPTIONS, maximum_concurrent_rpcs=_CALLS)
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        self._history = History(settings.root / "history", settings.history)
+        content = Content(self._history.blobs, settings.root / "content/blobs/sha256")
+        services = (
+            (CONTROL, self._control(scope)),
+            (LLB_BRIDGE, Bridges(self._builds)),
+            (CONTENT, content),
+        )
+        server.add_generic_rpc_handlers([serving(*service) for service in services])
+        self.addresses = stack.enter_context(listening(server, settings, os.fspath(private)))
+        self._server = server
+        server.start()
+        stack.callback(self._end)
+        self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+
+    def _control(self, scope: Scope) -> Control:
+        settings = self.settings
+        own = Settings(settings.root, snapshotter=settings.snapshotter, oci_runtime=settings.oci_runtime)
+        engine = Engine(own, registry_settings=self._registry_settings)
+        usage = CacheUsage(own, settings.policy, collects=settings.collects)
+        platforms = tuple(map(Platform.parse, settings.platforms))
+        worker = Worker(settings.root, labels=settings.labels, platforms=platforms)
+        solver = Solver(
+            engine, self._sessions, Kept(keptdirectories.place(settings.root)), worker, settings.entitlements
+        )
+
+        def after_build() -> None:
+            scope.attempt(usage.collect)
+
+        return Control(self._builds, self._sessions, solver, worker, usage, self._history, after_build=after_build)
+
+    def _registry_settings(self) -> RegistrySettings:
+        usual = RegistrySettings.from_environment(os.environ)
+        return replace(usual, buildkitd_toml=(self.settings.config or BUILDKITD_TOML,))
+
+    def __enter__(self) -> Daemon:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._stack.close()
+
+    def wait(self) -> None:
+        """Serve until `stop` was called; then until the builds under way have ended, as long as that may take."""
+        while not self._stopped.wait(TICK_S):
+            pass
+        self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._builds.refuse(KnarrError("the daemon is shutting down", hint="start the build again when it is back"))
+        waited = 0.0
+        while not self._builds.wait(TICK_S) and waited < self.settings.drain_s and self._signals < 2:
+            waited += TICK_S
+        self._builds.cancel()
+
+    def stop(self) -> None:
+        """End: the first call lets builds under way end, a second one does not."""
+        self._signals += 1
+        self._stopped.set()
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """While in the block, SIGTERM and SIGINT stop the daemon."""
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            self.stop()
+
+        before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _end(self) -> None:
+        self._builds.cancel()
+        self._builds.wait(self.settings.drain_s)
+        self._sessions.close()
+        self._server.stop(_LAST_WORDS_S).wait()
+
+
+@contextmanager
+def _possession(root: Path, addresses: tuple[str, ...]) -> Iterator[None]:
+    """Hold the state directory, alone among daemons.
+
+    Raises:
+        UsageError: another daemon holds it; the message says which.
+        KnarrError: it cannot be made or written.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o711)
+        lock = os.open(root / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise KnarrError(
+            f"{error.filename or root}: {error.strerror}", hint="choose a directory you can write with --root"
+        ) from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"{root}: another daemon has this state directory: {_holder(lock)}",
+                hint="stop it, or give this one a --root of its own",
+            ) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, json.dumps({"pid": os.getpid(), "addresses": addresses}).encode(), 0)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _holder(lock: int) -> str:
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        about = json.loads(os.pread(lock, 4096, 0))
+        return f"process {about['pid']}, {', '.join(about['addresses'])}"
+    return "a process that is just starting"

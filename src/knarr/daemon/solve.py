@@ -1,0 +1,120 @@
+"""The life of one `Control.Solve`: a client's request becomes a job of the engine, what comes of it the response."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from knarr.builder import Export
+from knarr.buildkit.gateway import Bridge
+from knarr.buildkit.lent import RemoteSession
+from knarr.engine.frontends import ask
+from knarr.engine.gateway import with_excerpt
+from knarr.errors import KnarrError, Unsupported, UsageError
+from knarr.frontend.answer import from_answer
+from knarr.frontend.gateway import ONLY, Answer
+from knarr.ops import entitlements
+from knarr.ops.entitlements import Allowed
+from knarr.record import replace
+from knarr.scope import TICK_S
+
+if TYPE_CHECKING:
+    from knarr.buildkit.sessions import Sessions
+    from knarr.daemon.builds import Build
+    from knarr.daemon.worker import Worker
+    from knarr.engine.engine import Engine
+    from knarr.engine.gateway import EngineGateway
+    from knarr.engine.job import Job
+    from knarr.pb.control_pb2 import SolveRequest
+    from knarr.session.kept import Kept
+
+
+class Solver:
+    """Solves what clients ask for, each with what its own session lends."""
+
+    def __init__(self, engine: Engine, sessions: Sessions, kept: Kept, worker: Worker, granted: Iterable[str]) -> None:
+        """`granted` are the entitlements that a request may ask for."""
+        self._engine = engine
+        self._sessions = sessions
+        self._kept = kept
+        self._worker = worker
+        self._entitlements = frozenset(granted)
+
+    def solve(self, request: SolveRequest, build: Build) -> dict[str, str]:
+        """Build, export, and tell what the exporters have to tell.
+
+        Raises:
+            KnarrError: it failed.
+            Cancelled: the build's scope was cancelled.
+        """
+        exports = _exports(request)
+        allowed = self._allowed(request)
+        _refuse_caches(request)
+        with (
+            RemoteSession(self._sessions, request.Session, self._kept, build.scope) as session,
+            self._engine.open(session, build.log, scope=build.scope) as job,
+        ):
+            job.options = replace(job.options, allowed=allowed)
+            frontend = from_answer(self._answer(job, request, build))
+            graphs = [result.graph for result in frontend.results]
+            try:
+                records = job.solve(graphs, name=request.Ref)
+            except KnarrError as error:
+                for graph in graphs:
+                    with_excerpt(error, graph)
+                raise
+            return _response(job.export(exports, frontend, records))
+
+    def _allowed(self, request: SolveRequest) -> Allowed:
+        """What the request asks leave for, as far as the daemon gives it."""
+        for name in request.Entitlements:
+            if name.partition("=")[0] not in self._entitlements:
+                raise KnarrError(
+                    f"{name} is not allowed", hint=f"start the daemon with --allow-insecure-entitlement {name}"
+                )
+        return entitlements.parse(request.Entitlements)
+
+    def _answer(self, job: Job, request: SolveRequest, build: Build) -> Answer:
+        inputs = {name: given.SerializeToString() for name, given in request.FrontendInputs.items()}
+        if request.HasField("Definition") and getattr(request.Definition, "def"):
+            return Answer({ONLY: job.gateway.solve(request.Definition.SerializeToString())})
+        if request.Frontend:
+            return ask(job.gateway, request.Frontend, dict(request.FrontendAttrs), inputs, scope=job.world.scope)
+        return self._clients_answer(job.gateway, inputs, build)
+
+    def _clients_answer(self, gateway: EngineGateway, inputs: Mapping[str, bytes], build: Build) -> Answer:
+        """The client runs the frontend itself: wait for what it returns."""
+        bridge = Bridge(gateway, inputs, self._worker.platforms, scope=build.scope, worker=self._worker.id)
+        with build.bridged(bridge), build.scope.on_cancel(bridge.returned.set):
+            while not bridge.returned.wait(TICK_S):
+                pass
+        build.scope.check()
+        answer = bridge.answer
+        if answer is None:
+            raise UsageError("the client's frontend has given no answer")
+        return answer
+
+
+def _refuse_caches(request: SolveRequest) -> None:
+    """Say what is not done, rather than not to do it in silence."""
+    for entry in request.Cache.Exports:
+        raise Unsupported(f"cache exports of type {entry.Type} are not supported by the daemon yet")
+    if request.Cache.ExportRefDeprecated:
+        raise Unsupported("cache exports are not supported by the daemon yet")
+
+
+def _exports(request: SolveRequest) -> list[Export]:
+    given = [(exporter.Type, dict(exporter.Attrs)) for exporter in request.Exporters]
+    if not given and request.ExporterDeprecated:
+        given = [(request.ExporterDeprecated, dict(request.ExporterAttrsDeprecated))]
+    return [Export(kind, attrs, taker=number) for number, (kind, attrs) in enumerate(given)]
+
+
+def _response(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """What exporters tell, as text: a document in base64, as clients expect it."""
+    return {
+        key: value if isinstance(value, str) else base64.b64encode(json.dumps(value).encode()).decode()
+        for key, value in metadata.items()
+    }
