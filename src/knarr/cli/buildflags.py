@@ -17,7 +17,7 @@ FLAGS = (
     Flag("allow", Kind.LIST, "RIGHT", "network.host, security.insecure, device[=NAME], or buildx.local.delete"),
     Flag("annotation", Kind.LIST, "[LEVEL:]KEY=VALUE", "annotate the manifest; LEVEL manifest, index, …-descriptor"),
     Flag("build-arg", Kind.LIST, "NAME[=VALUE]", "set an ARG; without a value it is taken from the environment"),
-    Flag("build-context", Kind.LIST, "NAME=WHERE", "another context: directory, URL, docker-image://REFERENCE"),
+    Flag("build-context", Kind.LIST, "NAME=WHERE", "another context: directory, URL, docker-image://, oci-layout://"),
     Flag("cache-from", Kind.LIST, "SPEC", "take steps from a shared cache: REFERENCE, or type=registry|local,…"),
     Flag(
         "cache-to", Kind.LIST, "SPEC", "write a shared cache: REFERENCE, or type=registry|local|inline,mode=min|max,…"
@@ -25,7 +25,9 @@ FLAGS = (
     Flag("call", Kind.TEXT, "QUESTION", "answer instead of building: check, outline or targets[,format=json]"),
     Flag("cgroup-parent", Kind.TEXT, "CGROUP", "the parent cgroup of RUN steps"),
     Flag("check", Kind.SWITCH, "", "say what is doubtful in the Dockerfile: --call check"),
-    Flag("file", Kind.TEXT, "FILE", "the Dockerfile (default PATH/Dockerfile; - is standard input)", short="f"),
+    Flag(
+        "file", Kind.TEXT, "FILE", "the Dockerfile (default PATH/Dockerfile; - is standard input; or a URL)", short="f"
+    ),
     Flag("iidfile", Kind.TEXT, "FILE", "write the image ID to FILE"),
     Flag("label", Kind.LIST, "KEY=VALUE", "add a label to the image configuration"),
     Flag("load", Kind.SWITCH, "", "keep the image in knarr's store, also when there are other outputs"),

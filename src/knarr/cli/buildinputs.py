@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from knarr.cli.buildoptions import BuildOptions
     from knarr.streams import Readable
 
-_MAX_DOCKERFILE_BYTES = 16 << 20  # a Dockerfile is text that a person wrote
+MAX_DOCKERFILE_BYTES = 16 << 20  # a Dockerfile is text that a person wrote
 _MAGIC_BYTES = 1024
 _COMPRESSED = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
 
@@ -52,22 +53,35 @@ def open_inputs(options: BuildOptions, stdin: BinaryIO, state: Path) -> Iterator
             yield inputs
         return
     context = Path(options.context)
+    if context.is_file():
+        with context.open("rb") as archive, _from_archive(options, archive, state / "run/contexts") as inputs:
+            yield inputs
+        return
     if is_url(options.context) and not context.is_dir():
         from knarr.cli.buildremote import read_remote
 
         with owned_directory(state / "run/contexts") as directory:
-            given = bounded(stdin.read(_MAX_DOCKERFILE_BYTES + 1), "standard input") if options.file == "-" else None
-            yield read_remote(options, given, directory)
+            yield read_remote(options, _given(options, stdin), directory)
         return
     if not context.is_dir():
         raise _no_context(options.context)
-    if options.file == "-":
-        text = bounded(stdin.read(_MAX_DOCKERFILE_BYTES + 1), "the Dockerfile on standard input")
-        ignore = _read_optional(context / ".dockerignore")
-        inputs = BuildInputs(text, "Dockerfile", context, ignore)
+    given = _given(options, stdin)
+    if given is not None:
+        inputs = BuildInputs(given, "Dockerfile", context, _read_optional(context / ".dockerignore"))
     else:
         inputs = from_directory(context, options.file)
     yield _without(state, inputs)
+
+
+def _given(options: BuildOptions, stdin: BinaryIO) -> bytes | None:
+    """A Dockerfile that is no file of this machine: from standard input, or from a URL."""
+    if options.file == "-":
+        return bounded(stdin.read(MAX_DOCKERFILE_BYTES + 1), "the Dockerfile on standard input")
+    if options.file.startswith(("http://", "https://")):
+        from knarr.cli.buildremote import fetch_dockerfile
+
+        return fetch_dockerfile(options)
+    return None
 
 
 def _no_context(text: str) -> KnarrError:
@@ -81,7 +95,7 @@ def from_directory(context: Path, file: str) -> BuildInputs:
     path = Path(file) if file else _default_file(context)
     try:
         with path.open("rb") as stream:
-            text = bounded(stream.read(_MAX_DOCKERFILE_BYTES + 1), str(path))
+            text = bounded(stream.read(MAX_DOCKERFILE_BYTES + 1), str(path))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", hint=_file_hint(context, file)) from error
     name = path.name + ".dockerignore"
@@ -118,8 +132,8 @@ def _without(state: Path, inputs: BuildInputs) -> BuildInputs:
 
 
 def bounded(text: bytes, name: str) -> bytes:
-    if len(text) > _MAX_DOCKERFILE_BYTES:
-        raise UsageError(f"{name}: larger than {_MAX_DOCKERFILE_BYTES >> 20} MiB, so it is no Dockerfile")
+    if len(text) > MAX_DOCKERFILE_BYTES:
+        raise UsageError(f"{name}: larger than {MAX_DOCKERFILE_BYTES >> 20} MiB, so it is no Dockerfile")
     return text
 
 
@@ -140,15 +154,31 @@ def _from_stdin(options: BuildOptions, stdin: BinaryIO, scratch: Path) -> Iterat
         raise UsageError("nothing came on standard input", hint="pipe a Dockerfile or a tar archive to `knarr build -`")
     with owned_directory(scratch) as context:
         if is_archive(head):
-            unpack(_Joined(head, stdin), context)
-            named = str(context / options.file) if options.file else ""
-            inputs = from_directory(context, named)
-            yield BuildInputs(inputs.dockerfile, options.file or "Dockerfile", context)
+            yield _unpacked(options, _Joined(head, stdin), context)
         elif options.file:
             raise UsageError("standard input is no archive, and --file names a Dockerfile as well", hint="give one")
         else:
-            rest = stdin.read(_MAX_DOCKERFILE_BYTES + 1)
+            rest = stdin.read(MAX_DOCKERFILE_BYTES + 1)
             yield BuildInputs(bounded(head + rest, "standard input"), "Dockerfile", context)
+
+
+@contextmanager
+def _from_archive(options: BuildOptions, archive: BinaryIO, scratch: Path) -> Iterator[BuildInputs]:
+    """A tar archive of this machine as the context."""
+    if not is_archive(archive.read(_MAGIC_BYTES)):
+        raise _no_context(options.context)
+    archive.seek(0)
+    with owned_directory(scratch) as context:
+        yield _unpacked(options, archive, context)
+
+
+def _unpacked(options: BuildOptions, archive: Readable, context: Path) -> BuildInputs:
+    unpack(archive, context)
+    given = _given(options, sys.stdin.buffer)
+    name = options.file if given is None and options.file else "Dockerfile"
+    if given is None:
+        given = from_directory(context, str(context / options.file) if options.file else "").dockerfile
+    return BuildInputs(given, name, context)
 
 
 def unpack(stream: Readable, root: Path) -> None:

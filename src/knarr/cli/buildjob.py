@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from knarr.builder import SolveRequest, SolveResult
 from knarr.cli import buildlent as lent
 from knarr.cli.buildinputs import BuildInputs, open_inputs
+from knarr.cli.buildlayouts import told as layouts_told
 from knarr.cli.buildoptions import BuildOptions, parse_options
 from knarr.cli.buildoutputs import pushes
 from knarr.cli.buildrecall import remember
@@ -131,7 +132,7 @@ def _request(options: BuildOptions, inputs: BuildInputs, settings: Settings) -> 
         platforms=options.platforms,
         build_args=build_args,
         labels=options.labels,
-        contexts={**options.contexts, "context": inputs.remote} if inputs.remote else options.contexts,
+        contexts=_contexts(options, inputs),
         no_cache=options.no_cache,
         no_cache_filter=options.no_cache_filter,
         resolve_mode=options.pull,
@@ -144,6 +145,11 @@ def _request(options: BuildOptions, inputs: BuildInputs, settings: Settings) -> 
     )
     name = " ".join(("knarr build", *options.tags, options.context))
     return SolveRequest(frontend, options.exports, options.allow, options.cache_from, options.cache_to, name=name)
+
+
+def _contexts(options: BuildOptions, inputs: BuildInputs) -> Mapping[str, str]:
+    contexts = {**options.contexts, **layouts_told(options.layouts)}
+    return {**contexts, "context": inputs.remote} if inputs.remote else contexts
 
 
 def _solve(engine: Engine, request: SolveRequest, session: Session, renderer: Renderer | None) -> SolveResult:

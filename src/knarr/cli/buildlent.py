@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from knarr.cli.buildlayouts import lent
 from knarr.cli.buildvalues import fields
 from knarr.errors import UsageError
 from knarr.session.local import LocalSession, SecretSource, SshSource
@@ -31,6 +32,7 @@ def session(options: BuildOptions, directories: Mapping[str, Path]) -> LocalSess
         environ=os.environ,
         ssh=options.ssh,
         known_hosts=Path(os.path.expanduser("~/.ssh/known_hosts")),
+        content=lent(options.layouts) if options.layouts else None,
     )
 
 

@@ -15,6 +15,7 @@ from knarr.cli import buildlent as lent
 from knarr.cli import buildvalues as values
 from knarr.cli.buildcall import Call, read_call
 from knarr.cli.buildflags import FLAGS
+from knarr.cli.buildlayouts import LayoutContext
 from knarr.cli.buildoutputs import LOCAL_DELETE, exports
 from knarr.cli.flags import Parsed, parse
 from knarr.errors import UsageError
@@ -46,6 +47,7 @@ class BuildOptions:
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     contexts: Mapping[str, str] = field(default_factory=dict, hash=False)
     directories: Mapping[str, Path] = field(default_factory=dict, hash=False)
+    layouts: Mapping[str, LayoutContext] = field(default_factory=dict, hash=False)
     secrets: Mapping[str, SecretSource] = field(default_factory=dict, hash=False)
     allow: tuple[str, ...] = ()  # entitlements
     ssh: Mapping[str, SshSource] = field(default_factory=dict, hash=False)
@@ -82,7 +84,7 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
     if given.switch("help"):
         return BuildOptions("", help=True)
     tags = values.tags(given.list("tag"))
-    told, directories = values.contexts(given.list("build-context"), cwd)
+    told, directories, layouts = values.contexts(given.list("build-context"), cwd)
     shm_size = given.text("shm-size")
     return BuildOptions(
         context=_context(given),
@@ -94,6 +96,7 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
         labels=values.pairs("--label", given.list("label")),
         contexts=told,
         directories=directories,
+        layouts=layouts,
         secrets=lent.secrets(given.list("secret"), environ, cwd),
         allow=_allow(given),
         ssh=lent.ssh(given.list("ssh"), environ, cwd),
@@ -130,8 +133,6 @@ def _file(given: Parsed) -> str:
     file = given.text("file")
     if file == "-" and given.words[0] == "-":
         raise UsageError("standard input cannot be both the context and the Dockerfile")
-    if file.startswith(("http://", "https://")):
-        raise UsageError("a Dockerfile from a URL is not supported yet", hint="fetch it and pipe it: --file -")
     return file
 
 

@@ -146,8 +146,12 @@ def _pushes(export: Export) -> bool:
 
 def _is_repeatable(options: BuildOptions) -> bool:
     """Whether running the same build again can have no other effect than the first run had."""
+    from knarr.cli.buildvalues import is_url
+
     if options.cache_to:  # a cache may have been removed behind our back, and nobody would ask
         return False
+    if options.layouts or is_url(options.file) or os.path.isfile(options.context):
+        return False  # something is looked up in files that are not watched
     if options.no_cache or options.no_cache_filter or "-" in (options.context, options.file):
         return False
     if options.progress in ("rawjson", "none"):

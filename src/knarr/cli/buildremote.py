@@ -8,12 +8,13 @@ applies to them, as with BuildKit.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from knarr.cli import buildlent as lent
-from knarr.cli.buildinputs import BuildInputs, bounded, from_directory, is_archive, unpack
+from knarr.cli.buildinputs import MAX_DOCKERFILE_BYTES, BuildInputs, bounded, from_directory, is_archive, unpack
 from knarr.cli.state import open_parts
 from knarr.config import Settings
 from knarr.content.store import Store
@@ -63,15 +64,43 @@ def read_remote(options: BuildOptions, dockerfile: bytes | None, directory: Path
         url = parse_git_url(where)
     if url is None and not where.startswith(("http://", "https://")):
         raise UsageError(f"{where}: not the URL of a repository or of a file", hint="give a directory, or a full URL")
-    session = lent.session(options, {})
-    with open_parts(os.environ) as parts, Scope() as scope:
-        reach = _Reach(parts.settings, parts.store, session, scope, Silent(), parts.registry)
+    with _reach(options) as reach:
+        if dockerfile is None and os.path.isabs(options.file):
+            dockerfile = _own(options.file)
         if url is None:
             return _from_file(reach, where, options.file, dockerfile, directory)
         if dockerfile is None:
             dockerfile = _from_repository(reach, url, options.file)
     name = options.file if options.file not in ("", "-") else "Dockerfile"
-    return BuildInputs(dockerfile, name, directory, remote=where)
+    own = (Path(options.file),) if os.path.isabs(options.file) else ()
+    return BuildInputs(dockerfile, name, directory, remote=where, looked_for=own)
+
+
+def fetch_dockerfile(options: BuildOptions) -> bytes:
+    """The Dockerfile at the URL that `--file` is.
+
+    Raises:
+        KnarrError: it cannot be fetched.
+    """
+    with _reach(options) as reach, _fetched(reach, options.file) as content:
+        return bounded(content.read(MAX_DOCKERFILE_BYTES + 1), options.file)
+
+
+@contextmanager
+def _reach(options: BuildOptions) -> Iterator[_Reach]:
+    session = lent.session(options, {})
+    with open_parts(os.environ) as parts, Scope() as scope:
+        yield _Reach(parts.settings, parts.store, session, scope, Silent(), parts.registry)
+
+
+def _own(file: str) -> bytes:
+    """A Dockerfile of this machine for a context that is elsewhere."""
+    try:
+        with open(file, "rb") as stream:
+            return bounded(stream.read(MAX_DOCKERFILE_BYTES + 1), file)
+    except OSError as error:
+        hint = "a path in the repository has no slash in front"
+        raise UsageError(f"{file}: {error.strerror}", hint=hint) from error
 
 
 def _with_git(where: str) -> str:
@@ -111,19 +140,13 @@ def _from_file(reach: _Reach, url: str, file: str, dockerfile: bytes | None, dir
     """An archive is unpacked for its Dockerfile; anything else is the Dockerfile, with no context."""
     from shutil import rmtree
 
-    from knarr.ops import source_http
-
-    source = source_http.parse(SourceOp(url, {"http.filename": "context"}))
-    known = source_http.ask(reach, source, "", anew=False)
-    if reach.store.find(known.digest) is None:  # it did not change, but was pruned here
-        known = source_http.ask(reach, source, "", anew=True)
-    with open(reach.store.path(known.digest), "rb") as content:
+    with _fetched(reach, url) as content:
         head = content.read(1024)
         content.seek(0)
         if not is_archive(head):
             if file or dockerfile is not None:
                 raise UsageError(f"{url}: is no archive, so it has no other files", hint="leave out --file")
-            return BuildInputs(bounded(content.read((16 << 20) + 1), url), "Dockerfile", directory)
+            return BuildInputs(bounded(content.read(MAX_DOCKERFILE_BYTES + 1), url), "Dockerfile", directory)
         if dockerfile is None:
             unpacked = directory / "unpacked"
             unpacked.mkdir()
@@ -132,3 +155,16 @@ def _from_file(reach: _Reach, url: str, file: str, dockerfile: bytes | None, dir
             rmtree(unpacked)
     name = file if file not in ("", "-") else "Dockerfile"
     return BuildInputs(dockerfile, name, directory, remote=url)
+
+
+@contextmanager
+def _fetched(reach: _Reach, url: str) -> Iterator[BinaryIO]:
+    """The file behind a http(s) URL, open for reading."""
+    from knarr.ops import source_http
+
+    source = source_http.parse(SourceOp(url, {"http.filename": "context"}))
+    known = source_http.ask(reach, source, "", anew=False)
+    if reach.store.find(known.digest) is None:  # it did not change, but was pruned here
+        known = source_http.ask(reach, source, "", anew=True)
+    with open(reach.store.path(known.digest), "rb") as content:
+        yield content

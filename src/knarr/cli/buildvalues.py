@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from knarr.cli.buildlayouts import SCHEME, LayoutContext, read_context
 from knarr.errors import UsageError
 from knarr.llb.ops import UlimitOpt
 from knarr.spec.platform import Platform
@@ -18,6 +19,7 @@ from knarr.spec.reference import Reference
 
 _URL = re.compile(r"(https?|git|ssh)://|[\w-]+@[\w.-]+:|github\.com/|.*\.git(#.*)?$", re.ASCII)
 _FETCHED = re.compile(r"(https?|git|ssh)://|[\w-]+@[\w.-]+:", re.ASCII)  # by the build: a repository, or one file
+_GATEWAY = "127.0.0.1"  # where a step meets its host: it has the host's own network
 _LEVELS = ("manifest", "index", "manifest-descriptor", "index-descriptor")
 _LEVEL = re.compile(r"([a-z-]+)(?:\[([A-Za-z0-9_/.-]+)\])?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
@@ -102,10 +104,11 @@ def csv_fields(text: str) -> list[str]:
     return next(csv.reader([text]), [])
 
 
-def contexts(texts: Iterable[str], cwd: str) -> tuple[dict[str, str], dict[str, Path]]:
-    """(what the frontend is told, by name; the directories to lend, by name)."""
+def contexts(texts: Iterable[str], cwd: str) -> tuple[dict[str, str], dict[str, Path], dict[str, LayoutContext]]:
+    """(what the frontend is told, by name; the directories to lend, by name; the OCI layouts, by name)."""
     told: dict[str, str] = {}
     lent: dict[str, Path] = {}
+    layouts: dict[str, LayoutContext] = {}
     for text in texts:
         name, equals, where = text.partition("=")
         if not equals or not name or not where:
@@ -113,19 +116,21 @@ def contexts(texts: Iterable[str], cwd: str) -> tuple[dict[str, str], dict[str, 
         if where.startswith("docker-image://"):
             Reference.parse(where.removeprefix("docker-image://"))
             told[name] = where
+        elif where.startswith(SCHEME):
+            layouts[name] = read_context(where, cwd)
         elif _FETCHED.match(where):
             told[name] = where
         elif "://" in where or (is_url(where) and not os.path.isdir(os.path.join(cwd, where))):
             raise UsageError(
                 f"--build-context {text}: this kind of context is not supported yet",
-                hint="give a directory, docker-image://REFERENCE, or a http, https or git URL",
+                hint="give a directory, docker-image://REFERENCE, oci-layout://PATH:TAG, or a http, https or git URL",
             )
         else:
             directory = Path(cwd, where)
             if not directory.is_dir():
                 raise UsageError(f"--build-context {text}: {where} is not a directory")
             told[name], lent[name] = f"local:{name}", directory
-    return told, lent
+    return told, lent, layouts
 
 
 def add_hosts(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
@@ -138,9 +143,7 @@ def add_hosts(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
         if not name or not addresses:
             raise UsageError(f"--add-host {text}: not HOST:IP", hint="write --add-host HOST:IP or HOST=[IPv6]")
         if addresses == "host-gateway":
-            raise UsageError(
-                f"--add-host {text}: host-gateway is not supported yet", hint="give the address of this machine"
-            )
+            addresses = _GATEWAY
         address = addresses[1:-1] if addresses[:1] == "[" and addresses[-1:] == "]" else addresses
         if not _is_address(address):
             raise UsageError(f"--add-host {text}: {address!r} is not an IP address")

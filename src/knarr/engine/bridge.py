@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from knarr.errors import KnarrError
 from knarr.frontend.bridge import ResolvedImage
-from knarr.ops.images import Images
+from knarr.ops.images import Found, Images
 from knarr.paths import inside
 from knarr.progress import Log, Sink, VertexDone, VertexStarted
 from knarr.session.session import Session, Wanted
+from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
 
@@ -24,14 +26,29 @@ class EngineBridge:
         self.looked_for: set[str] = set()  # the files that were asked for, by path on this machine
         self._seen: set[str] = set()
 
+    def layout_config(self, name: str, store: str, digest: Digest, platform: Platform) -> ResolvedImage:
+        from knarr.ops import source_layout
+
+        reference = Reference.parse(name.partition("::")[0])
+        shown = f"[context {name}] load metadata for {reference.at(digest)}"
+        return self._told(
+            shown,
+            reference,
+            platform,
+            lambda: source_layout.find(self.session, self.images, store, digest, str(reference), platform),
+        )
+
     def image_config(self, reference: Reference, platform: Platform) -> ResolvedImage:
         name = f"[internal] load metadata for {reference.tagged()}"
+        return self._told(name, reference, platform, lambda: self.images.find(reference, platform))
+
+    def _told(self, name: str, reference: Reference, platform: Platform, find: Callable[[], Found]) -> ResolvedImage:
         first = name not in self._seen
         self._seen.add(name)
         if first:
             self.sink.send(VertexStarted(name, name, at_ns=time.time_ns()))
         try:
-            found = self.images.find(reference, platform)
+            found = find()
         except KnarrError as error:
             self.sink.send(VertexDone(name, error=error.message, at_ns=time.time_ns()))
             raise error.with_context(platform=str(platform)) from None

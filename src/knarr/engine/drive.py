@@ -254,6 +254,15 @@ class Drive:
                 self.sharing.resolved(vertex.digest, self._image_keys(op, vertex, record))
             self._end(vertex)
             return m.SourceResolved(instruction, key, record=record)
+        if op.identifier.startswith("oci-layout://"):
+            from knarr.ops import source_layout
+
+            self._start(vertex)
+            platform, digest = vertex.platform or host_platform(), str(vertex.digest)
+            key, record = source_layout.resolve(self._world, self._images, op, platform, digest)
+            self._world.cache.touch(link.id for link in self._trees.chain(record))
+            self._end(vertex)
+            return m.SourceResolved(instruction, key, record=record)
         if op.identifier.startswith(source_local.SCHEME):
             name = f"{vertex.digest}-{self._nonce}"  # what is asked of a directory counts too: a job may ask twice
             return m.SourceResolved(instruction, name, volatile=True)

@@ -6,7 +6,7 @@ remote buildkitd, and in a test with a dict.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from knarr.record import record
 from knarr.spec.config import ImageConfig
@@ -39,4 +39,17 @@ class Bridge(Protocol):
 
     def read(self, source: str, path: str) -> bytes | None:
         """A small file of a local source (`context`, `dockerfile`, a named context), or None if it is not there."""
+        ...
+
+
+@runtime_checkable
+class LayoutBridge(Protocol):
+    """The talent of a bridge to look into OCI layouts that the caller lends."""
+
+    def layout_config(self, name: str, store: str, digest: Digest, platform: Platform) -> ResolvedImage:
+        """The image of `digest` in the content lent as `store`; `name` is the context's, for messages.
+
+        Raises:
+            NotFound: no such content, no such image, or none for `platform`.
+        """
         ...

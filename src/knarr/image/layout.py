@@ -165,6 +165,17 @@ class Layout:
             raise ContentError(f"{path} is over the limit of {_MAX_INDEX_BYTES} bytes")
         return decode_layout_index(path.read_bytes())
 
+    def entries_by_tag(self) -> dict[str, Digest]:
+        """What each tag (or full name) of the index leads to; an entry without one is there as `""`."""
+        return {entry.annotations.get(REF_NAME, ""): entry.digest for entry in self.entries()}
+
+    def size_of(self, digest: Digest) -> int | None:
+        """How large a blob is, or None when it is not there."""
+        try:
+            return os.stat(self._root / blob_path(digest)).st_size
+        except FileNotFoundError:
+            return None
+
     def resolve(self, name: str) -> Descriptor:
         for entry in self.entries():
             if name in (entry.annotations.get(IMAGE_NAME), entry.annotations.get(REF_NAME), entry.digest):

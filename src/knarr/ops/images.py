@@ -32,6 +32,7 @@ from knarr.spec.reference import Reference
 if TYPE_CHECKING:
     from knarr.content.target import Fetcher
     from knarr.remote.repository import Registry
+    from knarr.session.session import LentContent
 
 EMPTY = "layer:empty"  # the record of an image without layers
 
@@ -96,6 +97,31 @@ class Images:
             found = self._flights.once(key, lambda: self._find(reference, platform))
             self._found[key] = found
         return found
+
+    def find_lent(self, content: LentContent, digest: Digest, reference: Reference, platform: Platform) -> Found:
+        """The image of `digest` in lent content; `reference` is what it is called. Its layers stay where they are.
+
+        Raises:
+            NotFound: it is not there, or has nothing for the platform.
+            ContentError: what is there is no image.
+        """
+        key = (f"lent:{digest}", platform)
+        found = self._found.get(key)
+        if found is None:
+            found = self._flights.once(key, lambda: self._find_lent(content, digest, reference, platform))
+            self._found[key] = found
+        return found
+
+    def _find_lent(self, content: LentContent, digest: Digest, reference: Reference, platform: Platform) -> Found:
+        try:
+            size = content.size_of(digest)
+            if size is None:
+                raise NotFound(f"{digest} is not in the OCI layout")
+            top = Descriptor("", digest, size)
+            return self._image(reference, platform, top, content, "")
+        except ContentError as error:
+            error.with_context(image=reference.familiar)
+            raise
 
     def _find(self, reference: Reference, platform: Platform) -> Found:
         top, repository = self._top(reference)

@@ -8,7 +8,7 @@ from pathlib import Path
 from knarr.errors import UsageError
 from knarr.record import record
 from knarr.session.dockerconfig import DockerConfig
-from knarr.session.session import Credentials, Secret, Sent, SshAgent, Wanted
+from knarr.session.session import Credentials, LentContent, Secret, Sent, SshAgent, Wanted
 
 MAX_SECRET_BYTES = 500 << 10  # BuildKit's MaxSecretSize: what is accepted here must pass there as well
 
@@ -41,6 +41,7 @@ class LocalSession:
         environ: Mapping[str, str] | None = None,
         ssh: Mapping[str, SshSource] | None = None,
         known_hosts: Path | None = None,
+        content: Mapping[str, LentContent] | None = None,
     ) -> None:
         """`environ` is where `env=` secrets are looked up; `known_hosts` tells which hosts the agents may meet.
 
@@ -51,6 +52,7 @@ class LocalSession:
         self._secrets = dict(secrets)
         self._docker_config = docker_config
         self._environ = dict(environ or {})
+        self._content = dict(content or {})
         self._agents = _agents(ssh, known_hosts) if ssh else {}
 
     def files(self, wanted: Wanted, *, sent: Sent | None = None) -> Path:
@@ -82,6 +84,10 @@ class LocalSession:
     def ssh(self, id: str) -> SshAgent | None:
         """The agent lent under `id`, or None."""
         return self._agents.get(id or "default")
+
+    def content(self, id: str) -> LentContent | None:
+        """The content lent under `id`, or None."""
+        return self._content.get(id)
 
     def credentials(self, host: str) -> Credentials:
         """The login for a registry host, or for `host/repository`."""

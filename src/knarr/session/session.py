@@ -12,7 +12,9 @@ from knarr.record import record
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from knarr.streams import Writable
+    from knarr.spec.descriptor import Descriptor
+    from knarr.spec.digest import Digest
+    from knarr.streams import Readable, Writable
 
 
 @record
@@ -86,6 +88,31 @@ class Taker(Protocol):
 
         `epoch_ns` replaces all times. With `replaces`, everything else goes from where they are put.
         """
+        ...
+
+
+class LentContent(Protocol):
+    """Blobs and documents by digest, such as those of an OCI layout."""
+
+    def size_of(self, digest: Digest) -> int | None:
+        """How large it is, or None when it is not there."""
+        ...
+
+    def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
+        """The content as a stream that is checked on the way.
+
+        Raises:
+            NotFound: it is not there.
+        """
+        ...
+
+
+@runtime_checkable
+class LendsContent(Protocol):
+    """The talent of a session to lend content."""
+
+    def content(self, id: str) -> LentContent | None:
+        """The content lent under `id`, or None."""
         ...
 
 

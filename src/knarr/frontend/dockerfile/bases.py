@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from knarr.errors import ContentError, DockerfileError, KnarrError, NotFound, Unsupported, UsageError
-from knarr.frontend.bridge import Bridge, ResolvedImage
+from knarr.frontend.bridge import Bridge, LayoutBridge, ResolvedImage
 from knarr.frontend.dockerfile.contexts import named_context, normal_name, remote_context
 from knarr.frontend.dockerfile.imageconfig import ImageDraft
 from knarr.frontend.dockerfile.imagepath import join
@@ -22,10 +22,12 @@ from knarr.llb.state import Note, State, source
 from knarr.record import replace
 from knarr.scope import Outcome, Scope
 from knarr.spec.config import ImageConfig
+from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
 
 IMAGE_SCHEME = "docker-image://"
+LAYOUT_SCHEME = "oci-layout://"
 COMMON_IMAGES = ("alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora")
 
 Question = tuple[Reference, Platform]
@@ -194,7 +196,13 @@ def _load(
         )
     if f"{name}::{stage.platform or build.target}" in build.contexts:
         name = f"{name}::{stage.platform or build.target}"
-    return loader(build, rest.removeprefix("//") if scheme in ("docker-image", "local") else where, name, stage, images)
+    return loader(
+        build,
+        rest.removeprefix("//") if scheme in ("docker-image", "oci-layout", "local") else where,
+        name,
+        stage,
+        images,
+    )
 
 
 def _load_image(
@@ -207,6 +215,25 @@ def _load_image(
     found = images.get(reference, platform)
     note = Note({"llb.customname": f"[context {name}] {where}"})
     state = source(f"{IMAGE_SCHEME}{reference}", platform=platform, note=note)
+    return _with_image(state, found.config), found.config
+
+
+def _load_layout(
+    build: PlatformBuild, where: str, name: str, stage: StageBuild, images: BaseImages
+) -> tuple[State, ImageConfig | None]:
+    store, at, text = where.rpartition("@")
+    if not at:
+        raise DockerfileError(f'oci-layout reference "{where}" has no digest', hint="write NAME@sha256:…")
+    head, colon, tag = store.rpartition(":")
+    store = head if colon and "/" not in tag else store
+    platform = stage.platform or build.target
+    if not isinstance(images.bridge, LayoutBridge):
+        raise Unsupported(f"build context {name}: OCI layouts cannot be read here", hint="use docker-image://REFERENCE")
+    digest = Digest.parse(text)
+    found = images.bridge.layout_config(name, store, digest, platform)
+    note = Note({"llb.customname": f"[context {name}] OCI load from client"})
+    reference = Reference.parse(name.partition("::")[0]).at(digest)
+    state = source(f"{LAYOUT_SCHEME}{reference}", {"oci.store": store}, platform=platform, note=note)
     return _with_image(state, found.config), found.config
 
 
@@ -247,6 +274,7 @@ def _load_url(
 Loader = Callable[[PlatformBuild, str, str, StageBuild, BaseImages], tuple[State, ImageConfig | None]]
 _LOADERS: dict[str, Loader] = {
     "docker-image": _load_image,
+    "oci-layout": _load_layout,
     "local": _load_local,
     "git": _load_git,
     "ssh": _load_git,
