@@ -1,0 +1,155 @@
+"""docker buildx, a program that we did not write, drives `knarr daemon`."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import newer_package  # tools/
+from tests.daemon.conftest import Running, running
+
+pytestmark = [pytest.mark.root, pytest.mark.system]
+
+DOCKERFILE = """\
+FROM busybox AS base
+COPY hello /
+FROM base
+RUN --mount=type=secret,id=key test "$(rev /run/secrets/key)" = t3rc3s
+RUN cat hello hello > /twice
+"""
+Buildx = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """buildx as it is installed, or else out of the next Debian, kept between runs."""
+    installed = shutil.which("docker-buildx")
+    if installed is not None:
+        return installed
+    cache = tmp_path_factory.getbasetemp().parent.parent / "knarr-test-programs"
+    cache.mkdir(exist_ok=True)
+    with open(cache / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return str(newer_package.program(cache, "docker-buildx"))
+
+
+@pytest.fixture(scope="module")
+def daemon(bases: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    root = tmp_path_factory.mktemp("daemon") / "root"
+    with running(root, environ={"KNARR_HOSTS_DIR": str(bases.hosts_dir)}) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def buildx(program: str, daemon: Running, tmp_path_factory: pytest.TempPathFactory) -> Buildx:
+    """Runs buildx with the daemon as its builder."""
+    home = tmp_path_factory.mktemp("buildx")
+    environ = {
+        **os.environ,
+        "BUILDX_CONFIG": str(home),
+        "BUILDX_BUILDER": "knarr",
+        "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
+    }
+
+    def run(*words: str | Path, fails: bool = False) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [program, *map(str, words)], env=environ, capture_output=True, text=True, timeout=180, check=False
+        )
+        assert (done.returncode != 0) is fails, done.stderr
+        return done
+
+    run("create", "--name", "knarr", "--driver", "remote", f"unix://{daemon.socket}")
+    return run
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    directory = tmp_path / "context"
+    directory.mkdir()
+    (directory / "hello").write_text("hello\n")
+    (directory / "Dockerfile").write_text(DOCKERFILE)
+    (tmp_path / "key").write_text("s3cr3t")
+    return directory
+
+
+def test_it_sees_a_builder_with_its_platforms(buildx: Buildx) -> None:
+    said = buildx("inspect").stdout
+    assert "Status: running" in " ".join(said.split())
+    assert "linux/arm64" in said
+
+
+def test_two_platforms_are_built_and_pushed(buildx: Buildx, bases: Any, context: Path, tmp_path: Path) -> None:
+    name = f"{bases.address}/buildx/app:1"
+    words = ("--secret", f"id=key,src={tmp_path}/key", "--platform", "linux/amd64,linux/arm64", "-t", name, "--push")
+    said = buildx("build", "--progress", "plain", *words, context).stderr
+    assert "[linux/arm64 stage-1 2/2] RUN cat hello hello" in said
+    told = json.loads(buildx("imagetools", "inspect", "--raw", name).stdout)
+    assert {m["platform"]["architecture"] for m in told["manifests"]} == {"amd64", "arm64"}
+
+
+def test_nothing_is_built_twice(buildx: Buildx, context: Path, tmp_path: Path) -> None:
+    words = (
+        "build",
+        "--progress",
+        "plain",
+        "--secret",
+        f"id=key,src={tmp_path}/key",
+        "-o",
+        f"type=local,dest={tmp_path}/a",
+    )
+    buildx(*words, context)
+    assert buildx(*words, context).stderr.count("CACHED") == 3
+    assert (tmp_path / "a/twice").read_text() == "hello\nhello\n"
+
+
+@pytest.mark.parametrize("kind", ["oci", "docker", "tar"])
+def test_archives_come_back_whole(buildx: Buildx, context: Path, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out.tar"
+    buildx("build", "--target", "base", "-o", f"type={kind},dest={out}", context)
+    with tarfile.open(out) as archive:
+        names = archive.getnames()
+    assert ("index.json" in names) is (kind != "tar")
+    assert ("hello" in names) is (kind == "tar")
+
+
+def test_a_failing_step_is_shown_with_its_line(buildx: Buildx, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\n\nRUN echo so far && false\n")
+    said = buildx("build", "--progress", "plain", context, fails=True).stderr
+    assert "so far" in said
+    assert "   3 | >>> RUN echo so far && false" in said
+    assert "did not complete successfully: exit code: 1" in said
+
+
+def test_bake_builds_several_targets_at_once(buildx: Buildx, context: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (context / f"{name}.Dockerfile").write_text(f"FROM busybox\nRUN echo {name} > /{name}\n")
+    targets = {
+        name: {
+            "context": str(context),
+            "dockerfile": f"{name}.Dockerfile",
+            "output": [f"type=local,dest={tmp_path}/{name}"],
+        }
+        for name in ("one", "two")
+    }
+    (tmp_path / "bake.json").write_text(
+        json.dumps({"group": {"default": {"targets": ["one", "two"]}}, "target": targets})
+    )
+    buildx("bake", "-f", tmp_path / "bake.json")
+    assert (tmp_path / "one/one").read_text() == "one\n"
+    assert (tmp_path / "two/two").read_text() == "two\n"
+
+
+def test_the_cache_is_listed_and_pruned(buildx: Buildx, context: Path) -> None:
+    buildx("build", "--target", "base", context)
+    assert "Reclaimable:" in buildx("du").stdout
+    buildx("prune", "--all", "--force")
+    assert buildx("du").stdout.split()[-1] == "0B"
