@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": ("registryserve", "Serve until stopped"),
     "gc": ("registrygc", "Remove what no repository needs"),
     "restore": ("registryrestore", "Have back what was removed"),
+    "import": ("registryimport", "Take over what another registry has on disk"),
     "robot": ("registryrobot", "Make the secret of an account for programs"),
 }
 

@@ -59,10 +59,13 @@ def run(argv: list[str]) -> int:
     from knarr.registry.server import Registry
 
     settings = settings_of(given)
+    log = (lambda line: print(line, flush=True)) if settings.log else None
     store = Store(Settings.from_environment(os.environ).content, durable=True)
     try:
         with _alone(store.root):
-            asyncio.run(_until_told(Registry(store, settings, tell=say, roots=lambda: cache_roots(os.environ))))
+            asyncio.run(
+                _until_told(Registry(store, settings, tell=say, log=log, roots=lambda: cache_roots(os.environ)))
+            )
     finally:
         store.close()
     return 0

@@ -28,10 +28,12 @@ from typing import Any
 from knarr.errors import UsageError
 from knarr.record import replace
 from knarr.registry.certificates import TlsFiles
+from knarr.registry.events import ACTIONS as EVENTS
 from knarr.registry.passwords import Robot
 from knarr.registry.rights import ACTIONS
 from knarr.registry.rules import Rule
 from knarr.registry.settings import SPARSE, Auth, Keep, Limits, Retention, ServerSettings
+from knarr.registry.webhooks import Webhook
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
@@ -67,6 +69,7 @@ def load(file: Path, base: ServerSettings) -> ServerSettings:
         delete=top.take("delete", _flag, base.delete),
         metrics=top.take("metrics", _flag, base.metrics),
         log=top.take("log", _flag, base.log),
+        webhooks=tuple(_webhook(each) for each in top.tables("webhook")) or base.webhooks,
     )
     top.end()
     return settings
@@ -174,6 +177,24 @@ def _keep(table: _Table) -> Keep:
     )
     table.end()
     return keep
+
+
+def _webhook(table: _Table) -> Webhook:
+    headers = table.table("headers")
+    hook = Webhook(
+        url=table.take("url", _text, ""),
+        secret=table.take("secret", _text, ""),
+        headers=tuple((key, headers.take(key, _text, "")) for key in headers.data),
+        actions=table.take("actions", _texts, Webhook("").actions),
+        repositories=table.take("repositories", _texts, ("**",)),
+    )
+    table.end()
+    if not hook.url.startswith(("http://", "https://")):
+        raise table.wrong("url", "must be an http or https URL")
+    for action in hook.actions:
+        if action not in EVENTS:
+            raise table.wrong("actions", f"{action!r} is not one of {', '.join(EVENTS)}")
+    return hook
 
 
 class _Table:

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from knarr.record import record
 from knarr.spec import mediatype
 
+ACTIONS = ("push", "pull", "mount", "delete")
+
 
 @record
 class Event:
     """A push, pull, mount or delete that succeeded."""
 
-    action: str  # push, pull, mount, delete
+    action: str  # one of ACTIONS
     repository: str
     digest: str
     media_type: str = ""

@@ -15,6 +15,7 @@ import time
 
 from aiohttp import web
 
+from knarr.content.store import Store
 from knarr.errors import ContentError
 from knarr.registry import tables
 from knarr.registry.call import Call, answer
@@ -83,11 +84,11 @@ async def _put(parts: Parts, call: Call) -> web.Response:
         raise Refusal(414, "MANIFEST_INVALID", f"at most {limits.tags_per_put} tags in one request")
     raw = await call.body(limits.manifest_bytes)
     wanted = Digest(reference) if ":" in reference else None
-    digest = _digest(raw, wanted)
+    digest = check(raw, wanted)
     if wanted is None:
         tags.insert(0, reference)
     entry, document = read(raw, digest, call.request.headers.get("Content-Type", ""))
-    await parts.blocking(keep, parts, raw, digest)
+    await parts.blocking(keep, parts.store, raw, digest)
 
     def enter(db: tables.Connection) -> None:
         parts.see(digest)
@@ -128,12 +129,12 @@ def read(raw: bytes, digest: Digest, content_type: str) -> tuple[Entry, Manifest
     return Entry(digest, document.media_type, len(raw), subject, kind, document.annotations), document
 
 
-def keep(parts: Parts, raw: bytes, digest: Digest) -> None:
+def keep(store: Store, raw: bytes, digest: Digest) -> None:
     """Put the bytes into the store, and see them on the disk. Blocks."""
-    if parts.store.find(digest) is not None:
-        parts.store.settle(digest)
+    if store.find(digest) is not None:
+        store.settle(digest)
         return
-    with parts.store.ingest(algorithm=digest.algorithm) as blob:
+    with store.ingest(algorithm=digest.algorithm) as blob:
         blob.write(raw)
         blob.commit(expected=Descriptor("", digest, len(raw)))
 
@@ -173,7 +174,12 @@ def _is_elsewhere(item: Descriptor) -> bool:
     return bool(item.urls) or kind.startswith((mediatype.OCI_LAYER_NONDIST, mediatype.DOCKER_LAYER_FOREIGN_GZIP))
 
 
-def _digest(raw: bytes, wanted: Digest | None) -> Digest:
+def check(raw: bytes, wanted: Digest | None) -> Digest:
+    """The digest of a manifest: `wanted`, if that is given.
+
+    Raises:
+        Refusal: DIGEST_INVALID.
+    """
     algorithm = wanted.algorithm if wanted else "sha256"
     found = Digest(f"{algorithm}:{hashlib.new(algorithm, raw).hexdigest()}")
     if wanted is not None and found != wanted:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from knarr.content.store import Store
+from knarr.registry import tables
 from knarr.registry.events import Events
 from knarr.registry.ledger import Ledger
 from knarr.registry.refusal import Refusal
@@ -36,6 +37,17 @@ class Parts:
     async def blocking(self, call: Callable[..., T], *words: object) -> T:
         """Run `call` on a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *words)
+
+    def gauges(self) -> dict[str, float]:
+        """Figures for the metrics."""
+        repositories, manifests, tags, blob_bytes = self.ledger.read(tables.totals)
+        return {
+            "repositories": repositories,
+            "manifests": manifests,
+            "tags": tags,
+            "blob_bytes": blob_bytes,
+            "uploads_open": self.uploads.count(),
+        }
 
     def see(self, digest: Digest) -> None:
         """Look, in the transaction that enters a blob, whether its bytes are still there.

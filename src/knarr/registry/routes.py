@@ -106,7 +106,7 @@ def checked_name(text: str) -> str:
     Raises:
         Refusal: NAME_INVALID.
     """
-    if len(text) > MAX_NAME or _NAME.fullmatch(text) is None:
+    if not is_name(text):
         raise Refusal(
             400,
             "NAME_INVALID",
@@ -114,6 +114,10 @@ def checked_name(text: str) -> str:
             detail={"name": text[:MAX_NAME]},
         )
     return text
+
+
+def is_name(text: str) -> bool:
+    return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
 
 
 def is_tag(text: str) -> bool:

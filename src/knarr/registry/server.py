@@ -7,32 +7,29 @@ asyncio.run(registry.serve())
 from __future__ import annotations
 
 import asyncio
-import json
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from aiohttp import web
 
-from knarr import disk
 from knarr.content.store import Store
 from knarr.errors import KnarrError, RegistryError
-from knarr.registry import blobs, gc, listing, manifests, referrers, routes, tokens, uploading
+from knarr.registry import gc, tokens
 from knarr.registry.access import Guard
-from knarr.registry.call import JSON, Call, Cut, answer
+from knarr.registry.answering import Desk
 from knarr.registry.certificates import Certificates
 from knarr.registry.connections import Connections
+from knarr.registry.metrics import Metrics
 from knarr.registry.parts import Parts
 from knarr.registry.passwords import Passwords
 from knarr.registry.pulls import Pulls
-from knarr.registry.refusal import Refusal, not_allowed
-from knarr.registry.rights import ANYONE
-from knarr.registry.routes import Kind
+from knarr.registry.requestlog import Log
 from knarr.registry.rules import Rules
 from knarr.registry.settings import ServerSettings
+from knarr.registry.webhooks import Sender
 from knarr.spec.digest import Digest
 
-_API = {"Docker-Distribution-Api-Version": "registry/2.0"}
-_EXTENSIONS = {"extensions": []}  # type: ignore[var-annotated]
+_AGAIN_S = 30.0
 
 
 class Registry:
@@ -44,9 +41,12 @@ class Registry:
         settings: ServerSettings,
         *,
         tell: Callable[[str], object] | None = None,
+        log: Log | None = None,
         roots: Callable[[], Iterable[Digest]] = tuple,
     ) -> None:
-        """`tell` is given lines about what the server does of itself; `roots` gives what others hold in the store.
+        """`tell` is given lines about what the server does of itself, `log` one for each request.
+
+        `roots` gives what others than the registry hold in the store.
 
         Raises:
             UsageError: the files of accounts or certificates cannot be used.
@@ -58,11 +58,19 @@ class Registry:
         self._pulls = Pulls(self.parts)
         self._roots = roots
         self._guard = _guard(store, settings)
+        self._counts = Metrics() if settings.metrics else None
+        self._senders = [Sender(hook, self._tell) for hook in settings.webhooks]
+        for sender in self._senders:
+            self.parts.events.listen(sender.hear)
+        if self._counts is not None:
+            counts = self._counts
+            self.parts.events.listen(lambda event: counts.event(event.action, event.size))
+        self._desk = Desk(self.parts, self._guard, tell=self._tell, log=log, counts=self._counts)
         self.port = settings.port
 
     async def serve(self, ready: Callable[[], object] | None = None) -> None:
         """Serve until the task is cancelled. `ready` is called when connections are taken; `port` is known then."""
-        server = Connections(self._handle, self.settings.limits)
+        server = Connections(self._desk.handle, self.settings.limits)
         runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=5.0)
         await runner.setup()
         try:
@@ -79,16 +87,35 @@ class Registry:
             if ready is not None:
                 ready()
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(server.watch())
-                tasks.create_task(self._sweep())
-                tasks.create_task(self._pulls.note())
-                if self.settings.retention.interval_s:
-                    tasks.create_task(self._collect())
-                if self._certificates:
-                    tasks.create_task(self._certificates.watch(self._tell))
+                for work in self._works(server):
+                    tasks.create_task(self._steadily(work))
         finally:
             await runner.cleanup()
             self.parts.close()
+
+    def _works(self, server: Connections) -> Iterator[Callable[[], Awaitable[None]]]:
+        """What the server does beside answering."""
+        yield server.watch
+        yield self._sweep
+        yield self._pulls.note
+        if self.settings.retention.interval_s:
+            yield self._collect
+        if self._certificates:
+            certificates = self._certificates
+            yield lambda: certificates.watch(self._tell)
+        for sender in self._senders:
+            yield sender.run
+
+    async def _steadily(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do the work until cancelled. When it fails, say so and begin again: the server goes on serving."""
+        while True:
+            try:
+                await work()
+            except KnarrError as error:
+                self._tell(error.render())
+            except Exception:
+                self._tell(traceback.format_exc().rstrip())
+            await asyncio.sleep(_AGAIN_S)
 
     async def _sweep(self) -> None:
         """Drop uploads that nobody goes on with."""
@@ -97,75 +124,15 @@ class Registry:
             await asyncio.sleep(3600)
 
     async def _collect(self) -> None:
-        """Collect now and then. A collection that fails is told, and the next one is tried."""
+        """Collect now and then."""
         retention = self.settings.retention
         while True:
             await asyncio.sleep(retention.interval_s)
-            try:
-                done = await self.parts.blocking(
-                    lambda: gc.collect(self.parts.store, self.parts.ledger, retention, roots=self._roots)
-                )
-            except KnarrError as error:
-                self._tell(error.render())
-                continue
+            done = await self.parts.blocking(
+                lambda: gc.collect(self.parts.store, self.parts.ledger, retention, roots=self._roots)
+            )
             if done.manifests or done.blobs or done.tags or done.freed:
                 self._tell(gc.summary(done))
-
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        try:
-            response = await self._answer(request)
-        except Refusal as refusal:
-            response = _refused(refusal)
-        except Cut:
-            response = answer(408)
-            response.force_close()
-        except ConnectionError:
-            return _gone(request)
-        except KnarrError as error:
-            self._tell(error.render())
-            response = _refused(Refusal(507 if error.hint == disk.ROOM else 500, "UNAVAILABLE", error.message))
-        except Exception:
-            self._tell(traceback.format_exc().rstrip())
-            if request.transport is None or request.transport.is_closing():
-                return _gone(request)
-            response = _refused(Refusal(500, "UNKNOWN", "this is a defect of the registry: its log says more"))
-        if not response.prepared:
-            response.headers.update(_API)
-            if request.can_read_body and not request.content.is_eof():
-                response.force_close()  # rather than reading what nobody wants
-        return response
-
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        path, query = routes.split(request.raw_path)
-        route = routes.parse(path)
-        parts, guard, idle_s = self.parts, self._guard, self.settings.limits.idle_s
-        if guard is None:
-            caller = ANYONE
-        elif route.kind is Kind.TOKEN:
-            return await guard.token(Call(request, route, query, ANYONE, idle_s), parts.blocking)
-        else:
-            caller = await guard.admit(request, route, parts.blocking)
-        call = Call(request, route, query, caller, idle_s)
-        match call.route.kind:
-            case Kind.BLOB:
-                return await blobs.respond(parts, call)
-            case Kind.MANIFEST:
-                return await manifests.respond(parts, call)
-            case Kind.UPLOADS:
-                return await uploading.start(parts, call)
-            case Kind.UPLOAD:
-                return await uploading.go_on(parts, call)
-            case Kind.REFERRERS:
-                return referrers.respond(parts, call)
-            case Kind.TAGS:
-                return listing.tags(parts, call)
-            case Kind.CATALOG:
-                return listing.catalog(parts, call)
-            case Kind.BASE:
-                return _fixed(call, {})
-            case Kind.EXTENSIONS:
-                return _fixed(call, _EXTENSIONS)
-        raise Refusal(404, "UNSUPPORTED", "this registry has no such endpoint")
 
 
 def _guard(store: Store, settings: ServerSettings) -> Guard | None:
@@ -179,20 +146,3 @@ def _guard(store: Store, settings: ServerSettings) -> Guard | None:
         service = tokens.Tokens(tokens.key(store.root / "registry.key"), auth.service, ttl_s=auth.token_s)
     rules = Rules(auth.rules, anonymous_read=auth.anonymous_read)
     return Guard(rules, Passwords(auth.htpasswd, auth.robots), service, auth.realm)
-
-
-def _refused(refusal: Refusal) -> web.Response:
-    return answer(refusal.status, body=refusal.body(), kind=JSON, headers=refusal.headers)
-
-
-def _gone(request: web.BaseRequest) -> web.Response:
-    """For who does not listen any more: an answer that began must not look whole."""
-    if request.transport is not None:
-        request.transport.abort()
-    return answer(400)
-
-
-def _fixed(call: Call, document: object) -> web.Response:
-    if call.method not in ("GET", "HEAD"):
-        raise not_allowed(call.method, "GET", "HEAD")
-    return answer(200, body=json.dumps(document).encode(), kind=JSON)

@@ -8,6 +8,7 @@ from knarr.record import field, record
 from knarr.registry.certificates import TlsFiles
 from knarr.registry.passwords import Robot
 from knarr.registry.rules import Rule
+from knarr.registry.webhooks import Webhook
 from knarr.spec.manifest import MAX_MANIFEST_BYTES
 
 HOUR_S = 3600.0
@@ -76,4 +77,5 @@ class ServerSettings:
     sparse: str = "all"  # what a manifest may name that is not here: all, indexes (only manifests of an index), none
     delete: bool = True
     metrics: bool = False
+    webhooks: tuple[Webhook, ...] = ()
     log: bool = False  # a line of JSON on standard output for each request

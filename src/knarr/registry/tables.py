@@ -263,3 +263,15 @@ def _entry(row: tuple[Any, ...]) -> Entry:
 
 def _hold(db: sqlite3.Connection, digest: str) -> None:
     db.execute("INSERT OR IGNORE INTO lease_items VALUES (?, ?)", (LEASE, digest))
+
+
+def totals(db: sqlite3.Connection) -> tuple[int, int, int, int]:
+    """How many repositories, manifests and tags there are, and the bytes of all blobs, each counted once."""
+    manifests = db.execute(
+        "SELECT count(DISTINCT repository), count(*) FROM registry_manifests WHERE gone_ns = 0"
+    ).fetchone()
+    tagged = db.execute("SELECT count(*) FROM registry_tags WHERE gone_ns = 0").fetchone()
+    stored = db.execute(
+        "SELECT coalesce(sum(size), 0) FROM (SELECT DISTINCT digest, size FROM registry_blobs WHERE gone_ns = 0)"
+    ).fetchone()
+    return manifests[0], manifests[1], tagged[0], stored[0]

@@ -159,6 +159,10 @@ class Uploads:
             os.unlink(upload.path)
         self._forget(upload)
 
+    def count(self) -> int:
+        """How many there are."""
+        return len(os.listdir(self._directory))
+
     def sweep(self, idle_s: float) -> int:
         """Drop the uploads that nobody has added to for so long; returns the bytes freed."""
         freed = 0
