@@ -97,6 +97,30 @@ def test_a_frontend_sees_what_is_lent_and_nothing_else(knarr: Knarr, frontend: s
     assert 'process "false" did not complete successfully: exit code: 1' in seen["failed"]
 
 
+def test_a_frontend_runs_processes_in_a_container(knarr: Knarr, frontend: str, tmp_path: Path) -> None:
+    context = tmp_path / "lent"
+    context.mkdir()
+    (context / "a.txt").write_text("a.txt")
+    seen = json.loads(knarr.build(definition(frontend, "execs"), context=context).contents["seen"])
+    assert seen["main"]["1"] == "inside\ntyped text\na.txt"
+    assert seen["main"]["exit"] == [137, "exit code: 137"]
+    assert seen["main"]["order"] == ["Started", "File", "File", "Exit", "Done"]
+    assert seen["second"]["1"] == "typed text\n1\n"
+    assert seen["second"]["2"] == "err\n"
+    assert seen["second"]["exit"] == [3, "exit code: 3"]
+    assert "34 98\r\na terminal\r\nxterm\r\n" in seen["terminal"]["1"]
+    assert seen["terminal"]["exit"][0] == 4
+    assert (seen["written"], seen["entries"], seen["mode"]) == ("typed text\n", ["a.txt"], 0o644)
+    assert "first process has ended" in seen["late"]
+    assert not seen["base"]
+
+
+def test_a_container_that_a_frontend_leaves_behind_is_ended(knarr: Knarr, frontend: str) -> None:
+    assert knarr.build(definition(frontend, "leaves_a_container")).contents == {"f": b""}
+    assert list((knarr.root / "run/bundles").glob("*/*")) == []
+    assert list((knarr.root / "run/mnt").glob("*")) == []
+
+
 def test_what_a_frontend_says_is_wrong_is_shown_with_its_place(knarr: Knarr, frontend: str) -> None:
     told = refusal(knarr, frontend, "wrong")
     assert "Dockerfile:2\n  1 |     one\n  2 | >>> two\n  3 |     three\nerror: the second line is nonsense\n" in told

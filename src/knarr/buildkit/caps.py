@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from knarr.pb.caps_pb2 import APICap
 
-# Not here: importcaches, gateway.exec.*, reference.attestations, source.metaresolver.image.attestations,
+# Not here: importcaches, reference.attestations, source.metaresolver.image.attestations,
 # source.metaresolver.http.checksumrequest.
 FRONTEND_CAPS = (
     "solve.base",
@@ -32,6 +32,11 @@ FRONTEND_CAPS = (
     "frontend.caps",
     "gateway.solve.evaluate",
     "gateway.evaluate",
+    "gateway.exec",
+    "gateway.exec.extrahosts",
+    "gateway.exec.secretenv",
+    "gateway.exec.signals",
+    "gateway.exec.filesystem",
     "gateway.warnings",
     "source.metaresolver",
 )

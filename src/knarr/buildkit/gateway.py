@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from knarr.buildkit import gatewayrecords as records
 from knarr.buildkit.caps import FRONTEND_CAPS, LLB_CAPS, caps
 from knarr.buildkit.failure import error_of
+from knarr.buildkit.gatewayexec import Containers, serve_processes
 from knarr.errors import Cancelled, KnarrError, UsageError
 from knarr.frontend.gateway import ONLY, Answer, Ref
 from knarr.pb import gateway_pb2 as pb
@@ -57,7 +58,12 @@ class Bridge:
         self._refs: dict[str, Ref] = {}
         self._answer: Answer | None = None
         self._failure: KnarrError | None = None
+        self._containers = Containers(gateway, self._ref, scope)
         self.returned = threading.Event()  # set when there is an answer or a failure
+
+    def close(self) -> None:
+        """Release what the frontend has left, when it has ended."""
+        self._containers.close()
 
     @property
     def answer(self) -> Answer | None:
@@ -180,6 +186,39 @@ class Bridge:
             else:
                 self._failure = outcome
         self.returned.set()
+
+    # --- containers
+
+    def new_container(self, request: pb.NewContainerRequest, context: grpc.ServicerContext) -> pb.NewContainerResponse:
+        self._containers.make(request)
+        return pb.NewContainerResponse()
+
+    def release_container(
+        self, request: pb.ReleaseContainerRequest, context: grpc.ServicerContext
+    ) -> pb.ReleaseContainerResponse:
+        self._containers.release(request.ContainerID)
+        return pb.ReleaseContainerResponse()
+
+    def exec_process(
+        self, requests: Iterator[pb.ExecMessage], context: grpc.ServicerContext
+    ) -> Iterator[pb.ExecMessage]:
+        with self._call(context) as scope:
+            yield from serve_processes(self._containers, requests, scope)
+
+    def read_file_container(self, request: pb.ReadFileRequest, context: grpc.ServicerContext) -> pb.ReadFileResponse:
+        offset, length = records.range_of(request)
+        container = self._containers.get(request.Ref)
+        data = container.read_file(request.MountIndex, request.FilePath, offset=offset, length=length)
+        return pb.ReadFileResponse(Data=data)
+
+    def read_dir_container(self, request: pb.ReadDirRequest, context: grpc.ServicerContext) -> pb.ReadDirResponse:
+        container = self._containers.get(request.Ref)
+        found = container.list_directory(request.MountIndex, request.DirPath, pattern=request.IncludePattern)
+        return pb.ReadDirResponse(entries=map(records.to_stat, found))
+
+    def stat_file_container(self, request: pb.StatFileRequest, context: grpc.ServicerContext) -> pb.StatFileResponse:
+        found = self._containers.get(request.Ref).stat(request.MountIndex, request.Path)
+        return pb.StatFileResponse(stat=records.to_stat(found))
 
     # --- names and calls
 

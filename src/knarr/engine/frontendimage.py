@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,8 +104,8 @@ class _Run:
             Scope() as own,
             scope.on_cancel(own.cancel),
             owned_directory(self._gateway.job.world.settings.run / "frontends") as place,
+            closing(Bridge(self._gateway, inputs, self._platforms, scope=own)) as bridge,
         ):
-            bridge = Bridge(self._gateway, inputs, self._platforms, scope=own)
             spec = self._spec(root, options, place)
             with serving_pipes((serving(SERVICE, bridge),), place, on_broken=own.cancel, scope=own) as pipes:
                 try:

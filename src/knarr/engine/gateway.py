@@ -153,7 +153,9 @@ class EngineGateway:
     # --- containers
 
     def container(self, spec: ContainerSpec, *, scope: Scope) -> Container:
-        raise Unsupported("containers of frontends are not supported yet")
+        from knarr.engine.containers import EngineContainer
+
+        return EngineContainer(self, spec, scope)
 
 
 def with_excerpt(error: KnarrError, graph: Graph) -> KnarrError:

@@ -119,9 +119,13 @@ class Container(Protocol):
 
     def start(self, request: ProcessRequest) -> RunningProcess: ...
 
-    def root(self, mount: int) -> str:
-        """Where the `mount`th mount of the container lies on this machine."""
+    def read_file(self, mount: int, path: str, *, offset: int, length: int | None) -> bytes:
+        """A file of the container's mount number `mount`, as the processes see it now. So do the next two."""
         ...
+
+    def list_directory(self, mount: int, path: str, *, pattern: str) -> list[FileStatus]: ...
+
+    def stat(self, mount: int, path: str) -> FileStatus: ...
 
     def release(self) -> None:
         """End all processes, and unmount."""

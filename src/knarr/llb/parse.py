@@ -46,16 +46,20 @@ def read_platform(message: Message) -> Platform | None:
 
 def _read_exec(message: Message) -> ops.ExecOp:
     return ops.ExecOp(
-        _read_meta(message.meta),
-        tuple(_read_mount(mount) for mount in message.mounts),
+        read_meta(message.meta),
+        tuple(read_mount(mount) for mount in message.mounts),
         ops.NetMode(message.network),
         ops.SecurityMode(message.security),
-        tuple(ops.SecretEnv(s.ID, s.name, s.optional) for s in message.secretenv),
+        tuple(map(read_secret_env, message.secretenv)),
         tuple(ops.CDIDevice(d.name, d.optional) for d in message.cdiDevices),
     )
 
 
-def _read_meta(message: Message) -> ops.Meta:
+def read_secret_env(message: Message) -> ops.SecretEnv:
+    return ops.SecretEnv(message.ID, message.name, message.optional)
+
+
+def read_meta(message: Message) -> ops.Meta:
     proxy = message.proxy_env if message.HasField("proxy_env") else None
     return ops.Meta(
         tuple(message.args),
@@ -72,7 +76,7 @@ def _read_meta(message: Message) -> ops.Meta:
     )
 
 
-def _read_mount(message: Message) -> ops.ExecMount:
+def read_mount(message: Message) -> ops.ExecMount:
     lent = message.secretOpt if message.HasField("secretOpt") else None
     ssh = message.SSHOpt if message.HasField("SSHOpt") else None
     cache = message.cacheOpt if message.HasField("cacheOpt") else None

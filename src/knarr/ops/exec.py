@@ -1,8 +1,6 @@
 """The exec op: mount the inputs, run a process, commit what it changed.
 
-Semantics of mounts: build.md §1.6. The root is an active snapshot on the first
-input; a read-only bind shows an input's tree; a writable bind without an output
-is thrown away afterwards; caches, tmpfs and secrets are never part of a layer.
+What is mounted is prepared by `execmounts`.
 """
 
 from __future__ import annotations
@@ -15,15 +13,14 @@ from typing import TYPE_CHECKING, Literal
 
 from knarr import disk
 from knarr.cache.record import RecordId
-from knarr.errors import Bug, KnarrError, StepFailed
-from knarr.llb.ops import NO_INPUT, NO_OUTPUT, ExecMount, ExecOp, MountType, NetMode, SecurityMode
-from knarr.ops.cachemount import cache_directory
+from knarr.errors import StepFailed
+from knarr.llb.ops import ExecOp, MountType, NetMode, SecurityMode
 from knarr.ops.entitlements import Allowed, devices_of
-from knarr.ops.world import Active, World
-from knarr.paths import inside
+from knarr.ops.execmounts import Prepared, no_secret, prepare
+from knarr.ops.world import World
 from knarr.progress import Log
 from knarr.record import record, replace
-from knarr.runtime.process import BindMount, Exit, MountSpec, ProcessSpec, SecretFile, TmpfsMount, Ulimit
+from knarr.runtime.process import Exit, ProcessSpec, Ulimit
 from knarr.spec.platform import Platform
 
 if TYPE_CHECKING:
@@ -43,14 +40,6 @@ class StepOptions:
 
     shm_size_bytes: int = 64 * 2**20
     allowed: Allowed = Allowed()
-
-
-class _Prepared:
-    def __init__(self) -> None:
-        self.root = ""
-        self.readonly_root = False
-        self.mounts: list[MountSpec] = []
-        self.outputs: dict[int, Active] = {}
 
 
 def run(
@@ -77,114 +66,29 @@ def run(
     """
     world.runtime().expect(world.scope)
     with ExitStack() as stack:
-        prepared = _prepare(world, op, inputs, stack)
+        prepared = prepare(world, op, inputs, stack)
         tail = _Tail(world, vertex)
-        spec = replace(_spec(world, op, prepared, platform, options), devices=_devices(world, op, options, vertex))
+        spec = replace(
+            process_spec(world, op, prepared, platform, options), devices=_devices(world, op, options, vertex)
+        )
         ended = world.runtime().run(spec, output=tail.write, scope=world.scope, meanwhile=meanwhile)
         _require_success(op, ended, step, tail, prepared.root)
         return [prepared.outputs[index].commit(names[index]) for index in sorted(prepared.outputs)]
 
 
-def _prepare(world: World, op: ExecOp, inputs: Sequence[RecordId | None], stack: ExitStack) -> _Prepared:
-    prepared = _Prepared()
-    for mount in sorted(op.mounts, key=lambda m: m.dest.count("/")):
-        record = None if mount.input == NO_INPUT else inputs[mount.input]
-        if mount.dest == "/":
-            _prepare_root(world, mount, record, prepared, stack)
-        elif mount.type is MountType.BIND:
-            _prepare_bind(world, mount, record, prepared, stack)
-        else:
-            prepared.mounts.extend(_special(world, mount, record, stack))
-    if not prepared.root:
-        raise Bug("an exec without a root mount")
-    return prepared
-
-
-def _prepare_root(
-    world: World, mount: ExecMount, record: RecordId | None, prepared: _Prepared, stack: ExitStack
-) -> None:
-    if mount.readonly and mount.output == NO_OUTPUT:
-        prepared.root = str(stack.enter_context(world.trees.mounted(record)))
-        prepared.readonly_root = True
-        return
-    active = stack.enter_context(world.trees.active(record))
-    prepared.root = active.root
-    if mount.output != NO_OUTPUT:
-        prepared.outputs[mount.output] = active
-
-
-def _prepare_bind(
-    world: World, mount: ExecMount, record: RecordId | None, prepared: _Prepared, stack: ExitStack
-) -> None:
-    if mount.readonly and mount.output == NO_OUTPUT:
-        base = str(stack.enter_context(world.trees.mounted(record)))
-    else:
-        active = stack.enter_context(world.trees.active(record))
-        base = active.root
-        if mount.output != NO_OUTPUT:
-            prepared.outputs[mount.output] = active
-    source = Path(inside(base, mount.selector or "/"))
-    if not source.exists():
-        raise KnarrError(
-            f"mount {mount.dest}: {mount.selector} is not in its source", hint="check source= and from= of the mount"
-        )
-    prepared.mounts.append(BindMount(source, mount.dest, readonly=mount.readonly))
-
-
-def _special(world: World, mount: ExecMount, record: RecordId | None, stack: ExitStack) -> Sequence[MountSpec]:
-    if mount.type is MountType.CACHE:
-        if mount.cache is None:
-            raise Bug("a cache mount without an id")
-        place = stack.enter_context(cache_directory(world, mount.cache, record, mount.selector or "/"))
-        return [BindMount(place, mount.dest, readonly=mount.readonly)]
-    if mount.type is MountType.TMPFS:
-        return [TmpfsMount(mount.dest, mount.tmpfs_size)]
-    if mount.type is MountType.SECRET:
-        return _secret_file(world, mount)
-    return _agent(world, mount, stack)
-
-
-def _agent(world: World, mount: ExecMount, stack: ExitStack) -> Sequence[MountSpec]:
-    option = mount.ssh
-    if option is None:
-        raise Bug("an ssh mount without an id")
-    agent = world.session.ssh(option.id)
-    if agent is None:
-        if option.optional:
-            return []
-        id = option.id or "default"
-        raise KnarrError(f"ssh agent {id}: not given", hint=f"pass --ssh {id}, or --ssh {id}=KEYFILE")
-    from knarr.ops.sshsocket import lent_socket
-
-    state = world.settings.root
-    lent = lent_socket(state, agent, world.scope, mode=option.mode, uid=option.uid, gid=option.gid)
-    return [BindMount(stack.enter_context(lent).path, mount.dest)]
-
-
-def _secret_file(world: World, mount: ExecMount) -> Sequence[MountSpec]:
-    option = mount.secret
-    if option is None:
-        raise Bug("a secret mount without an id")
-    secret = world.session.secret(option.id)
-    if secret is None:
-        if option.optional:
-            return []
-        raise _no_secret(option.id)
-    return [SecretFile(mount.dest, secret.value, mode=option.mode, uid=option.uid, gid=option.gid)]
-
-
-def _no_secret(id: str) -> KnarrError:
-    return KnarrError(f"secret {id}: not given", hint=f"pass --secret id={id},src=FILE or id={id},env=VARIABLE")
-
-
-def _spec(
-    world: World, op: ExecOp, prepared: _Prepared, platform: Platform | None, options: StepOptions
+def process_spec(
+    world: World, op: ExecOp, prepared: Prepared, platform: Platform | None, options: StepOptions
 ) -> ProcessSpec:
+    """The process of `op`, on what was prepared for it; without its devices.
+
+    Raises:
+        KnarrError: a secret that a variable needs was not given.
+    """
     meta = op.meta
     return ProcessSpec(
         rootfs=Path(prepared.root),
         args=meta.args,
-        env=tuple(_environment(world, op)),
+        env=tuple(environment(world, op)),
         cwd=meta.cwd or "/",
         user=meta.user,
         platform=platform,
@@ -214,7 +118,12 @@ def _shm_size(op: ExecOp) -> int:
     return next((m.tmpfs_size for m in op.mounts if m.type is MountType.TMPFS and m.dest == "/dev/shm"), 0)
 
 
-def _environment(world: World, op: ExecOp) -> list[str]:
+def environment(world: World, op: ExecOp) -> list[str]:
+    """The variables of a process: those it names, proxies, and secrets.
+
+    Raises:
+        KnarrError: a secret was not given.
+    """
     env = list(op.meta.env)
     proxy = op.meta.proxy_env
     if proxy is not None:
@@ -233,7 +142,7 @@ def _environment(world: World, op: ExecOp) -> list[str]:
         if secret is not None:
             env.append(f"{wanted.name}={secret.value.decode(errors='surrogateescape')}")
         elif not wanted.optional:
-            raise _no_secret(wanted.id)
+            raise no_secret(wanted.id)
     return env
 
 

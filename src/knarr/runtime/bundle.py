@@ -66,7 +66,7 @@ def configuration(spec: ProcessSpec, user: User, around: Surroundings) -> dict[s
         program = filterprogram.compiled(*_policy(), around.filter_cache)
     return {
         "ociVersion": "1.0.2",  # what runc 1.1 and crun 1.8 know
-        "process": _process(spec, user, insecure),
+        "process": process(spec, user, insecure=insecure),
         "root": {"path": os.fspath(spec.rootfs), "readonly": spec.readonly_root},
         "hostname": spec.hostname,
         "mounts": list(around.mounts),
@@ -86,13 +86,14 @@ def environment(spec: ProcessSpec, user: User) -> list[str]:
     return [f"{name}={value}" for name, value in (head | table | tail).items()]
 
 
-def _process(spec: ProcessSpec, user: User, insecure: bool) -> dict[str, Any]:
+def process(spec: ProcessSpec, user: User, *, insecure: bool) -> dict[str, Any]:
+    """What the runtime is told of a process, be it the first of a container or a further one."""
     granted = sorted(capabilities.granted(insecure=insecure))
     sets: dict[str, list[str]] = {"bounding": granted, "effective": granted, "permitted": granted}
     if insecure:
         sets |= {"inheritable": granted, "ambient": granted}
-    process: dict[str, Any] = {
-        "terminal": False,
+    told: dict[str, Any] = {
+        "terminal": spec.terminal,
         "user": {
             "uid": user.uid,
             "gid": user.gid,
@@ -106,8 +107,8 @@ def _process(spec: ProcessSpec, user: User, insecure: bool) -> dict[str, Any]:
         "noNewPrivileges": False,  # sudo and ping work in a RUN
     }
     if spec.ulimits:
-        process["rlimits"] = [_rlimit(limit) for limit in spec.ulimits]
-    return process
+        told["rlimits"] = [_rlimit(limit) for limit in spec.ulimits]
+    return told
 
 
 def _rlimit(limit: Ulimit) -> dict[str, Any]:

@@ -45,7 +45,11 @@ def run(
     err, child_err = os.pipe()
     try:
         try:
-            pid = _spawn(argv, stdio.stdin, child_out if stdio.stdout is None else stdio.stdout, child_err)
+            outputs = (
+                child_out if stdio.stdout is None else stdio.stdout,
+                child_err if stdio.stderr is None else stdio.stderr,
+            )
+            pid = _spawn(argv, stdio.stdin, *outputs)
         finally:
             os.close(child_out)
             os.close(child_err)

@@ -36,6 +36,10 @@ class Program:
         log = ("--log", f"{bundle}/log", "--log-format", "json" if self.name == "runc" else "text")
         return [*self._start(), *log, "run", "--bundle", bundle, "--pid-file", f"{bundle}/pid", id]
 
+    def exec(self, id: str, process: str, pid_file: str) -> list[str]:
+        """The command that runs a further process, told in the file `process`, in a container to its end."""
+        return [*self._start(), "exec", "--process", process, "--pid-file", pid_file, id]
+
     def delete(self, id: str) -> list[str]:
         """The command that kills and forgets a container."""
         return [*self._start(), "delete", "--force", id]

@@ -76,6 +76,7 @@ class ProcessSpec:
     shm_size_bytes: int = 64 * 2**20  # BuildKit's and Docker's default
     ulimits: tuple[Ulimit, ...] = ()
     cgroup_parent: str = ""
+    terminal: bool = False  # its standard streams are a terminal: `Stdio` has one
     devices: tuple[CdiDevice, ...] = ()
 
 
@@ -92,6 +93,7 @@ class Stdio:
 
     stdin: int | None = None
     stdout: int | None = None
+    stderr: int | None = None
 
 
 @record

@@ -15,9 +15,10 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from knarr.errors import RuntimeFailed
 from knarr.owner import Owner
@@ -29,6 +30,9 @@ from knarr.runtime.process import Exit, Output, ProcessSpec, Stdio
 from knarr.runtime.stubs import Stubs
 from knarr.runtime.users import User, resolve_user
 from knarr.scope import Scope
+
+if TYPE_CHECKING:
+    from knarr.runtime.live import Live
 
 _LAST = 4096  # bytes of stderr in which a runtime's last words are looked for
 _NO_STDIO = Stdio()
@@ -60,10 +64,12 @@ class Runtime:
         scope: Scope,
         meanwhile: Callable[[], object] = _nothing,
         stdio: Stdio = _NO_STDIO,
+        live: Live | None = None,
     ) -> Exit:
         """Run one container to its end; blocks.
 
-        `meanwhile` is called while the container starts: ten milliseconds in which this process has nothing to do.
+        `live` lets others act on the container while it runs. `meanwhile` is called while
+        the container starts: ten milliseconds in which this process has nothing to do.
 
         Raises:
             RuntimeFailed: the container could not be started.
@@ -84,7 +90,7 @@ class Runtime:
 
                     cdibundle.add(configuration, spec.devices, bind_nodes=bool(around.user_namespace))
                 _write(place, configuration)
-                return self._execute(program, spec, place, around.cgroup, id, output, scope, meanwhile, stdio)
+                return self._execute(program, spec, place, around.cgroup, id, output, scope, meanwhile, stdio, live)
 
     def expect(self, scope: Scope) -> None:
         """Say that a container will start in some ten milliseconds; returns at once."""
@@ -157,6 +163,7 @@ class Runtime:
         scope: Scope,
         meanwhile: Callable[[], object],
         stdio: Stdio,
+        live: Live | None,
     ) -> Exit:
         def kill() -> None:
             if cgroup:
@@ -176,7 +183,8 @@ class Runtime:
         ended = False
         try:
             argv = program.run(id, place.path)
-            status = child.run(argv, output=listen, scope=scope, kill=kill, meanwhile=meanwhile, stdio=stdio)
+            with live.running(program, id, place.path) if live is not None else nullcontext():
+                status = child.run(argv, output=listen, scope=scope, kill=kill, meanwhile=meanwhile, stdio=stdio)
             ended = True
         finally:
             if not ended or program.knows(id):

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -23,6 +24,7 @@ from knarr.llb import definition
 from knarr.llb.ops import MkFile
 from knarr.llb.state import FileStep, Process, State, graph, source
 from knarr.pb import gateway_pb2 as pb
+from knarr.pb import ops_pb2
 from knarr.spec.platform import host_platform
 
 BRIDGE = pb.DESCRIPTOR.services_by_name["LLBBridge"]
@@ -131,6 +133,105 @@ def looks(frontend: Frontend) -> None:
     frontend.give(frontend.solve(State().file([FileStep(MkFile("/seen", 0o644, json.dumps(seen).encode()))])))
 
 
+class Processes:
+    """Processes in containers, on one stream."""
+
+    def __init__(self, frontend: Frontend) -> None:
+        self._asked: SimpleQueue[pb.ExecMessage | None] = SimpleQueue()
+        self._answers = frontend.call.stream("ExecProcess", iter(self._asked.get, None))
+        self.seen: dict[str, dict[str, Any]] = {}
+
+    def start(self, id: str, container: str, *args: str, fds: tuple[int, ...] = (0, 1, 2), **rest: Any) -> None:
+        meta = ops_pb2.Meta(args=args, env=["PATH=/bin"], cwd="/")
+        self.say(id, Init=pb.InitMessage(ContainerID=container, Meta=meta, Fds=fds, **rest))
+        self.seen[id] = {"1": "", "2": "", "order": []}
+        self.until(id, "Started")
+
+    def say(self, id: str, **kind: Any) -> None:
+        self._asked.put(pb.ExecMessage(ProcessID=id, **kind))
+
+    def type(self, id: str, text: str, *, end: bool = False) -> None:
+        self.say(id, File=pb.FdMessage(Fd=0, Data=text.encode(), EOF=end))
+
+    def until(self, id: str, wanted: str, text: str = "") -> None:
+        """Take answers until `id` has said `wanted`, with `text` in its output so far."""
+        for answer in self._answers:
+            kind, seen = answer.WhichOneof("Input"), self.seen[answer.ProcessID]
+            if kind == "File" and answer.File.Data:
+                seen[str(answer.File.Fd)] += answer.File.Data.decode()
+            elif kind == "Exit":
+                seen["exit"] = [answer.Exit.Code, answer.Exit.Error.message]
+            if kind != "File" or answer.File.EOF:
+                seen["order"].append(kind)
+            if answer.ProcessID == id and kind == wanted and text in seen["1"]:
+                return
+        raise AssertionError(f"the stream ended before {id} said {wanted}")
+
+    def end(self) -> None:
+        self._asked.put(None)
+        assert list(self._answers) == []
+
+
+def execs(frontend: Frontend) -> None:
+    """Runs processes in a container over a result, and tells what they did."""
+    base = frontend.solve(source("docker-image://docker.io/library/busybox:latest", {}, platform=host_platform()))
+    mounts = [
+        ops_pb2.Mount(dest="/", resultID=base.id, input=-1),
+        ops_pb2.Mount(dest="/lent", resultID=frontend.lent("context").id, input=-1, readonly=True),
+        ops_pb2.Mount(dest="/tmp", mountType=ops_pb2.MountType.TMPFS, input=-1),
+    ]
+    made = pb.NewContainerRequest(ContainerID="c", Mounts=mounts, hostname="inside", Network=ops_pb2.NetMode.NONE)
+    frontend.call.unary("NewContainer", made)
+    processes = Processes(frontend)
+    processes.start("main", "c", "/bin/sh", "-c", "hostname; cat > /written; cat /written /lent/a.txt; sleep 1000")
+    processes.type("main", "typed ")
+    processes.type("main", "text\n", end=True)
+    processes.until("main", "File", "a.txt")
+    processes.start(
+        "second", "c", "/bin/sh", "-c", "cat /written; pidof sleep | wc -w; echo err >&2; exit 3", fds=(1, 2)
+    )
+    processes.until("second", "Done")
+    processes.start("terminal", "c", "/bin/sh", Tty=True, fds=(0, 1))
+    processes.say("terminal", Resize=pb.ResizeMessage(Rows=33, Cols=99))
+    time.sleep(0.5)  # until the shell has its terminal: the size comes by a signal
+    processes.say("terminal", Resize=pb.ResizeMessage(Rows=34, Cols=98))
+    processes.type("terminal", "stty size; test -t 0 && echo a terminal; echo $TERM; exit 4\n")
+    processes.until("terminal", "Done")
+    written = frontend.call.unary("ReadFileContainer", pb.ReadFileRequest(Ref="c", FilePath="/written")).Data
+    entries = frontend.call.unary("ReadDirContainer", pb.ReadDirRequest(Ref="c", DirPath="/", MountIndex=1)).entries
+    mode = frontend.call.unary("StatFileContainer", pb.StatFileRequest(Ref="c", Path="/written")).stat.mode
+    processes.say("main", Signal=pb.SignalMessage(Name="KILL"))
+    processes.until("main", "Done")
+    failed = ""
+    try:
+        processes.start("late", "c", "/bin/true")
+        processes.until("late", "Done")
+        failed = processes.seen["late"]["exit"][1]
+    except Exception as error:
+        failed = str(error)
+    frontend.call.unary("ReleaseContainer", pb.ReleaseContainerRequest(ContainerID="c"))
+    seen = {
+        **processes.seen,
+        "written": written.decode(),
+        "entries": [entry.path for entry in entries],
+        "mode": mode,
+        "late": failed,
+        "base": "written" in [e.path for e in frontend.call.unary("ReadDir", pb.ReadDirRequest(Ref=base.id)).entries],
+    }
+    frontend.give(frontend.solve(State().file([FileStep(MkFile("/seen", 0o644, json.dumps(seen).encode()))])))
+
+
+def leaves_a_container(frontend: Frontend) -> None:
+    """Answers while a process of its own still runs."""
+    base = frontend.solve(source("docker-image://docker.io/library/busybox:latest", {}, platform=host_platform()))
+    mounts = [ops_pb2.Mount(dest="/", resultID=base.id, input=-1)]
+    frontend.call.unary("NewContainer", pb.NewContainerRequest(ContainerID="c", Mounts=mounts))
+    processes = Processes(frontend)
+    processes.start("main", "c", "/bin/sleep", "1000")
+    frontend.give(frontend.solve(State().file([FileStep(MkFile("/f", 0o644, b""))])))
+    os._exit(0)
+
+
 def several(frontend: Frontend) -> None:
     """Results by platform, but for one of them nothing says which."""
     ref = frontend.solve(State().file([FileStep(MkFile("/f", 0o644, b""))]))
@@ -198,7 +299,11 @@ def main() -> None:
     {function.__name__: function for function in WORDS}[word](frontend)
 
 
-WORDS = (*(good, looks, several, wrong, crashes, gives_nothing, unknown_ref, bad_config, bad_definition, hangs, waits),)
+WORDS = (
+    *(good, looks, execs, leaves_a_container, several, wrong, crashes, gives_nothing, unknown_ref),
+    *(bad_config, bad_definition, hangs, waits),
+)
+
 
 if __name__ == "__main__":
     if os.environ.get("GARBAGE"):

@@ -1,0 +1,128 @@
+"""The mounts of a process: its root, what it sees of other results, and what the caller lends it.
+
+Semantics: build.md §1.6. The root is an active snapshot on the first input; a
+read-only bind shows an input's tree; a writable bind without an output is thrown
+away afterwards; caches, tmpfs and secrets are never part of a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from knarr.cache.record import RecordId
+from knarr.errors import Bug, KnarrError
+from knarr.llb.ops import NO_INPUT, NO_OUTPUT, ExecMount, ExecOp, MountType
+from knarr.ops.cachemount import cache_directory
+from knarr.ops.world import Active, World
+from knarr.paths import inside
+from knarr.runtime.process import BindMount, MountSpec, SecretFile, TmpfsMount
+
+
+class Prepared:
+    """What `prepare` has mounted: the root, what goes into the container, and the trees that will be committed."""
+
+    def __init__(self) -> None:
+        self.root = ""
+        self.readonly_root = False
+        self.mounts: list[MountSpec] = []
+        self.outputs: dict[int, Active] = {}
+
+
+def prepare(world: World, op: ExecOp, inputs: Sequence[RecordId | None], stack: ExitStack) -> Prepared:
+    """Mount what `op` wants, for as long as `stack` is open.
+
+    Raises:
+        KnarrError: something was not lent, or is not there.
+    """
+    prepared = Prepared()
+    for mount in sorted(op.mounts, key=lambda m: m.dest.count("/")):
+        record = None if mount.input == NO_INPUT else inputs[mount.input]
+        if mount.dest == "/":
+            _prepare_root(world, mount, record, prepared, stack)
+        elif mount.type is MountType.BIND:
+            _prepare_bind(world, mount, record, prepared, stack)
+        else:
+            prepared.mounts.extend(_special(world, mount, record, stack))
+    if not prepared.root:
+        raise Bug("an exec without a root mount")
+    return prepared
+
+
+def _prepare_root(
+    world: World, mount: ExecMount, record: RecordId | None, prepared: Prepared, stack: ExitStack
+) -> None:
+    if mount.readonly and mount.output == NO_OUTPUT:
+        prepared.root = str(stack.enter_context(world.trees.mounted(record)))
+        prepared.readonly_root = True
+        return
+    active = stack.enter_context(world.trees.active(record))
+    prepared.root = active.root
+    if mount.output != NO_OUTPUT:
+        prepared.outputs[mount.output] = active
+
+
+def _prepare_bind(
+    world: World, mount: ExecMount, record: RecordId | None, prepared: Prepared, stack: ExitStack
+) -> None:
+    if mount.readonly and mount.output == NO_OUTPUT:
+        base = str(stack.enter_context(world.trees.mounted(record)))
+    else:
+        active = stack.enter_context(world.trees.active(record))
+        base = active.root
+        if mount.output != NO_OUTPUT:
+            prepared.outputs[mount.output] = active
+    source = Path(inside(base, mount.selector or "/"))
+    if not source.exists():
+        raise KnarrError(
+            f"mount {mount.dest}: {mount.selector} is not in its source", hint="check source= and from= of the mount"
+        )
+    prepared.mounts.append(BindMount(source, mount.dest, readonly=mount.readonly))
+
+
+def _special(world: World, mount: ExecMount, record: RecordId | None, stack: ExitStack) -> Sequence[MountSpec]:
+    if mount.type is MountType.CACHE:
+        if mount.cache is None:
+            raise Bug("a cache mount without an id")
+        place = stack.enter_context(cache_directory(world, mount.cache, record, mount.selector or "/"))
+        return [BindMount(place, mount.dest, readonly=mount.readonly)]
+    if mount.type is MountType.TMPFS:
+        return [TmpfsMount(mount.dest, mount.tmpfs_size)]
+    if mount.type is MountType.SECRET:
+        return _secret_file(world, mount)
+    return _agent(world, mount, stack)
+
+
+def _agent(world: World, mount: ExecMount, stack: ExitStack) -> Sequence[MountSpec]:
+    option = mount.ssh
+    if option is None:
+        raise Bug("an ssh mount without an id")
+    agent = world.session.ssh(option.id)
+    if agent is None:
+        if option.optional:
+            return []
+        id = option.id or "default"
+        raise KnarrError(f"ssh agent {id}: not given", hint=f"pass --ssh {id}, or --ssh {id}=KEYFILE")
+    from knarr.ops.sshsocket import lent_socket
+
+    state = world.settings.root
+    lent = lent_socket(state, agent, world.scope, mode=option.mode, uid=option.uid, gid=option.gid)
+    return [BindMount(stack.enter_context(lent).path, mount.dest)]
+
+
+def _secret_file(world: World, mount: ExecMount) -> Sequence[MountSpec]:
+    option = mount.secret
+    if option is None:
+        raise Bug("a secret mount without an id")
+    secret = world.session.secret(option.id)
+    if secret is None:
+        if option.optional:
+            return []
+        raise no_secret(option.id)
+    return [SecretFile(mount.dest, secret.value, mode=option.mode, uid=option.uid, gid=option.gid)]
+
+
+def no_secret(id: str) -> KnarrError:
+    """The failure of a process that needs a secret which the caller did not give."""
+    return KnarrError(f"secret {id}: not given", hint=f"pass --secret id={id},src=FILE or id={id},env=VARIABLE")
