@@ -51,13 +51,14 @@ def change(merged: Path) -> None:
     (merged / "usr/bin/other").unlink()
     (merged / "usr/bin/other").mkdir()
     (merged / "etc" / ("long" * 30)).write_text("changed")
+    os.utime(merged / "etc")  # else umoci's layer has the file without its directory
 
 
-def cut_times(root: Path) -> None:
+def cut_times(root: Path, *, back_s: int = 0) -> None:
     for folder, folders, files in os.walk(root, topdown=False):
         for name in folders + files:
             path = os.path.join(folder, name)
-            seconds = int(os.lstat(path)[8])
+            seconds = int(os.lstat(path)[8]) - back_s
             os.utime(path, (seconds, seconds), follow_symlinks=False)
 
 
@@ -103,6 +104,7 @@ def test_umoci_unpacks_what_we_packed(root: Path, tmp_path: Path, look: Look, ov
 def test_we_unpack_what_umoci_packed(root: Path, tmp_path: Path, look: Look) -> None:
     store = Store(tmp_path / "store")
     base_tree(root)
+    cut_times(root, back_s=100)  # umoci takes a directory for unchanged that was changed in the second it was made
     publish(store, [pack(lambda out: write_tree(root, out), store)])
     umoci("unpack", "--image", f"{store.root}:image", tmp_path / "bundle")
     change(tmp_path / "bundle/rootfs")
