@@ -149,12 +149,20 @@ def test_a_record_without_result_is_replaced_by_ensure(store: CacheStore) -> Non
     assert now.blob == BLOB
 
 
-def test_the_last_five_runs_of_a_step_are_remembered(store: CacheStore) -> None:
-    for number in range(7):
+def test_the_last_eight_runs_of_a_step_are_remembered(store: CacheStore) -> None:
+    for number in range(10):
         store.remember("RUN make", {"env A": str(number)}, now_ns=number + 1)
     store.remember("RUN other", {"env A": "x"})
-    assert store.recall("RUN make") == [{"env A": str(number)} for number in (6, 5, 4, 3, 2)]
+    assert store.recall("RUN make") == [{"env A": str(number)} for number in range(9, 1, -1)]
+    assert store.recall("RUN make", before_ns=4) == [{"env A": "2"}]
     assert store.recall("RUN never") == []
+
+
+def test_runs_of_steps_that_begin_alike_are_found_newest_first(store: CacheStore) -> None:
+    for number, step in enumerate(["a\tRUN x", "a\tRUN y", "a\tRUNX", "b\tRUN x"], 1):
+        store.remember(step, {"n": str(number)}, now_ns=number)
+    assert store.recall_like("a\tRUN ") == [("a\tRUN y", {"n": "2"}), ("a\tRUN x", {"n": "1"})]
+    assert store.recall_like("a\tRUN ", before_ns=2) == [("a\tRUN x", {"n": "1"})]
 
 
 def test_a_closed_store_opens_again(store: CacheStore) -> None:

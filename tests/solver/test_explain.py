@@ -29,7 +29,16 @@ from knarr.llb.ops import (
     Vertex,
 )
 from knarr.record import replace
-from knarr.solver.explain import Input, explain, ingredients, nearest
+from knarr.solver.explain import (
+    Input,
+    called,
+    explain,
+    ingredients,
+    is_edited,
+    nearest,
+    place_of,
+    steps_that_differ,
+)
 from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform
 
@@ -50,9 +59,9 @@ def step(**changes: object) -> ExecOp:
 @pytest.mark.parametrize(
     ("now", "line"),
     [
-        (step(env=("PATH=/bin", "MODE=release")), "ENV MODE changed: debug → release"),
-        (step(env=(*META.env, "CI=")), "ENV CI is new: "),
-        (step(env=("PATH=/bin",)), "ENV MODE is gone"),
+        (step(env=("PATH=/bin", "MODE=release")), "ENV or ARG MODE changed: debug → release"),
+        (step(env=(*META.env, "CI=")), "ENV or ARG CI is new: "),
+        (step(env=("PATH=/bin",)), "ENV or ARG MODE is gone"),
         (step(args=("/bin/sh", "-c", "make all")), "command changed: /bin/sh -c make → /bin/sh -c make all"),
         (step(cwd="/app"), "workdir changed: /src → /app"),
         (step(user="app"), "user is new: app"),
@@ -86,14 +95,101 @@ def test_a_mount_more(mount: ExecMount, text: str) -> None:
     assert explain(of(replace(STEP, mounts=(*STEP.mounts, mount))), of(STEP)) == [text]
 
 
-def test_another_base() -> None:
-    then, now = (of(STEP, Input("base image debian", identity)) for identity in ("layer:sha256:1", "layer:sha256:2"))
-    assert explain(now, then) == ["base image debian changed (chain id)"]
+def compare(now: Input, then: Input) -> list[str]:
+    return explain(of(STEP, now), of(STEP, then), [now])
+
+
+def test_another_base_image() -> None:
+    then, now = (Input("image debian", identity, is_base=True) for identity in ("layer:sha256:1", "layer:sha256:2"))
+    assert compare(now, then) == ["image debian changed"]
+
+
+def test_another_result_of_the_step_before_whatever_that_was_called_then() -> None:
+    then = Input("RUN one", "1", step="[2/4] RUN one", is_base=True)
+    now = Input("RUN two", "2", step="[2/3] RUN two", is_base=True)
+    assert compare(now, then) == ["the step before gave another result: RUN two"]
+    assert compare(now, replace(then, identity="2")) == []
 
 
 def test_another_stage() -> None:
-    then, now = (of(STEP, Input("stage build", identity)) for identity in ("1", "2"))
-    assert explain(now, then) == ["stage build changed"]
+    then, now = (Input("stage build", identity, step="[build 2/2] RUN x") for identity in ("1", "2"))
+    assert compare(now, then) == ["stage build gave another result"]
+
+
+def test_a_change_below_what_is_listed_is_told_all_the_same() -> None:
+    assert compare(Input("stage build", content="1"), Input("stage build", content="2")) == [
+        "stage build: what is read of it changed"
+    ]
+
+
+def test_the_steps_that_made_the_difference() -> None:
+    base = Input("RUN a", "1", step="[2/3] RUN a", is_base=True)
+    stage = Input("stage build", content="1", step="[build 2/2] RUN b")
+    context = Input("build context", content="1")
+    now, then = of(STEP, base, stage, context), of(STEP, base, replace(stage, content="2"), context)
+    assert steps_that_differ(now, then, [base, stage, context]) == ["[build 2/2] RUN b"]
+    assert steps_that_differ(now, None, [base, stage, context]) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "place"),
+    [
+        ("[2/3] RUN make", ("", "", "RUN make")),
+        ("[ 2/13] RUN make", ("", "", "RUN make")),
+        ("[build  2/13] RUN make", ("", "build", "RUN make")),
+        ("[linux/arm64 build 2/3] RUN make", ("linux/arm64", "build", "RUN make")),
+        ("[linux/amd64->arm64 build 2/3] RUN [1/1] x", ("linux/amd64->arm64", "build", "RUN [1/1] x")),
+        ("[internal] load build context", ("", "", "[internal] load build context")),
+    ],
+)
+def test_the_name_of_a_step_says_where_it_is(step: str, place: tuple[str, str, str]) -> None:
+    assert place_of(step) == place
+
+
+@pytest.mark.parametrize(
+    ("identifier", "name"),
+    [
+        ("docker-image://docker.io/library/busybox:1@sha256:00", "image busybox:1 (linux/amd64)"),
+        ("docker-image://localhost:5000/a/b:1@sha256:00", "image localhost:5000/a/b:1 (linux/amd64)"),
+        ("local://context", "build context"),
+        ("local://docs", "build context docs"),
+        ("https://example.com/a", "https://example.com/a"),
+    ],
+)
+def test_what_comes_from_outside_is_called(identifier: str, name: str) -> None:
+    vertex = Vertex(Digest.of(b"v"), SourceOp(identifier), (), Platform("linux", "amd64"))
+    assert called(vertex, "whatever", is_base=True) == name
+
+
+def test_what_a_step_made_is_called_by_the_step_or_by_its_stage() -> None:
+    vertex = Vertex(Digest.of(b"v"), STEP, ())
+    assert called(vertex, "[build 2/3] RUN make", is_base=True) == "RUN make (stage build)"
+    assert called(vertex, "[build 2/3] RUN make", is_base=False) == "stage build"
+    assert called(vertex, "[2/3] RUN make", is_base=False) == "RUN make"
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "edited"),
+    [
+        ("/bin/sh -c make", "/bin/sh -c make -j2", True),
+        ("/bin/sh -c make", "/bin/sh -c true", False),
+        (
+            "/bin/sh -c apt-get update && apt-get install -y a",
+            "/bin/sh -c apt-get update && apt-get install -y b",
+            True,
+        ),
+    ],
+)
+def test_an_edited_command_is_told_from_another_one(then: str, now: str, *, edited: bool) -> None:
+    assert is_edited({"command": now}, {"command": then, "base": "x"}) is edited
+
+
+def test_a_long_value_is_shown_from_where_it_differs() -> None:
+    then, now = ("x" * 400 + end + "y" * 400 for end in ("1", "2"))
+    (line,) = explain({"command": now}, {"command": then})
+    assert len(line) < 300
+    assert "xx1y" in line
+    assert "xx2y" in line
 
 
 def changed(then: dict[str, str], now: dict[str, str]) -> list[str]:
@@ -150,7 +246,7 @@ def test_what_a_file_op_does(action: Copy | MkDir | Rm | Symlink, text: str) -> 
 def test_a_made_file_of_equal_size_differs() -> None:
     then, now = (of(FileOp((FileAction(0, MkFile("/f", 0o644, data), output=0),))) for data in (b"one", b"two"))
     (line,) = explain(now, then)
-    assert line.startswith("action 1 changed: mkfile /f mode=0644 content=")
+    assert line.startswith("what it does changed: mkfile /f mode=0644 content=")
 
 
 def test_sources_and_builds_have_ingredients() -> None:

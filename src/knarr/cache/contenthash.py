@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from knarr.cache.treenode import NO_BYTES, body_of, describe, head, named, with_
 from knarr.errors import ContentError, NotFound
 from knarr.paths import clean, inside
 from knarr.patterns import Matcher, has_wildcard, match
+from knarr.solver.explain import shallowest
 from knarr.solver.keys import Selection
 from knarr.streams import CHUNK
 
@@ -76,16 +77,26 @@ class TreeHasher:
         """
         seen: Seen = {} if selection.required else None
         digest = self._digest(selection, seen)
-        for start in selection.required:
-            if not any(name.startswith(clean(start).lstrip("/")) for name in seen or ()):
-                raise self._missing(start)
+        self._require(selection, seen or {})
         return digest
+
+    def checksum_and_listing(self, selection: Selection) -> tuple[str, dict[str, str]]:
+        """`checksum_of`, and `listing` of what is nearest to the top, for the price of one."""
+        seen: dict[str, bytes] = {}
+        digest = self._digest(selection, seen)
+        self._require(selection, seen)
+        return digest, _described(shallowest(seen))
 
     def listing(self, selection: Selection) -> dict[str, str]:
         """What each selected path is: `mode owner digest`, by its path in the tree. For people and for `explain`."""
         seen: dict[str, bytes] = {}
         self._digest(selection, seen)
-        return {name: describe(node) for name, node in sorted(seen.items())}
+        return _described(seen)
+
+    def _require(self, selection: Selection, seen: Mapping[str, bytes]) -> None:
+        for start in selection.required:
+            if not any(name.startswith(clean(start).lstrip("/")) for name in seen):
+                raise self._missing(start)
 
     def looked_at(self) -> set[str]:
         """Every path on this machine that the checksums so far depend on: if none of them changes, they hold."""
@@ -299,6 +310,10 @@ class TreeHasher:
         from knarr.cache.missing import missing  # only when all is lost anyway
 
         return missing(self._root, path, self._hidden, name=self._name)
+
+
+def _described(seen: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: describe(node) for name, node in sorted(seen.items())}
 
 
 Children = list[tuple[str, bytes | None]]  # names and nodes; a directory's node is not known yet

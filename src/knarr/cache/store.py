@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 _BUSY_S = 60.0  # how long to wait for another process's write: they are short, but a disk may stall
 _BATCH = 500  # SQLite takes 999 parameters in its smallest builds
-_RUNS_KEPT = 5  # ingredients of a step's last runs
+_RUNS_KEPT = 8  # ingredients of a step's last runs, of all platforms
+_NEVER = 2**63 - 1  # nanoseconds
+_RUNS_ALIKE = 50  # of steps that might be the same line before an edit
 
 _VERSION = 1
 _SCHEMA = """
@@ -195,7 +197,7 @@ class CacheStore:
     # --- what steps were made of, for `solver.explain`
 
     def remember(self, step: str, ingredients: Mapping[str, str], *, now_ns: int = 0) -> None:
-        """Keep what this run of `step` was made of; the oldest of more than five runs is dropped."""
+        """Keep what this run of `step` was made of; the oldest of more than `_RUNS_KEPT` runs is dropped."""
         data = json.dumps(dict(ingredients), separators=(",", ":"))
         with self._writing() as db:
             db.execute("INSERT OR REPLACE INTO run VALUES (?, ?, ?)", (step, now_ns or time.time_ns(), data))
@@ -205,11 +207,23 @@ class CacheStore:
                 (step, step, _RUNS_KEPT),
             )
 
-    def recall(self, step: str) -> list[dict[str, str]]:
+    def recall(self, step: str, *, before_ns: int = _NEVER) -> list[dict[str, str]]:
         """What the last runs of `step` were made of, newest first."""
         with self._connection() as db:
-            rows = db.execute("SELECT ingredients FROM run WHERE step = ? ORDER BY at_ns DESC", (step,))
+            rows = db.execute(
+                "SELECT ingredients FROM run WHERE step = ? AND at_ns < ? ORDER BY at_ns DESC", (step, before_ns)
+            )
             return [json.loads(data) for (data,) in rows]
+
+    def recall_like(self, beginning: str, *, before_ns: int = _NEVER) -> list[tuple[str, dict[str, str]]]:
+        """The last runs of all steps whose names begin so: the name, what it was made of. Newest first."""
+        with self._connection() as db:
+            rows = db.execute(
+                "SELECT step, ingredients FROM run WHERE step >= ? AND step < ? AND at_ns < ?"
+                " ORDER BY at_ns DESC LIMIT ?",
+                (beginning, beginning + "\U0010ffff", before_ns, _RUNS_ALIKE),
+            )
+            return [(step, json.loads(data)) for step, data in rows]
 
     # --- connections
 

@@ -8,12 +8,12 @@ import sys
 from knarr.errors import UsageError
 
 _HELP = """Usage: knarr debug llb [BUILD OPTIONS] PATH > FILE
-       knarr debug why STEP
+       knarr debug why [STEP]
 
 llb   Compile the Dockerfile and write the graph as BuildKit's pb.Definition, which
       `buildctl build < FILE` carries out. One platform at a time.
-why   Say why a step of the last build was not in the cache. STEP is any part of its
-      name, such as "RUN make" or "2/5"."""
+why   Say why steps of the last build were not in the cache: all that ran for a reason
+      of their own, or those whose name STEP is a part of, such as "RUN make" or "2/5"."""
 
 
 def help_text() -> str:
@@ -35,15 +35,18 @@ def run(argv: list[str]) -> int:
 
 
 def _why(argv: list[str]) -> int:
-    if len(argv) != 1:
+    if len(argv) > 1:
         raise UsageError("knarr debug why takes one step", hint='knarr debug why "RUN make"')
     from knarr.config import Settings
     from knarr.engine.history import why
 
-    step, reasons = why(Settings.from_environment(os.environ).root, argv[0])
-    print(step)
-    for line in reasons or ["it was in the cache"]:
-        print(f"  {line}")
+    found = why(Settings.from_environment(os.environ).root, *argv)
+    for step, reasons in found:
+        print(step)
+        for line in reasons:
+            print(f"  {line}")
+    if not found:
+        print("every step of the last build was in the cache")
     return 0
 
 

@@ -12,9 +12,9 @@ from knarr import disk
 from knarr.errors import Excerpt, Hidden, KnarrError, NotFound
 from knarr.frontend.request import FrontendRequest
 from knarr.llb.ops import Vertex
+from knarr.solver.explain import place_of
 from knarr.spec.platform import host_platform
 
-_PLACE = re.compile(r"\[(?:(?P<platform>\S+/\S+) )?(?:(?P<stage>\S+) )?\d+/\d+\] ")  # as BuildKit's frontend writes it
 _UPWARDS = re.compile(r"(?:^|[\s\"'=])(?:\.?/)*\.\.(?:/|[\s\"']|$)")
 
 
@@ -28,12 +28,12 @@ def translated(error: OSError) -> KnarrError:
 
 def with_step(error: KnarrError, vertex: Vertex, step: str) -> KnarrError:
     """Add the place in the Dockerfile, the stage, and the platform where it is not plainly this machine's."""
-    place = _PLACE.match(step)
-    if place is not None:
-        error.with_context(stage=place["stage"] or "")
+    platform, stage, text = place_of(step)
+    if text != step:
+        error.with_context(stage=stage)
         foreign = vertex.platform is not None and vertex.platform != host_platform()
-        if place["platform"] or foreign:
-            error.with_context(platform=place["platform"] or str(vertex.platform))
+        if platform or foreign:
+            error.with_context(platform=platform or str(vertex.platform))
     if isinstance(error, NotFound) and not error.hint and _UPWARDS.search(step):
         error.hint = "`..` does not lead out of the build context: choose a wider one, or add one with --build-context"
     return error.with_context(span=vertex.spans[0] if vertex.spans else None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -26,9 +26,9 @@ from knarr.ops import source_image, source_local
 from knarr.progress import Status, VertexDone, VertexStarted, Warned
 from knarr.scope import TICK_S
 from knarr.solver import messages as m
-from knarr.solver.explain import Input
+from knarr.solver.explain import Input, called
 from knarr.solver.graph import base_edges, layers_of_goals
-from knarr.solver.keys import cache_map
+from knarr.solver.keys import Selection, cache_map
 from knarr.solver.machine import Machine
 from knarr.spec.digest import Digest
 from knarr.spec.platform import host_platform
@@ -89,6 +89,7 @@ class Drive:
         self._promised: set[Digest] = set()  # steps that were found in a shared cache and not looked for yet
         self._fetched: dict[Digest, Fetched] = {}  # by source vertex
         self._hashers: dict[RecordId, TreeHasher] = {}
+        self._listings: dict[tuple[RecordId, Selection], Mapping[str, str]] = {}  # of trees that steps made
         self._memories: list[StatCache] = []
         self._lock = threading.Lock()
         self._cores = threading.BoundedSemaphore(max(2, 2 * (os.cpu_count() or 1)))
@@ -140,6 +141,7 @@ class Drive:
             KnarrError: the first failure, with the step's place and platform.
             Cancelled: the scope was cancelled.
         """
+        self.diary.begin(lambda: map(step_name, self._graph.vertices.values()))
         todo = list(self._machine.start())
         while True:
             todo = self._act(todo)
@@ -306,7 +308,9 @@ class Drive:
 
         with self._trees.readable(instruction.record) as tree:
             hasher = TreeHasher(tree.root, name="image", check=self._world.scope.check)
-            return m.Hashed(instruction, hasher.checksum_of(selection))
+            checksum, listing = hasher.checksum_and_listing(selection)
+        self._listings[instruction.record, selection] = listing
+        return m.Hashed(instruction, checksum)
 
     def _hasher(self, record: RecordId) -> TreeHasher:
         """The hasher of a lent directory, which remembers the digests of files that keep their stat data."""
@@ -488,23 +492,27 @@ class Drive:
         )
 
     def _inputs_for_people(self, vertex: Vertex, instruction: m.Execute) -> list[Input]:
-        """What the step read, by the names people know: lent directories file by file, the rest by identity."""
-        selections = cache_map(vertex).deps
+        """What the step read, by the names people know: file by file where content counts, else by identity."""
+        bases = base_edges(vertex)
+        contents = self._machine.contents(vertex.digest)
         inputs = []
-        for edge, record, dep in zip(vertex.inputs, instruction.inputs, selections, strict=True):
-            source = self._graph.vertices[edge.digest]
-            name = step_name(source)
-            if edge.digest in self._fetched and isinstance(source.op, SourceOp):
-                inputs.append(Input(source.op.identifier, self._fetched[edge.digest].key))
-                continue
-            hasher = self._hashers.get(record)
-            if hasher is None:
-                inputs.append(Input(name, "" if dep.content else record))
-                continue
+        for index, (edge, dep) in enumerate(zip(vertex.inputs, cache_map(vertex).deps, strict=True)):
+            source, record = self._graph.vertices[edge.digest], instruction.inputs[index]
+            fetched, hasher = self._fetched.get(edge.digest), self._hashers.get(record)
             files: dict[str, str] = {}
             for selection in dep.content:
-                files |= hasher.listing(selection)
-            inputs.append(Input("context", files=files))
+                files |= hasher.listing(selection) if hasher else self._listings.get((record, selection), {})
+            name = step_name(source)
+            inputs.append(
+                Input(
+                    called(source, name, is_base=edge in bases),
+                    "" if dep.content else fetched.key if fetched else record,
+                    contents.get(index, ""),
+                    files,
+                    "" if isinstance(source.op, SourceOp) else name,
+                    is_base=edge in bases,
+                )
+            )
         return inputs
 
     # Telling

@@ -1,20 +1,22 @@
 """Why a step was not in the cache: what it is made of now, against the nearest earlier run of it.
 
 The *ingredients* of a step are what its keys are made of, by names for people:
-`command`, `env PATH`, `mount /src`, `platform`, `input stage build`, `file build
-context:src/a.go`. They are plain strings, gathered only when a step missed, and kept
-by `cache.store` for each step's last runs.
+`command`, `env PATH`, `mount /src`, `platform`, `base`, `input RUN make (stage build)`,
+`file build context<TAB>src/a.go`. They are plain strings, gathered only when a step
+missed, and kept by `cache.store` for each step's last runs.
 
     now = ingredients(vertex, inputs)
-    lines = explain(now, nearest(now, store.recall(step)))
-    # ["ENV MODE changed: debug → release", "file src/a.go: content"]
+    lines = explain(now, nearest(now, store.recall(step)), inputs)
+    # ["ENV or ARG MODE changed: debug → release", "file src/a.go: content (build context)"]
 """
 
 from __future__ import annotations
 
+import re
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
+from typing import TypeVar
 
 from knarr.llb.ops import (
     BuildOp,
@@ -37,6 +39,12 @@ from knarr.record import field, record
 
 _FILES_KEPT = 2000  # of one input: more would make the cache's memory of a step larger than its layer's metadata
 _FILES_NAMED = 5  # in one line of an explanation
+_SHOWN = 100  # characters of a value in a line
+_PLACE = re.compile(
+    r"\[(?:(?P<platform>\S+/\S+) )?(?:(?P<stage>\S+) )? *\d+/\d+\] "
+)  # as BuildKit's frontend writes it
+_T = TypeVar("_T")
+_SHELL = ("/bin/sh", "-c")
 
 
 @record
@@ -48,7 +56,43 @@ class Input:
 
     name: str
     identity: str = ""  # empty: only its content counts
+    content: str = ""  # the checksum of what is read of it, where that counts
     files: Mapping[str, str] = field(default_factory=dict)
+    step: str = ""  # the step that made it; empty for what comes from outside
+    is_base: bool = False  # the result starts from it
+
+    @property
+    def key(self) -> str:
+        """What its identity is called among the ingredients. A base has no name there: it may have got another."""
+        return "base" if self.is_base else f"input {self.name}"
+
+
+def place_of(step: str) -> tuple[str, str, str]:
+    """The platform, the stage and the text of a step's name, "" for what it does not say."""
+    place = _PLACE.match(step)
+    if place is None:
+        return "", "", step
+    return place["platform"] or "", place["stage"] or "", step[place.end() :]
+
+
+def called(vertex: Vertex, step: str, *, is_base: bool) -> str:
+    """What people call the result of `vertex`, whose name is `step`: without numbers, which change with other steps.
+
+    What a step starts from is called by the step before it, what it only reads by the stage.
+    """
+    op = vertex.op
+    if not isinstance(op, SourceOp):
+        _, stage, text = place_of(step)
+        if stage and not is_base:
+            return f"stage {stage}"
+        return _shortened(text) + (f" (stage {stage})" if stage else "")
+    scheme, _, rest = op.identifier.partition("://")
+    if scheme == "docker-image":
+        name = rest.partition("@")[0].removeprefix("docker.io/").removeprefix("library/")
+        return f"image {name} ({vertex.platform})" if vertex.platform else f"image {name}"
+    if scheme == "local":
+        return "build context" if rest == "context" else f"build context {rest}"
+    return op.identifier
 
 
 def ingredients(vertex: Vertex, inputs: Sequence[Input] = ()) -> dict[str, str]:
@@ -67,8 +111,10 @@ def ingredients(vertex: Vertex, inputs: Sequence[Input] = ()) -> dict[str, str]:
         found["attributes"] = ", ".join(f"{key}={value}" for key, value in sorted(op.attrs.items()))
     for item in inputs:
         if item.identity:
-            found[f"input {item.name}"] = item.identity
-        found.update({f"file {item.name}:{path}": what for path, what in _shallowest(item.files)})
+            found[item.key] = item.identity
+        if item.content:
+            found[f"content {item.name}"] = item.content
+        found.update({f"file {item.name}\t{path}": what for path, what in shallowest(item.files).items()})
     return found
 
 
@@ -77,22 +123,55 @@ def nearest(now: Mapping[str, str], earlier: Iterable[Mapping[str, str]]) -> Map
     return min(earlier, key=lambda before: len(_differing(now, before)), default=None)
 
 
-def explain(now: Mapping[str, str], before: Mapping[str, str] | None) -> list[str]:
-    """What differs, one line each, the most telling first; empty if nothing does."""
+def is_edited(now: Mapping[str, str], before: Mapping[str, str]) -> bool:
+    """Whether `now` does what `before` did but for a few words: the same line of a Dockerfile, changed."""
+    doing = {name for name in (*now, *before) if name == "command" or name.startswith("action ")}
+    words = [({*now.get(name, "").split()}, {*before.get(name, "").split()}) for name in doing]
+    same = sum(len((one & other).difference(_SHELL)) for one, other in words)
+    most = (
+        max(sum(len(side.difference(_SHELL)) for side in sides) for sides in zip(*words, strict=True)) if words else 0
+    )
+    return bool(most) and same * 2 >= most
+
+
+def explain(now: Mapping[str, str], before: Mapping[str, str] | None, inputs: Sequence[Input] = ()) -> list[str]:
+    """What differs, one line each, the most telling first; empty if nothing does. `inputs` are those of now."""
     if before is None:
         return ["this step has not run before"]
+    by_key = {item.key: item for item in inputs}
     files: dict[str, list[tuple[str, str, str]]] = {}  # input → (path, then, now)
-    lines = []
+    lines, contents = [], []
     for name in _differing(now, before):
         kind, _, rest = name.partition(" ")
         if kind == "file":
-            source, _, path = rest.partition(":")
+            source, _, path = rest.partition("\t")
             files.setdefault(source, []).append((path, before.get(name, ""), now.get(name, "")))
+        elif kind == "content":
+            contents.append(rest)
+        elif kind in ("base", "input"):
+            lines.append(_input_line(rest, by_key.get(name), before.get(name), now.get(name)))
         else:
             lines.append(_line(kind, rest, before.get(name), now.get(name)))
     for source, changes in files.items():
         lines += (f"{line} ({source})" for line in _file_lines(changes))
+    lines += (f"{source}: what is read of it changed" for source in contents if source not in files)
     return lines
+
+
+def steps_that_differ(now: Mapping[str, str], before: Mapping[str, str] | None, inputs: Sequence[Input]) -> list[str]:
+    """The steps whose results made the difference."""
+    differing = _differing(now, before) if before is not None else []
+    sources = {
+        name.partition(" ")[2].partition("\t")[0] for name in differing if name.startswith(("file ", "content "))
+    }
+    return [item.step for item in inputs if item.step and (item.key in differing or item.name in sources)]
+
+
+def shallowest(files: Mapping[str, _T]) -> dict[str, _T]:
+    """All entries, or those nearest to the top if there are too many: a directory stands for what is below it."""
+    if len(files) <= _FILES_KEPT:
+        return dict(files)
+    return dict(sorted(files.items(), key=lambda item: (item[0].count("/"), item[0]))[:_FILES_KEPT])
 
 
 def _differing(now: Mapping[str, str], before: Mapping[str, str]) -> list[str]:
@@ -104,18 +183,36 @@ def _differing(now: Mapping[str, str], before: Mapping[str, str]) -> list[str]:
 
 
 def _line(kind: str, name: str, then: str | None, now: str | None) -> str:
-    what = {"env": f"ENV {name}", "input": name}.get(kind, f"{kind} {name}".strip())
+    what = {"env": f"ENV or ARG {name}", "action": "what it does"}.get(kind, f"{kind} {name}".strip())
     if then is None:
-        return f"{what} is new" if kind == "input" else f"{what} is new: {now}"
+        return f"{what} is new: {_shortened(now or '')}"
     if now is None:
         return f"{what} is gone"
-    if kind == "input":
-        return f"{what} changed (chain id)" if _is_chain(then) or _is_chain(now) else f"{what} changed"
-    return f"{what} changed: {then} → {now}"
+    return f"{what} changed: {' → '.join(_around_the_difference(then, now))}"
 
 
-def _is_chain(identity: str) -> bool:
-    return identity.startswith("layer:")
+def _input_line(name: str, item: Input | None, then: str | None, now: str | None) -> str:
+    if item is None or now is None:
+        return f"{name or 'the base'} is gone"
+    if then is None:
+        return f"{item.name} is new"
+    if not item.step:
+        return f"{item.name} changed"
+    return f"the step before gave another result: {item.name}" if item.is_base else f"{item.name} gave another result"
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split("\n"))
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def _around_the_difference(then: str, now: str) -> Iterator[str]:
+    """Both texts, long ones from a little before where they part."""
+    at = next((place for place, pair in enumerate(zip(then, now, strict=False)) if pair[0] != pair[1]), None)
+    at = min(len(then), len(now)) if at is None else at
+    start = max(0, at - _SHOWN // 4) if max(len(then), len(now)) > _SHOWN else 0
+    for text in (then, now):
+        yield ("…" if start else "") + _shortened(text[start:])
 
 
 def _file_lines(changes: Sequence[tuple[str, str, str]]) -> list[str]:
@@ -163,13 +260,6 @@ def _file_line(kind: str, paths: Sequence[str]) -> str:
     named = ", ".join(paths[:_FILES_NAMED])
     more = f" and {len(paths) - _FILES_NAMED} more" if len(paths) > _FILES_NAMED else ""
     return f"{len(paths)} files: {kind}: {named}{more}"
-
-
-def _shallowest(files: Mapping[str, str]) -> list[tuple[str, str]]:
-    """All entries, or those nearest to the top if there are too many: a directory stands for what is below it."""
-    if len(files) <= _FILES_KEPT:
-        return list(files.items())
-    return sorted(files.items(), key=lambda item: (item[0].count("/"), item[0]))[:_FILES_KEPT]
 
 
 # --- ops
