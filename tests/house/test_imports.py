@@ -83,7 +83,7 @@ HOMES = {
     "distributed": {"farm"},
     "cryptography": {"pki", "attest", "session"},
     "isal": {"layer"},
-    "yaml": {"runtime"},
+    "yaml": {"runtime", "sync"},
     "zstandard": {"layer"},
     "google": {"pb", "llb", "buildkit", "daemon"},
     "aiohttp": {"registry"},

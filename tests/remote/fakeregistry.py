@@ -83,6 +83,7 @@ class FakeRegistry:
         self.granted: dict[str, set[str]] = {}  # token → repository:name:action
         self.seen: list[Seen] = []
         self.connections = 0
+        self._begun = 0
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -160,6 +161,12 @@ class FakeRegistry:
                     fault.times -= 1
                     return fault
         return None
+
+    def fresh_key(self) -> str:
+        """A name for an upload that no other has."""
+        with self._lock:
+            self._begun += 1
+            return f"u{self._begun}"
 
     def hang(self, seconds: float) -> None:
         self._stop.wait(seconds)
@@ -375,7 +382,7 @@ class _Handler(BaseHTTPRequestHandler):
             if data is not None and registry.mounts:
                 registry.blobs[repository, digest] = data
                 return self._answer(201, b"", {"Location": f"/v2/{repository}/blobs/{digest}"})
-            key = f"u{len(registry.uploads)}"
+            key = registry.fresh_key()
             registry.uploads[key] = bytearray()
             headers = {"Location": f"/v2/{repository}/blobs/uploads/{key}?state=secret", "Range": "0-0"}
             if registry.chunk_min:

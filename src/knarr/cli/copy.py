@@ -12,9 +12,9 @@ from knarr.errors import KnarrError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from knarr.cli.places import Spot
     from knarr.content.target import Fetcher
     from knarr.image.reshape import Reshaped
+    from knarr.image.spot import Spot
     from knarr.image.wholecopy import CopyOptions, WholeCopy
     from knarr.remote.repository import Registry
     from knarr.spec.descriptor import Descriptor
@@ -67,7 +67,7 @@ def run(argv: list[str]) -> int:
     Raises:
         KnarrError: something could not be copied (its tag has not moved), or the target lost it.
     """
-    from knarr.cli.places import spot
+    from knarr.image.spot import spot
 
     given = parse(FLAGS, argv, command="knarr copy")
     if given.switch("help"):
@@ -135,7 +135,7 @@ def _pairs(
     if not given.switch("all-tags"):
         yield source, target
         return
-    from knarr.cli.places import tagged
+    from knarr.image.spot import tagged
     from knarr.spec.referrers import is_fallback_tag
 
     for tag in _tags(world, registry, source):
@@ -155,8 +155,9 @@ def _tags(world: Transfer, registry: Registry, source: Spot) -> Sequence[str]:
 
 def _copy(world: Transfer, registry: Registry, source: Spot, target: Spot, options: CopyOptions, given: Parsed) -> int:
     from knarr.cli.copyreport import as_json, as_text
-    from knarr.cli.places import ARCHIVES, opened_source
+    from knarr.cli.places import opened_source
     from knarr.export.vertex import Vertex
+    from knarr.image.spot import ARCHIVES
 
     with (
         Vertex(world.sink, f"copy {source.text} to {target.text}") as vertex,
@@ -214,8 +215,8 @@ def _into(
 
 def _mounts(world: Transfer, source: Spot, target: Spot) -> Any:
     """The repositories on the target's registry that are known to have a blob: the source itself, if it is there."""
-    from knarr.cli.places import REGISTRY
     from knarr.export.push import siblings
+    from knarr.image.spot import REGISTRY
 
     if target.kind != REGISTRY or target.reference is None:
         return None
@@ -235,9 +236,9 @@ def _archive(
     options: CopyOptions,
     watch: Any,
 ) -> Reshaped:
-    from knarr.cli.places import DOCKER_ARCHIVE
     from knarr.export.destination import opened
     from knarr.image.save import save_closure
+    from knarr.image.spot import DOCKER_ARCHIVE
     from knarr.image.wholecopy import gather
     from knarr.spec.platform import host_platform
     from knarr.spec.reference import Reference

@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from knarr.cli.places import Spot
     from knarr.image.closure import Node
     from knarr.image.reshape import Reshaped
+    from knarr.image.spot import Spot
     from knarr.image.wholecopy import WholeCopy
     from knarr.spec.descriptor import Descriptor
 

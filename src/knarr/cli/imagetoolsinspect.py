@@ -54,7 +54,8 @@ def run(argv: list[str]) -> int:
     from contextlib import ExitStack
 
     from knarr.cli.copy import trusting
-    from knarr.cli.places import opened_source, shown_name, spot
+    from knarr.cli.places import opened_source
+    from knarr.image.spot import shown_name, spot
     from knarr.image.successors import read_small
     from knarr.spec.manifest import MAX_MANIFEST_BYTES, decode
 

@@ -38,8 +38,9 @@ def run(argv: list[str]) -> int:
     from contextlib import ExitStack
 
     from knarr.cli.copy import trusting
-    from knarr.cli.places import opened_source, spot
+    from knarr.cli.places import opened_source
     from knarr.image.select import manifest_for
+    from knarr.image.spot import spot
     from knarr.image.successors import MAX_CONFIG_BYTES, read_small
     from knarr.spec.manifest import MAX_MANIFEST_BYTES
     from knarr.spec.platform import Platform, host_platform

@@ -43,8 +43,9 @@ def run(argv: list[str]) -> int:
     from contextlib import ExitStack
 
     from knarr.cli.copy import trusting
-    from knarr.cli.places import opened_source, shown_name, spot
+    from knarr.cli.places import opened_source
     from knarr.image.closure import ReferrerFilter, Wanted, explore
+    from knarr.image.spot import shown_name, spot
 
     given = parse(FLAGS, argv, command="knarr referrers")
     if given.switch("help"):

@@ -36,8 +36,9 @@ def run(argv: list[str]) -> int:
     from contextlib import ExitStack
 
     from knarr.cli.copy import trusting
-    from knarr.cli.places import opened_place, spot
+    from knarr.cli.places import opened_place
     from knarr.image.copy import each
+    from knarr.image.spot import spot
     from knarr.spec.referrers import is_digest_tag, is_fallback_tag
 
     given = parse(FLAGS, argv, command="knarr tags")

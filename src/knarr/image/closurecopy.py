@@ -55,10 +55,7 @@ class CopyOutcome:
     kept: tuple[Node, ...]
     lost: tuple[Lost, ...] = ()
 
-    @property
-    def changed(self) -> bool:
-        """Whether anything was sent."""
-        return bool(self.report.copied or self.report.mounted)
+    changed: bool = True  # whether anything was sent, be it only a tag
 
 
 def copy_closure(
@@ -90,7 +87,8 @@ def copy_closure(
     transfer.push_documents(there)
     transfer.set_tags(tags, there)
     kept, lost = transfer.verify(tags) if verify else (tuple(closure.nodes.values()), ())
-    return CopyOutcome(transfer.tally.report(), kept, lost)
+    report = transfer.tally.report()
+    return CopyOutcome(report, kept, lost, transfer.sent or bool(report.copied or report.mounted))
 
 
 class _Transfer:
@@ -109,6 +107,7 @@ class _Transfer:
         self.closure, self.source, self.target = closure, source, target
         self.scope, self.jobs, self.turn, self.tally = scope, jobs, turn, tally
         self.pushed: set[Digest] = set()
+        self.sent = False  # a document, if only to set a tag
 
     def find(self) -> frozenset[Digest]:
         """The documents that the target has already."""
@@ -170,6 +169,7 @@ class _Transfer:
         self.tally.finish(node.descriptor, COPIED)
 
     def _put(self, node: Node, tag: str) -> None:
+        self.sent = True
         with self.turn():
             self.target.push_manifest(node.document.descriptor.bare(), node.raw, tag=tag)
 
@@ -216,8 +216,11 @@ class _Transfer:
         unlisted = {
             digest for found in each(self._unlisted, subjects, scope=self.scope, jobs=self.jobs) for digest in found
         }
-        here = self.find()
-        why = {digest: "the target took it, and does not have it" for digest in nodes if digest not in here}
+        missing = set(nodes) - self.find()
+        if missing:
+            each(lambda digest: self._put(nodes[digest], ""), tuple(missing), scope=self.scope, jobs=self.jobs)
+            missing -= self.find()
+        why = {digest: "the target took it, and does not have it" for digest in nodes if digest in missing}
         for tag in tags:
             if self._resolved(tag) != self.closure.root.digest:
                 why.setdefault(self.closure.root.digest, f"tag {tag} leads elsewhere")

@@ -80,10 +80,17 @@ class Access:
         return self.transport.send(endpoint, request)
 
     def fetch(
-        self, endpoint: Endpoint, target: str | Url, what: str, *expect: int, limit: int, **more: Any
+        self,
+        endpoint: Endpoint,
+        target: str | Url,
+        what: str,
+        *expect: int,
+        limit: int,
+        scopes: auth.Scopes | None = None,
+        **more: Any,
     ) -> tuple[Answer, bytes]:
         """A GET whose whole answer is at most `limit` bytes."""
-        rights = auth.pull(self.repository)
+        rights = auth.pull(self.repository) if scopes is None else scopes
         request = Request("GET", target, what, self.repository, rights, frozenset(expect), **more)
         return self.transport.fetch(endpoint, request, limit)
 

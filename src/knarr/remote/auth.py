@@ -28,6 +28,9 @@ _EARLY_S = 10  # given up before its end: it must last from here to the registry
 CLIENT_ID = "knarr"
 
 
+CATALOG: Scopes = frozenset(("registry:catalog:*",))
+
+
 def pull(repository: str) -> Scopes:
     return frozenset((f"repository:{repository}:pull",))
 

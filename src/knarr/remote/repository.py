@@ -21,7 +21,7 @@ from typing import Any
 from knarr.content.target import Report
 from knarr.errors import DigestMismatch, NotFound, RegistryError, SizeMismatch
 from knarr.record import replace
-from knarr.remote import auth, referrers, resolve, url
+from knarr.remote import auth, listing, referrers, resolve, url
 from knarr.remote.access import Access
 from knarr.remote.hosts import PULL, Endpoint
 from knarr.remote.settings import RegistrySettings
@@ -37,7 +37,6 @@ from knarr.spec.manifest import MAX_MANIFEST_BYTES
 from knarr.spec.reference import Reference
 from knarr.streams import Readable
 
-_MAX_PAGE_BYTES = 8 << 20  # of tags: 1000 of at most 128 characters fit many times
 _KEPT_MANIFESTS = 8  # just pushed, so that a tag behind them needs no download
 _DAMAGED = "what the registry keeps, or a proxy on the way, is damaged: push the image again, or use a mirror"
 _GONE = (404, 405)
@@ -96,6 +95,15 @@ class Registry:
         """
         access = Access(self.transport, host, "", self._resting)
         return access.first(PULL, lambda endpoint, attempts: _ping(self.transport, endpoint, host, attempts))
+
+    def catalog(self, host: str) -> Iterator[str]:
+        """The names of all repositories of `host` (a registry's name) that we may see, page by page.
+
+        Raises:
+            RegistryError: it does not tell.
+        """
+        access = Access(self.transport, host, "", self._resting)
+        yield from listing.names(access, "/_catalog", f"catalog of {host}", "repositories", auth.CATALOG)
 
     @property
     def quotas(self) -> dict[str, Quota]:
@@ -284,22 +292,10 @@ class Repository:
         Raises:
             NotFound: no such repository.
         """
-        import json
-
-        what = f"tags of {self.name}"
-        target: str | url.Url | None
-        target = f"/{self._access.repository}/tags/list?n={self._access.transport.settings.tags_page}"
-        while target is not None:
-            endpoint, answer, raw = self._read_document(target, what, _MAX_PAGE_BYTES)
-            if answer.status in _GONE:
-                raise NotFound(f"{what}: the repository does not exist")
-            try:
-                names = json.loads(raw).get("tags") or ()
-            except (ValueError, AttributeError) as error:
-                raise RegistryError(f"{what}: {endpoint.origin.netloc} did not send a list of tags") from error
-            yield from (str(name) for name in names)
-            # A page without tags has no end to come to.
-            target = referrers.next_page(self._access, endpoint, target, answer) if names else None
+        target = f"/{self._access.repository}/tags/list"
+        yield from listing.names(
+            self._access, target, f"tags of {self.name}", "tags", auth.pull(self._access.repository)
+        )
 
     def predecessors(self, descriptor: Descriptor, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """The manifests whose subject is `descriptor`, from the referrers API or the fallback tag."""
@@ -335,13 +331,6 @@ class Repository:
                 answer.close()
                 raise NotFound(f"{what}: not found", hint=f"asked {endpoint.origin.netloc}")
             return endpoint.origin, answer
-
-        return self._access.first(PULL, ask)
-
-    def _read_document(self, target: str | url.Url, what: str, limit: int) -> tuple[Endpoint, Answer, bytes]:
-        def ask(endpoint: Endpoint, attempts: int) -> tuple[Endpoint, Answer, bytes]:
-            answer, raw = self._access.fetch(endpoint, target, what, 200, *_GONE, limit=limit, attempts=attempts)
-            return endpoint, answer, raw
 
         return self._access.first(PULL, ask)
 
