@@ -148,6 +148,23 @@ def test_bake_builds_several_targets_at_once(buildx: Buildx, context: Path, tmp_
     assert (tmp_path / "two/two").read_text() == "two\n"
 
 
+def test_bake_builds_a_target_on_top_of_another(buildx: Buildx, context: Path, tmp_path: Path) -> None:
+    (context / "below.Dockerfile").write_text("FROM busybox\nENV WHO=world\nRUN echo hello > /below\n")
+    (context / "above.Dockerfile").write_text("FROM base\nRUN cat /below > /above && echo $WHO >> /above\n")
+    targets = {
+        "below": {"context": str(context), "dockerfile": "below.Dockerfile"},
+        "above": {
+            "context": str(context),
+            "dockerfile": "above.Dockerfile",
+            "contexts": {"base": "target:below"},
+            "output": [f"type=local,dest={tmp_path}/out"],
+        },
+    }
+    (tmp_path / "bake.json").write_text(json.dumps({"target": targets}))
+    buildx("bake", "-f", tmp_path / "bake.json", "above")
+    assert (tmp_path / "out/above").read_text() == "hello\nworld\n"
+
+
 def test_the_cache_is_listed_and_pruned(buildx: Buildx, context: Path) -> None:
     buildx("build", "--target", "base", context)
     assert "Reclaimable:" in buildx("du").stdout

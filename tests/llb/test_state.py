@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from knarr.errors import Span
 from knarr.llb import ops
-from knarr.llb.ops import Graph
-from knarr.llb.state import FileStep, Mount, Note, Process, SecretMount, SSHMount, State, graph, merge, source
+from knarr.llb.ops import Graph, SourceText
+from knarr.llb.state import FileStep, Mount, Note, Process, SecretMount, SSHMount, State, given, graph, merge, source
 from knarr.spec.platform import Platform
 
 AMD64 = Platform("linux", "amd64")
@@ -184,3 +184,29 @@ def test_inputs_are_made_before_what_reads_them() -> None:
     copied = base.file([FileStep(ops.Copy("/", "/"), context.output)], Note({"llb.customname": "copy"}))
 
     assert names(graph(copied, platform=AMD64)) == ["base", "context", "copy"]
+
+
+def test_a_graph_that_was_given_keeps_its_vertices_and_is_built_upon() -> None:
+    lent = graph(BASE.file([MAKE]), platform=AMD64)
+    made = graph(given(lent).run(Process(("true",))), platform=AMD64)
+
+    assert set(lent.vertices) < set(made.vertices)
+    assert made.root is not None
+    assert made.vertices[made.root.digest].inputs == (lent.root,)
+
+
+def test_a_place_in_another_file_of_the_same_name_is_not_taken_for_one_in_ours() -> None:
+    theirs, ours = (SourceText("Dockerfile", text) for text in (b"FROM a\n", b"FROM b\n"))
+    spot = Note(spans=(Span("Dockerfile", 1, 1),))
+    lent = graph(BASE.file([MAKE], spot), platform=AMD64, sources=(theirs,))
+    same = graph(given(lent), platform=AMD64, sources=(theirs,))
+    other = graph(given(lent), platform=AMD64, sources=(ours,))
+
+    assert lent.root is not None
+    assert same.vertices[lent.root.digest].spans == spot.spans
+    assert other.vertices[lent.root.digest].spans == ()
+    assert other.sources == (ours,)
+
+
+def test_a_given_scratch_is_scratch() -> None:
+    assert given(Graph({}, None)) == State()

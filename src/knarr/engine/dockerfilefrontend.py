@@ -9,26 +9,29 @@ Spec: BuildKit's frontend/dockerui and frontend/dockerfile/builder at v0.33.
 
 from __future__ import annotations
 
+import base64
 import json
 import posixpath
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from knarr.errors import Excerpt, KnarrError, NotFound, Unsupported, UsageError
-from knarr.frontend.answer import to_answer
+from knarr.errors import ContentError, Excerpt, KnarrError, NotFound, Unsupported, UsageError
+from knarr.frontend.answer import CONFIG, to_answer
 from knarr.frontend.bridge import ResolvedImage
 from knarr.frontend.dockerfile.compile import compile as compile_dockerfile
 from knarr.frontend.dockerfile.contexts import archive_context, remote_context
 from knarr.frontend.dockerfile.syntax import wanted
 from knarr.frontend.gateway import ONLY, Answer, Ref
 from knarr.frontend.options import from_options
-from knarr.frontend.request import FrontendRequest, Warning
+from knarr.frontend.request import FrontendRequest, Input, Warning
 from knarr.llb import definition
+from knarr.llb.decode import decode
 from knarr.llb.ops import Graph
 from knarr.llb.state import Note, State, graph, source
 from knarr.progress import Warned
-from knarr.record import record
+from knarr.record import record, replace
 from knarr.scope import Scope
+from knarr.spec.config import ImageConfig, decode_config
 from knarr.spec.platform import Platform, host_platform
 from knarr.spec.reference import Reference
 
@@ -58,8 +61,7 @@ def answer(gateway: EngineGateway, options: Mapping[str, str], inputs: Mapping[s
             return gateway.ask("gateway.v0", told, inputs, scope=scope)
         except KnarrError as error:
             raise error.with_context(span=other.span, excerpt=other.excerpt) from error.__cause__
-    if set(inputs) - {"dockerfile"}:
-        raise Unsupported("inputs of the Dockerfile frontend that is built in are not supported yet")
+    request = _with_inputs(request, options, inputs)
     bridge = _Bridge(files, request.resolve_mode)
     if "requestid" in options:
         return _answer_to(options["requestid"], request, bridge)
@@ -74,6 +76,29 @@ def answer(gateway: EngineGateway, options: Mapping[str, str], inputs: Mapping[s
     finally:
         for warning in warnings:
             gateway.warn(_warned(found.ref, warning))
+
+
+def _with_inputs(request: FrontendRequest, options: Mapping[str, str], inputs: Mapping[str, bytes]) -> FrontendRequest:
+    """`request` with the results that the caller lends as contexts.
+
+    Raises:
+        ContentError: one of them is no graph, or what is said of it no image.
+    """
+    given = {name: Input(decode(data), _config_of(name, options)) for name, data in inputs.items()}
+    contexts = dict(request.contexts)
+    if "context" in given and "context" not in contexts:
+        contexts["context"] = "input:context"
+    return replace(request, inputs=given, contexts=contexts)
+
+
+def _config_of(name: str, options: Mapping[str, str]) -> ImageConfig | None:
+    """The image config of an input, from what the result said of itself."""
+    try:
+        said = json.loads(options.get(f"input-metadata:{name}", "{}"))
+        raw = base64.b64decode(said.get(CONFIG, ""))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ContentError(f"what is said of the input {name} makes no sense: {error}") from error
+    return decode_config(raw) if raw else None
 
 
 class _Files:

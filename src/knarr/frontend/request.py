@@ -12,6 +12,14 @@ from knarr.spec.platform import Platform
 
 
 @record
+class Input:
+    """A result that the caller lends as a context: its graph, and the image config where it is an image."""
+
+    graph: Graph
+    config: ImageConfig | None = None
+
+
+@record
 class FrontendRequest:
     """The options of one build, as BuildKit's `dockerfile.v0` has them (build.md §1.4)."""
 
@@ -38,6 +46,7 @@ class FrontendRequest:
     hostname: str = ""
     source_date_epoch: int | None = None
     context_excludes: tuple[str, ...] = ()
+    inputs: Mapping[str, Input] = field(default_factory=dict, hash=False)  # that contexts name as `input:NAME`
 
 
 @record

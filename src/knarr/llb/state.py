@@ -181,6 +181,11 @@ def merge(states: Iterable[State], note: Note = UNSAID) -> State:
     return replace(trees[0], output=_Merge(tuple(tree.output for tree in trees if tree.output), note))
 
 
+def given(graph: Graph) -> State:
+    """The result of a graph that somebody else made, whose vertices stay as they are."""
+    return State() if graph.root is None else State(_Given(graph, graph.root))
+
+
 def graph(state: State, *, platform: Platform, sources: tuple[SourceText, ...] = ()) -> Graph:
     """Marshal everything `state` is made of. `platform` is for vertices that have none of their own."""
     if state.output is None:
@@ -188,6 +193,10 @@ def graph(state: State, *, platform: Platform, sources: tuple[SourceText, ...] =
     vertices: dict[Digest, Vertex] = {}
     made: dict[Node, Edge] = {}
     for node in _inputs_first(state.output):
+        if isinstance(node, _Given):
+            sources = node.bring(vertices, sources)
+            made[node] = node.root
+            continue
         parts = node.parts(made.__getitem__, platform)
         new = _seal(node.note, parts)
         known = vertices.get(new.digest)
@@ -229,6 +238,30 @@ def _joined(known: Vertex, new: Vertex) -> Vertex:
         b.resources or a.resources,
     )
     return replace(known, metadata=metadata, spans=known.spans + new.spans)
+
+
+class _Given:
+    """A graph as it came, in the place of a node."""
+
+    note = UNSAID
+    reads: tuple[Node, ...] = ()
+
+    def __init__(self, graph: Graph, root: Edge) -> None:
+        self.graph, self.root = graph, root
+
+    def parts(self, edge: Callable[[Node], Edge], default: Platform) -> Parts:
+        raise NotImplementedError("a graph that was given is not marshalled")
+
+    def bring(self, vertices: dict[Digest, Vertex], sources: tuple[SourceText, ...]) -> tuple[SourceText, ...]:
+        """Add the vertices to those of another graph; gives that one's sources with the ones that came along."""
+        known = {source.file: source for source in sources}
+        strange = {s.file for s in self.graph.sources if s.file in known and s.data != known[s.file].data}
+        for digest, vertex in self.graph.vertices.items():
+            # A place in a file that has the name of one of ours, but is another, would show the wrong line.
+            spans = tuple(span for span in vertex.spans if span.file not in strange)
+            new = vertex if spans == vertex.spans else replace(vertex, spans=spans)
+            vertices[digest] = new if digest not in vertices else _joined(vertices[digest], new)
+        return (*sources, *(source for source in self.graph.sources if source.file not in known))
 
 
 class _Source:

@@ -18,7 +18,7 @@ from knarr.frontend.dockerfile.platformargs import format_platform
 from knarr.frontend.dockerfile.platformbuild import PlatformBuild
 from knarr.frontend.dockerfile.stagebuild import SCRATCH, StageBuild
 from knarr.frontend.dockerfile.suggest import did_you_mean
-from knarr.llb.state import Note, State, source
+from knarr.llb.state import Note, State, given, source
 from knarr.record import replace
 from knarr.scope import Outcome, Scope
 from knarr.spec.config import ImageConfig
@@ -243,6 +243,17 @@ def _with_image(state: State, config: ImageConfig) -> State:
     return replace(state, cwd=join("/", config.config.working_dir), platform=config.platform)
 
 
+def _load_input(
+    build: PlatformBuild, where: str, name: str, stage: StageBuild, images: BaseImages
+) -> tuple[State, ImageConfig | None]:
+    found = build.request.inputs.get(where.removeprefix("input:"))
+    if found is None:
+        known = ", ".join(sorted(build.request.inputs)) or "none"
+        raise UsageError(f"build context {name}={where}: no such input was given", hint=f"given are: {known}")
+    state = given(found.graph)
+    return (_with_image(state, found.config) if found.config else state), found.config
+
+
 def _load_local(
     build: PlatformBuild, where: str, name: str, stage: StageBuild, images: BaseImages
 ) -> tuple[State, ImageConfig | None]:
@@ -274,6 +285,7 @@ def _load_url(
 Loader = Callable[[PlatformBuild, str, str, StageBuild, BaseImages], tuple[State, ImageConfig | None]]
 _LOADERS: dict[str, Loader] = {
     "docker-image": _load_image,
+    "input": _load_input,
     "oci-layout": _load_layout,
     "local": _load_local,
     "git": _load_git,

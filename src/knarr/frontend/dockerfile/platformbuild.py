@@ -11,9 +11,9 @@ from knarr.frontend.dockerfile.expand import Expander
 from knarr.frontend.dockerfile.instructions import Dockerfile
 from knarr.frontend.dockerfile.lint import Linter
 from knarr.frontend.dockerfile.platformargs import global_args, platform_args, proxy_env
-from knarr.frontend.request import FrontendRequest
+from knarr.frontend.request import FrontendRequest, Input
 from knarr.llb.ops import NetMode, ProxyEnv
-from knarr.llb.state import State
+from knarr.llb.state import State, given
 from knarr.record import record
 from knarr.spec.platform import Platform, host_platform
 
@@ -108,7 +108,7 @@ def platform_build(
         predefined_args=predefined,
         global_args=globals_,
         contexts=contexts,
-        context=_main_context(contexts, paths, excludes),
+        context=_main_context(contexts, request.inputs, paths, excludes),
         context_paths=paths,
         excludes=excludes,
         expander=expander,
@@ -144,9 +144,13 @@ def _rfc3339(epoch: int) -> str:
     return (datetime(1970, 1, 1) + timedelta(seconds=epoch)).isoformat() + "Z"
 
 
-def _main_context(contexts: dict[str, str], paths: set[str], excludes: tuple[str, ...]) -> State:
+def _main_context(
+    contexts: dict[str, str], inputs: Mapping[str, Input], paths: set[str], excludes: tuple[str, ...]
+) -> State:
     """The caller's directory, to which alone ignore files apply, or what `contexts` has for `context`."""
     where = contexts.get("context", "local:context")
+    if where.startswith("input:"):
+        return given(inputs[where.removeprefix("input:")].graph)
     if where.startswith("local:"):
         return main_context(where.removeprefix("local:"), paths, excludes)
     state = remote_context(where) or archive_context(where)
