@@ -49,7 +49,7 @@ def open_archive(path: Path) -> list[Image]:
 
 def _image(manifest: dict[str, Any], blob: Callable[[Mapping[str, Any]], bytes]) -> Image:
     image = Image(json.loads(blob(manifest["config"])), manifest)
-    for layer in manifest["layers"]:
+    for layer in manifest["layers"] or ():
         data = blob(layer)
         with tarfile.open(fileobj=io.BytesIO(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)) as tar:
             names = []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from knarr.errors import Bug
-from knarr.llb.ops import FileAction, MkDir, MkFile, Rm, Symlink
+from knarr.llb.ops import FileAction, MergeOp, MkDir, MkFile, Rm, Symlink
 from knarr.ops import merge
 from knarr.ops.trees import DiskTrees
 from knarr.ops.world import World
@@ -21,8 +22,12 @@ def trees_of(world: World) -> DiskTrees:
     return world.trees
 
 
+def merge_of(trees: DiskTrees, records: Sequence[str], name: str) -> str:
+    return merge.run(trees, MergeOp(tuple(range(len(records)))), records, name)
+
+
 def merged(world: World, *records: str) -> dict[str, str]:
-    assert merge.run(trees_of(world), records, "merged") == "merged"
+    assert merge_of(trees_of(world), records, "merged") == "merged"
     with world.trees.mounted("merged") as root:
         return listing(root)
 
@@ -56,7 +61,7 @@ def test_the_layer_of_a_rebased_link_is_the_original(overlay: World) -> None:
     one = act(None, first(MkFile("/one", 0o644, b"")))
     two = act(one, FileAction(0, MkFile("/two", 0o644, b""), output=0))
     trees = trees_of(overlay)
-    merge.run(trees, [base, two], "merged")
+    merge_of(trees, [base, two], "merged")
     links = trees.chain("merged")
     assert [trees.change(link).id for link in links] == [base, one, two]
     assert links[-1].id == "merged"
@@ -69,8 +74,8 @@ def test_a_merge_of_a_merge_names_the_first_makers(overlay: World) -> None:
     one = act(None, first(MkFile("/one", 0o644, b"")))
     two = act(None, first(MkFile("/two", 0o644, b"")))
     trees = trees_of(overlay)
-    merge.run(trees, [base, one], "inner")
-    merge.run(trees, [two, "inner"], "outer")
+    merge_of(trees, [base, one], "inner")
+    merge_of(trees, [two, "inner"], "outer")
     assert [link.same_as for link in trees.chain("outer")] == [None, base, one]
 
 
@@ -85,12 +90,24 @@ def test_the_same_inputs_make_the_same_inner_names(overlay: World) -> None:
     base = act(None, first(MkFile("/base", 0o644, b"")))
     tall = act(act(None, first(MkFile("/1", 0o644, b""))), FileAction(0, MkFile("/2", 0o644, b""), output=0))
     trees = trees_of(overlay)
-    merge.run(trees, [base, tall], "merged")
+    merge_of(trees, [base, tall], "merged")
     names = [link.id for link in trees.chain("merged")]
-    merge.run(trees, [base, tall], "merged")
+    merge_of(trees, [base, tall], "merged")
     assert [link.id for link in trees.chain("merged")] == names
 
 
-def test_a_merge_of_nothing_is_a_defect(overlay: World) -> None:
-    with pytest.raises(Bug):
-        merge.run(trees_of(overlay), [], "merged")
+def test_inputs_are_taken_in_the_order_of_the_op_and_as_often(overlay: World) -> None:
+    act = act_on(overlay)
+    one, two = (act(None, first(MkFile("/f", 0o644, text))) for text in (b"one", b"two"))
+    trees = trees_of(overlay)
+    merge.run(trees, MergeOp((1, 0, 1)), [one, two], "merged")
+    assert [trees.change(link).id for link in trees.chain("merged")] == [two, one, two]
+
+
+def test_a_merge_of_empty_trees_is_empty(overlay: World) -> None:
+    trees = trees_of(overlay)
+    trees.alias(None, "empty")
+    merge_of(trees, ["empty", "empty"], "merged")
+    assert trees.chain("merged") == []
+    with trees.mounted("merged") as root:
+        assert listing(root) == {}

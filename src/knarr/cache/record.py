@@ -15,6 +15,8 @@ from knarr.spec.digest import Digest
 RecordId = str
 """Opaque: `layer:sha256:…` for a layer of a base image, else the sha256 hex of a cache key (see `solver.keys`)."""
 
+EMPTY = "layer:empty"  # the record of a tree without layers: it has neither snapshot nor blob, and is no link
+
 SHARED = "shared"
 """In `history`: the shared cache a record was taken from, by its name for people. The blob may have gone since."""
 

@@ -19,9 +19,9 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from knarr.cache.flight import flight
-from knarr.cache.record import SHARED, Record, RecordId
+from knarr.cache.record import EMPTY, SHARED, Record, RecordId
 from knarr.errors import Bug, Cancelled, KnarrError, Unsupported
-from knarr.llb.ops import Edge, ExecOp, FileOp, MergeOp, SourceOp, Vertex
+from knarr.llb.ops import BuildOp, DiffOp, Edge, ExecOp, FileOp, MergeOp, PassthroughOp, SourceOp, Vertex
 from knarr.ops import source_image, source_local
 from knarr.progress import Status, VertexDone, VertexStarted, Warned
 from knarr.scope import TICK_S
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from knarr.engine.sharing import Sharing
     from knarr.engine.shown import Shown
     from knarr.errors import Span
+    from knarr.llb.ops import Graph
     from knarr.ops.exec import StepOptions
     from knarr.ops.fetched import Fetched
     from knarr.ops.images import Images
@@ -66,10 +67,12 @@ class Drive:
         nonce: str,
         sweep: Callable[[], None],
         ahead: Ahead | None,
+        nested: Callable[[Digest, Graph], RecordId | None],
         sharing: Sharing | None = None,
     ) -> None:
         """`sweep` removes what killed builds have left. `ahead`: the result will be exported, here and by us.
 
+        `nested` solves a graph that a vertex (by its digest) has found in a file.
         `sharing` has the caches that are shared, if any are.
         """
         self._world = world
@@ -79,6 +82,7 @@ class Drive:
         self._options = options
         self._nonce = nonce
         self._sweep = sweep
+        self._nested = nested
         self._ahead = ahead
         self._layers = layers_of_goals(graph) if ahead is not None else frozenset()
         self.sharing = sharing
@@ -367,6 +371,8 @@ class Drive:
     def _is_whole(self, record: Record) -> bool:
         """Whether the change of `record` is still somewhere: a snapshot, a blob here, or a blob in a registry."""
         world = self._world
+        if record.id == EMPTY or record.same_as == EMPTY:
+            return True
         if record.same_as is not None:
             change = world.cache.get(record.same_as)
             return change is not None and self._is_whole(change)
@@ -374,7 +380,7 @@ class Drive:
             return True
         if record.blob is not None:
             return self._trees.is_within_reach(record)
-        return record.id == "layer:empty"
+        return False
 
     def _execute(self, instruction: m.Execute) -> m.Event:
         vertex = self._graph.vertices[instruction.vertex]
@@ -472,9 +478,19 @@ class Drive:
         elif isinstance(op, MergeOp):
             from knarr.ops import merge
 
-            merge.run(self._trees, instruction.inputs, names[0])
-        else:
-            raise Unsupported(f"{type(op).__name__} is not supported yet")
+            merge.run(self._trees, op, instruction.inputs, names[0])
+        elif isinstance(op, DiffOp):
+            from knarr.ops import diff
+
+            diff.run(self._world, self._trees, op, instruction.inputs, names[0])
+        elif isinstance(op, BuildOp):
+            from knarr.ops import build
+
+            evaluate = partial(self._nested, vertex.digest)
+            build.run(self._world, self._trees, op, instruction.inputs, names[0], evaluate)
+        elif isinstance(op, PassthroughOp):
+            for output in instruction.outputs:
+                self._trees.alias(instruction.inputs[op.outputs[output.index]], output.id)
 
     def _look_ahead(self, vertex: Vertex, instruction: m.Execute) -> None:
         """While the container of `vertex` starts: the exporters, and the layers below it if they are the result's."""
@@ -562,7 +578,7 @@ def _names(outputs: Sequence[m.Output]) -> list[RecordId]:
 
 
 def _has_result(record: Record) -> bool:
-    return bool(record.snapshot or record.blob or record.same_as) or record.id == "layer:empty"
+    return bool(record.snapshot or record.blob or record.same_as) or record.id == EMPTY
 
 
 def step_name(vertex: Vertex) -> str:

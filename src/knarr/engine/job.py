@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -20,6 +21,7 @@ from knarr.engine.drive import Drive
 from knarr.engine.history import Diary
 from knarr.engine.recovery import sweep_dead
 from knarr.engine.shown import Shown
+from knarr.errors import KnarrError
 from knarr.llb.ops import Edge
 from knarr.ops.exec import StepOptions
 from knarr.record import replace
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from knarr.ops.trees import DiskTrees
     from knarr.ops.world import World
     from knarr.solver.graph import SolverGraph
+    from knarr.spec.digest import Digest
 
 
 class Job:
@@ -60,6 +63,8 @@ class Job:
         self.looked_for: set[str] = set()  # files of the caller that the frontend asked for
         self.ran_frontend = False  # an image decided what is built: nobody can tell what it looked at
         self._shown = Shown()
+        self._building: set[Digest] = set()  # vertices whose graphs are being solved
+        self._lock = threading.Lock()
         self._gateway: EngineGateway | None = None
         self.held = contextlib.ExitStack()  # what must last as long as the job
 
@@ -142,7 +147,24 @@ class Job:
             sweep=partial(sweep_dead, self.parts),
             ahead=ahead,
             sharing=self._sharing(graph) if ahead is not None else None,
+            nested=partial(self._nested, world.scope),
         )
+
+    def _nested(self, scope: Scope, digest: Digest, graph: Graph) -> RecordId | None:
+        """Solve the graph that the vertex `digest` has found in a file.
+
+        Raises:
+            KnarrError: the vertex is part of it, so that it would never end.
+        """
+        with self._lock:
+            if not self._building.isdisjoint(graph.vertices) or digest in graph.vertices:
+                raise KnarrError("the build graph reads a graph that it is part of itself")
+            self._building.add(digest)
+        try:
+            return self.evaluate(graph, scope)
+        finally:
+            with self._lock:
+                self._building.discard(digest)
 
     def export(
         self, exports: Sequence[Export], frontend: FrontendResult, records: list[RecordId | None]

@@ -58,7 +58,7 @@ class ResultTrees:
         return Layer(blob.descriptor, blob.diff_id, max(times), squashed=len(times))
 
     def mounted(self, tree: RecordId | None) -> AbstractContextManager[Path]:
-        return self.trees.mounted_or_empty(tree)
+        return self.trees.mounted(tree)
 
     def fetcher(self) -> Fetcher:
         return _Anywhere(self.store, self.blobs)

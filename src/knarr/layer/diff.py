@@ -131,7 +131,7 @@ class _Walk:
         if name.startswith(PREFIX):
             raise LayerInvalid(f"/{shown}: no layer can hold a file whose name begins with {PREFIX}")
         found = level.lower.child(name) if level.lower is not None else None
-        changed = found is None or not same(found.status, found.path, status, path)
+        changed = found is None or not same(found.status, found.path, status, path, one_cut=not self._overlay)
         if stat.S_ISDIR(status.st_mode):
             self._directory(level, name, status, found.merged if found else None, changed=changed)
         elif changed:

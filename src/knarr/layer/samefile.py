@@ -3,7 +3,8 @@
 The rule is containerd's (continuity, and BuildKit's overlay differ): equal
 owner, mode and device, equal kept attributes; for files also equal size and
 modification time. Where both times have no fraction of a second they may have
-been cut by a tar, and the content decides.
+been cut by a tar, and the content decides. Between two whole trees, of which one
+may have been unpacked and the other not, it also does where one of them has none.
 """
 
 from __future__ import annotations
@@ -19,21 +20,31 @@ from knarr.streams import CHUNK
 _SECOND_NS = 10**9
 
 
-def same(a: os.stat_result, a_path: str, b: os.stat_result, b_path: str) -> bool:
-    """Whether a layer that has `a` needs no entry to get `b`. Directories are compared without their content."""
+def same(a: os.stat_result, a_path: str, b: os.stat_result, b_path: str, *, one_cut: bool = False) -> bool:
+    """Whether a layer that has `a` needs no entry to get `b`. Directories are compared without their content.
+
+    `one_cut`: only one of the two times may have been cut to whole seconds.
+    """
     if a.st_ino == b.st_ino and (a.st_dev == b.st_dev or _shown_through(a, b)):
         return True
     if a.st_mode != b.st_mode or a.st_uid != b.st_uid or a.st_gid != b.st_gid or a.st_rdev != b.st_rdev:
         return False
-    if not stat.S_ISDIR(a.st_mode) and (a.st_size != b.st_size or a.st_mtime_ns != b.st_mtime_ns):
+    is_directory = stat.S_ISDIR(a.st_mode)
+    if not is_directory and (a.st_size != b.st_size or not _same_time(a.st_mtime_ns, b.st_mtime_ns, one_cut)):
         return False
     if kept_xattrs(a_path) != kept_xattrs(b_path):
         return False
-    if stat.S_ISDIR(a.st_mode) or a.st_mtime_ns % _SECOND_NS:
+    if is_directory or (a.st_mtime_ns % _SECOND_NS and b.st_mtime_ns % _SECOND_NS):
         return True
     if stat.S_ISLNK(a.st_mode):
         return os.readlink(a_path) == os.readlink(b_path)
     return not stat.S_ISREG(a.st_mode) or _equal_content(a_path, b_path)
+
+
+def _same_time(a_ns: int, b_ns: int, one_cut: bool) -> bool:
+    if a_ns == b_ns:
+        return True
+    return one_cut and a_ns // _SECOND_NS == b_ns // _SECOND_NS and not (a_ns % _SECOND_NS and b_ns % _SECOND_NS)
 
 
 def _shown_through(a: os.stat_result, b: os.stat_result) -> bool:

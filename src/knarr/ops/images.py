@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from knarr.cache.record import Record, RecordId
+from knarr.cache.record import EMPTY, Record, RecordId
 from knarr.cache.store import CacheStore
 from knarr.content.store import Store
 from knarr.errors import ContentError, KnarrError, NotFound, RegistryError
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from knarr.content.target import Fetcher
     from knarr.remote.repository import Registry
     from knarr.session.session import LentContent
-
-EMPTY = "layer:empty"  # the record of an image without layers
 
 
 @record

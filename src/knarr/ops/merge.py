@@ -12,23 +12,21 @@ import hashlib
 from collections.abc import Sequence
 
 from knarr.cache.record import Record, RecordId
-from knarr.errors import Bug
+from knarr.llb.ops import MergeOp
 from knarr.ops.trees import DiskTrees
 
 
-def run(trees: DiskTrees, inputs: Sequence[RecordId], name: RecordId) -> RecordId:
-    """The merged tree, whose topmost record is called `name`.
-
-    Raises:
-        Bug: no input at all.
-    """
-    if not inputs:
-        raise Bug("a merge of nothing")
-    below = trees.chain(inputs[0])
-    links = [link for record in inputs[1:] for link in trees.chain(record)]
+def run(trees: DiskTrees, op: MergeOp, inputs: Sequence[RecordId], name: RecordId) -> RecordId:
+    """The merged tree, whose topmost record is called `name`."""
+    below, *above = (trees.chain(trees.kept(inputs[index])) for index in op.inputs)
+    links = [link for chain in above for link in chain]
     if not links:
-        below, links = below[:-1], below[-1:]
-    top = below[-1].id if below else None
+        return trees.alias(below[-1].id if below else None, name)
+    return rebase(trees, links, below[-1].id if below else None, name)
+
+
+def rebase(trees: DiskTrees, links: Sequence[Record], top: RecordId | None, name: RecordId) -> RecordId:
+    """The changes of `links` on top of `top`; the last of the new records is called `name`."""
     for number, link in enumerate(links):
         last = number == len(links) - 1
         id = name if last else hashlib.sha256(f"{name}\0{number}".encode()).hexdigest()

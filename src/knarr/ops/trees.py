@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from knarr.cache.flight import flight
-from knarr.cache.record import Record, RecordId
+from knarr.cache.record import EMPTY, Record, RecordId
 from knarr.cache.store import CacheStore
 from knarr.content.growth import Restarted
 from knarr.errors import Bug, KnarrError
@@ -95,19 +95,20 @@ class DiskTrees:
         self._fresh[record.id] = record
 
     def chain(self, record: RecordId | None) -> list[Record]:
-        """The links of a tree, bottom up."""
+        """The links of a tree, bottom up. The empty tree has none, whatever record it goes by."""
         links: list[Record] = []
         while record is not None:
             link = self.record(record)
-            links.append(link)
+            if EMPTY not in (link.id, link.same_as):
+                links.append(link)
             record = link.parent
         links.reverse()
         return links
 
     def save_chain(self, outputs: Sequence[tuple[RecordId, Sequence[str]]], *, description: str) -> None:
         """Save finished records with their keys, and with them the links below that this build made."""
-        keys = dict(outputs)
-        todo = [record for id in keys for record in self.chain(id) if record.id in self._fresh]
+        keys = {id: found for id, found in outputs if id not in self._lent}
+        todo = [record for id in keys for record in (*self.chain(id), self.record(id)) if record.id in self._fresh]
         saved = {record.id: record for record in todo}
         self._cache.save_many(
             (replace(record, description=record.description or description), keys.get(record.id, ()))
@@ -155,6 +156,10 @@ class DiskTrees:
     @contextmanager
     def mounted(self, record: RecordId | None) -> Iterator[Path]:
         snapshot = self.snapshot(self.materialised(record))
+        if snapshot is None:
+            with self.active(None) as empty:
+                yield Path(empty.root)
+            return
         layers = self._snapshotter.layers(snapshot)
         if len(layers) == 1:  # a whole tree by itself: nothing to mount
             yield layers[0]
@@ -177,21 +182,32 @@ class DiskTrees:
         options = diff.Options(max_mtime_s, self._scope.check)
         snapshot = self.snapshot(self.materialised(lower))
         lowers = self._snapshotter.layers(snapshot) if snapshot is not None else ()
-        with self.mounted_or_empty(upper) as tree:
+        with self.mounted(upper) as tree:
             if lowers:
                 diff.write_between(lowers, tree, out, options=options)
             else:
                 diff.write_tree(tree, out, options=options)
 
-    @contextmanager
-    def mounted_or_empty(self, record: RecordId | None) -> Iterator[Path]:
-        """As `mounted`; None is an empty tree."""
-        if record is None:
-            with self.active(None) as empty:
-                yield Path(empty.root)
+    def alias(self, record: RecordId | None, name: RecordId) -> RecordId:
+        """Know the tree of `record` as `name`, too."""
+        lent = self.lent(record)
+        if lent is not None:
+            self.lend(name, lent)
+        elif links := self.chain(record):
+            top = links[-1]
+            self.note(replace(top, id=name, snapshot=None, blob=None, same_as=top.same_as or top.id))
         else:
-            with self.mounted(record) as path:
-                yield path
+            self.note(Record(name, same_as=EMPTY))
+        return name
+
+    def kept(self, record: RecordId) -> RecordId:
+        """As `materialised`, but a copy outlives the build: for records whose layers are those of `record`."""
+        found = self.materialised(record)
+        if found is None:
+            raise Bug("no record")
+        if found != record and found in self._fresh:
+            self.save_chain([(found, ())], description=record)
+        return found
 
     def materialised(self, record: RecordId | None) -> RecordId | None:
         lent = self.lent(record)
@@ -231,6 +247,8 @@ class DiskTrees:
         if record is None:
             return None
         link = self.record(record)
+        if EMPTY in (link.id, link.same_as):
+            return None
         if link.snapshot is not None and self._snapshotter.stat(link.snapshot) is not None:
             return link.snapshot
         return self._flights.once(("unpack", record), lambda: self._unpack(record))
