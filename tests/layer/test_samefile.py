@@ -77,3 +77,20 @@ def test_which_attributes_are_kept(tmp_path: Path) -> None:
     os.setxattr(a, "user.overlay.x", b"1")
     assert kept_xattrs(str(a)) == {}
     assert kept_xattrs(str(a), in_tree) == {"user.a": b"1"}
+
+
+def test_files_of_different_origin_are_told_apart_by_content(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    for path, text, time_ns in ((a, "1", 1_500_000_000), (b, "2", 1_500_000_000)):
+        path.write_text(text)
+        os.utime(path, ns=(0, time_ns))
+
+    def alike(**how: bool) -> bool:
+        return same(a.stat(), str(a), b.stat(), str(b), **how)
+
+    assert alike()  # the same moment: as BuildKit has it
+    assert not alike(by_content=True)
+    b.write_text("1")
+    for time_ns, expected in ((1_500_000_000, True), (1_000_000_000, True), (1_400_000_000, False)):
+        os.utime(b, ns=(0, time_ns))  # the second is what a tar leaves of the first
+        assert alike(by_content=True) is expected

@@ -11,7 +11,7 @@ import pytest
 from knarr.errors import Bug, NotFound
 from knarr.layer.compress import Compression
 from knarr.layer.decompress import open_compressed
-from knarr.llb.ops import FileAction, MkDir, MkFile
+from knarr.llb.ops import FileAction, MergeOp, MkDir, MkFile
 from knarr.ops import merge
 from knarr.ops.blobs import Blobs
 from knarr.ops.copytree import Tree
@@ -180,7 +180,7 @@ def test_a_rebased_link_is_unpacked_by_several_threads_once(overlay: World) -> N
     act = act_on(overlay)
     parts = [act(None, first(MkFile(f"/{number}", 0o644, b""))) for number in range(3)]
     trees = trees_of(overlay)
-    merge.run(trees, parts, "merged")
+    merge.run(trees, MergeOp((0, 1, 2)), parts, "merged")
     found: list[dict[str, str]] = []
 
     def read() -> None:

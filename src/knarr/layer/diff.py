@@ -35,10 +35,15 @@ from knarr.streams import Writable
 
 @record
 class Options:
-    """How to write a diff. `max_mtime_s`: later times are cut to it. `check` runs per directory (cancellation)."""
+    """How to write a diff.
+
+    `max_mtime_s`: later times are cut to it. `check` runs per directory
+    (cancellation). `by_content`: the trees are of different origin, see `samefile`.
+    """
 
     max_mtime_s: int | None = None
     check: Callable[[], None] | None = None
+    by_content: bool = False
 
 
 def write_upper(upper: Path, lowers: Sequence[Path], out: Writable, *, options: Options | None = None) -> None:
@@ -88,6 +93,7 @@ class _Walk:
         options = options or Options()
         self._writer = TreeWriter(out, max_mtime_s=options.max_mtime_s)
         self._check = options.check
+        self._by_content = options.by_content
         self._overlay = overlay
         # A stack and not recursion: paths may be deeper than Python's frames.
         self._levels: list[_Level] = []
@@ -131,7 +137,7 @@ class _Walk:
         if name.startswith(PREFIX):
             raise LayerInvalid(f"/{shown}: no layer can hold a file whose name begins with {PREFIX}")
         found = level.lower.child(name) if level.lower is not None else None
-        changed = found is None or not same(found.status, found.path, status, path, one_cut=not self._overlay)
+        changed = found is None or not same(found.status, found.path, status, path, by_content=self._by_content)
         if stat.S_ISDIR(status.st_mode):
             self._directory(level, name, status, found.merged if found else None, changed=changed)
         elif changed:

@@ -3,8 +3,9 @@
 The rule is containerd's (continuity, and BuildKit's overlay differ): equal
 owner, mode and device, equal kept attributes; for files also equal size and
 modification time. Where both times have no fraction of a second they may have
-been cut by a tar, and the content decides. Between two whole trees, of which one
-may have been unpacked and the other not, it also does where one of them has none.
+been cut by a tar, and the content decides. Between trees of different origin it
+decides in any case: two steps that ran at the same moment give equal times, and
+one of the trees may have been unpacked and the other not.
 """
 
 from __future__ import annotations
@@ -20,31 +21,31 @@ from knarr.streams import CHUNK
 _SECOND_NS = 10**9
 
 
-def same(a: os.stat_result, a_path: str, b: os.stat_result, b_path: str, *, one_cut: bool = False) -> bool:
+def same(a: os.stat_result, a_path: str, b: os.stat_result, b_path: str, *, by_content: bool = False) -> bool:
     """Whether a layer that has `a` needs no entry to get `b`. Directories are compared without their content.
 
-    `one_cut`: only one of the two times may have been cut to whole seconds.
+    `by_content`: equal times say nothing, the files are of different origin.
     """
     if a.st_ino == b.st_ino and (a.st_dev == b.st_dev or _shown_through(a, b)):
         return True
     if a.st_mode != b.st_mode or a.st_uid != b.st_uid or a.st_gid != b.st_gid or a.st_rdev != b.st_rdev:
         return False
     is_directory = stat.S_ISDIR(a.st_mode)
-    if not is_directory and (a.st_size != b.st_size or not _same_time(a.st_mtime_ns, b.st_mtime_ns, one_cut)):
+    if not is_directory and (a.st_size != b.st_size or not _same_time(a.st_mtime_ns, b.st_mtime_ns, by_content)):
         return False
     if kept_xattrs(a_path) != kept_xattrs(b_path):
         return False
-    if is_directory or (a.st_mtime_ns % _SECOND_NS and b.st_mtime_ns % _SECOND_NS):
+    if is_directory or (a.st_mtime_ns % _SECOND_NS and not by_content):
         return True
     if stat.S_ISLNK(a.st_mode):
         return os.readlink(a_path) == os.readlink(b_path)
     return not stat.S_ISREG(a.st_mode) or _equal_content(a_path, b_path)
 
 
-def _same_time(a_ns: int, b_ns: int, one_cut: bool) -> bool:
+def _same_time(a_ns: int, b_ns: int, may_be_cut: bool) -> bool:
     if a_ns == b_ns:
         return True
-    return one_cut and a_ns // _SECOND_NS == b_ns // _SECOND_NS and not (a_ns % _SECOND_NS and b_ns % _SECOND_NS)
+    return may_be_cut and a_ns // _SECOND_NS == b_ns // _SECOND_NS and not (a_ns % _SECOND_NS and b_ns % _SECOND_NS)
 
 
 def _shown_through(a: os.stat_result, b: os.stat_result) -> bool:

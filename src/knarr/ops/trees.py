@@ -179,7 +179,7 @@ class DiskTrees:
         """
         from knarr.layer import diff
 
-        options = diff.Options(max_mtime_s, self._scope.check)
+        options = diff.Options(max_mtime_s, self._scope.check, by_content=True)
         snapshot = self.snapshot(self.materialised(lower))
         lowers = self._snapshotter.layers(snapshot) if snapshot is not None else ()
         with self.mounted(upper) as tree:
