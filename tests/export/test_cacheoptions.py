@@ -38,6 +38,13 @@ def test_dockers_media_types_mean_an_index() -> None:
     assert not target.oci
 
 
+@pytest.mark.parametrize("text", ["mounts=a,/b/c", '"mounts=a,/b/c"'])
+def test_ids_of_cache_mounts_need_no_quotes(text: str) -> None:
+    entry = parse_cache(CACHE_TO, f"type=local,dest=/x,{text},mode=max")
+    assert cache_target(entry).mounts == ("a", "/b/c")
+    assert cache_target(entry).all_steps
+
+
 def test_compression() -> None:
     attrs = {"ref": "a:b", "compression": "zstd", "compression-level": "7", "force-compression": "true"}
     assert cache_target(CacheEntry("registry", attrs)).compression == Compression("zstd", 7, force=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from knarr.cache.sharedconfig import Config
+from knarr.cache.sharedmounts import mounts_among
 from knarr.errors import ContentError
 from knarr.record import record
 from knarr.spec.descriptor import Descriptor
@@ -51,6 +52,7 @@ class SharedGraph:
         self._config = config
         self._blobs = blobs
         self.origin = origin
+        self.mounts = mounts_among(blobs.values(), origin)
         self._roots: dict[str, list[int]] = {}
         self._children: dict[tuple[int, int, str, str], list[int]] = {}  # (from, input, selector, digest)
         for at, one in enumerate(config.records):

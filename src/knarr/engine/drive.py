@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from knarr.ops.images import Images
     from knarr.ops.trees import DiskTrees
     from knarr.ops.world import World
-    from knarr.scope import Scope
     from knarr.solver.graph import SolverGraph
 
 
@@ -108,8 +107,8 @@ class Drive:
         return self._machine
 
     @property
-    def scope(self) -> Scope:
-        return self._world.scope
+    def world(self) -> World:
+        return self._world
 
     def known(self, record: RecordId) -> Record | None:
         """The record of this id (a directory that was lent has none)."""

@@ -16,9 +16,11 @@ from knarr.errors import ContentError, KnarrError
 from knarr.export.cacheoptions import CacheTarget, cache_target
 from knarr.export.cacherecords import Built, build, build_inline
 from knarr.export.trees import LayerForm
+from knarr.export.vertex import Vertex as Shown
 from knarr.image.copy import each
 from knarr.llb.ops import Edge, Vertex
 from knarr.progress import Warned
+from knarr.record import replace
 
 if TYPE_CHECKING:
     from knarr.builder import CacheEntry
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from knarr.layer.compress import Compression
     from knarr.solver.graph import SolverGraph
     from knarr.solver.sharedkeys import SharedMap
+    from knarr.spec.descriptor import Descriptor
 
 _JOBS = 4  # steps packed at a time; each is compressed by all cores
 
@@ -73,6 +76,17 @@ class Giving:
     def _record(self, edge: Edge) -> RecordId | None:
         return self._drive.machine.record(edge) or self._drive.machine.identity(edge)
 
+    # --- cache mounts
+
+    def mounts(self, target: CacheTarget, shown: Shown) -> Sequence[Descriptor]:
+        """The cache mounts that `target` asks for, as layers."""
+        if not target.mounts:
+            return ()
+        from knarr.engine.givemounts import pack_mounts
+
+        world, blobs = self._drive.world, self._results.blobs
+        return pack_mounts(target.mounts, target.compression, world, blobs, self._sharing, shown)
+
     # --- results
 
     def inline(self, platform: int, image: Sequence[Layer]) -> bytes:
@@ -101,7 +115,7 @@ class Giving:
             return tuple(self._results.layers(record, LayerForm(compression)))
 
         edges = [edge for edge in self._edges() if self.graph.vertices[edge.digest].inputs]
-        packed = each(layers_of, edges, scope=self._drive.scope, jobs=_JOBS)
+        packed = each(layers_of, edges, scope=self._drive.world.scope, jobs=_JOBS)
         return build(self, {edge: layers for edge, layers in zip(edges, packed, strict=True) if layers})
 
     def _edges(self) -> Iterator[Edge]:
@@ -158,11 +172,11 @@ def _name(target: CacheTarget) -> str:
 
 def _give_one(target: CacheTarget, giving: Giving, results: ResultTrees, context: ExportContext) -> None:
     from knarr.export.cache import export_cache
-    from knarr.export.vertex import Vertex as Shown
 
     with Shown(context.sink, _name(target), id=f"{_name(target)} {target.place}") as shown:
         built = giving.largest(target.compression) if target.all_steps else giving.smallest(target.compression)
-        if not built.layers:
+        built = replace(built, mounts=tuple(giving.mounts(target, shown)))
+        if not built.layers and not built.mounts:
             shown.tell("skipping cache export for empty result", 0, 0, time.time_ns(), done=True)
             return
         export_cache(target, built, results.fetcher(), context, shown)

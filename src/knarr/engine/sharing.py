@@ -35,6 +35,7 @@ from knarr.solver.sharedkeys import SharedMap, content_digest, shared_map, sourc
 if TYPE_CHECKING:
     from knarr.builder import CacheEntry
     from knarr.cache.sharedgraph import SharedGraph, SharedResult
+    from knarr.cache.sharedmounts import SharedMount
     from knarr.ops.blobs import Blobs
     from knarr.ops.trees import DiskTrees
     from knarr.ops.world import World
@@ -63,6 +64,7 @@ class Sharing:
         self._has_sources = bool(sources)
         self._loading = [world.scope.attempt(self._load, source) for source in sources]
         self._lock = threading.Lock()
+        world.mount_seeds.append(self.seed)
         self.promised: set[Digest] = set()  # vertices that a shared cache says it has
 
     # --- what is learned on the way
@@ -121,6 +123,16 @@ class Sharing:
             if whole and len(whole) == len(checksums):
                 found[index] = content_digest(whole)
         return found
+
+    # --- cache mounts
+
+    def mounts(self) -> list[SharedMount]:
+        """What the shared caches have of cache mounts; of two caches the first that was named counts."""
+        return [mount for outcome in self._loading for graph in outcome.result() for mount in graph.mounts]
+
+    def seed(self, key: str) -> SharedMount | None:
+        """What a cache mount begins with when there is none of this key yet."""
+        return next((mount for mount in self.mounts() if mount.key == key), None)
 
     # --- looking up
 

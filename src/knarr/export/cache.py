@@ -62,7 +62,7 @@ def _documents(target: CacheTarget, built: Built, context: ExportContext, vertex
         config = context.store.put(MEDIA_TYPE, raw)
         by_digest = {layer.descriptor.digest: _described(layer, oci=target.oci) for layer in built.layers}
         order = sorted(by_digest)  # as the layers of the config are, each once
-        blobs = [by_digest[digest] for digest in order]
+        blobs = [*(by_digest[digest] for digest in order), *built.mounts]
         if target.image_manifest:
             manifest = encode_manifest(config, blobs, oci=True)
             return context.store.put(manifest.media_type, manifest.raw)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CACHE_FROM, CACHE_TO = "--cache-from", "--cache-to"
 _LAYERS = ("compression", "compression-level", "force-compression")
-_MANIFEST = ("mode", "image-manifest", "oci-mediatypes", "ignore-error", *_LAYERS)
+_MANIFEST = ("mode", "image-manifest", "oci-mediatypes", "ignore-error", "mounts", *_LAYERS)
 _KEYS: Mapping[tuple[str, str], tuple[str, ...]] = {
     (CACHE_FROM, "registry"): ("ref", "registry.insecure"),
     (CACHE_FROM, "local"): ("src", "tag", "digest"),
@@ -54,6 +54,7 @@ class CacheTarget:
     oci: bool
     compression: Compression
     ignore_error: bool
+    mounts: tuple[str, ...]  # ids of cache mounts that go along
 
     @property
     def place(self) -> str:
@@ -114,6 +115,7 @@ def cache_target(entry: CacheEntry) -> CacheTarget:
         oci,
         compression(attrs, where),
         switch(attrs, "ignore-error", where, default=False),
+        tuple(id for id in attrs.get("mounts", "").split(",") if id),
     )
 
 
@@ -144,12 +146,18 @@ def _fields(flag: str, text: str) -> list[str]:
 
 
 def _pairs(flag: str, text: str, fields: list[str]) -> tuple[str, dict[str, str]]:
+    """Type and options. The ids of `mounts=` go on over commas, so that they need no quotes."""
     attrs: dict[str, str] = {}
+    last = ""
     for field in fields:
         key, equals, value = field.partition("=")
+        if not equals and last == "mounts":
+            attrs["mounts"] += f",{field}"
+            continue
         if not equals:
             raise UsageError(f"{flag} {text}: {field!r} is not key=value", hint=f"write {flag} type=TYPE,key=value")
-        attrs[key.strip().lower()] = value
+        last = key.strip().lower()
+        attrs[last] = value
     kind = attrs.pop("type", "")
     if not kind:
         raise UsageError(f"{flag} {text}: there is no type", hint=f"write {flag} type=registry,ref=REFERENCE")

@@ -21,6 +21,7 @@ from knarr.spec.digest import Digest
 if TYPE_CHECKING:
     from knarr.export.trees import Layer
     from knarr.solver.graph import SolverGraph
+    from knarr.spec.descriptor import Descriptor
 
 
 class Facts(Protocol):
@@ -44,10 +45,11 @@ class Facts(Protocol):
 
 @record
 class Built:
-    """A config, and the layers that it names, each once."""
+    """A config, the layers that it names, each once, and cache mounts, which go along without a record of theirs."""
 
     config: shared.Config
     layers: tuple[Layer, ...]
+    mounts: tuple[Descriptor, ...] = ()
 
 
 def build(facts: Facts, results: Mapping[Edge, Sequence[Layer]]) -> Built:

@@ -19,10 +19,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from knarr.cache.record import RecordId
+from knarr.errors import KnarrError
 from knarr.llb.ops import CacheOpt, CacheSharing
 from knarr.ops.copytree import CopyOptions, copy_all
 from knarr.ops.world import World
 from knarr.paths import inside
+from knarr.progress import Status, Warned
 
 
 @contextmanager
@@ -36,7 +38,7 @@ def cache_directory(world: World, option: CacheOpt, base: RecordId | None, selec
         lock = os.open(f"{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if _lock(world, lock, option.sharing):
-                _fill(world, place, option, base)
+                _fill(world, place, option, base, key if number == 0 else "")
                 yield Path(inside(place / "tree", selector))
                 os.utime(place)  # last use, for prune
                 return
@@ -64,17 +66,21 @@ def _lock(world: World, lock: int, sharing: CacheSharing) -> bool:
             world.scope.sleep(0.05)  # flock has no timeout; this keeps a waiter cancellable
 
 
-def _fill(world: World, place: Path, option: CacheOpt, base: RecordId | None) -> None:
-    """Make the directory on its first use, as a copy of the base; a half-made one is not visible."""
+def _fill(world: World, place: Path, option: CacheOpt, base: RecordId | None, key: str) -> None:
+    """Make the directory on its first use, as a shared cache has it or as a copy of the base.
+
+    A half-made one is not visible. `key` is what a shared cache knows it by, empty for none.
+    """
     if (place / "tree").exists():
         return
     place.mkdir(exist_ok=True)
     fresh = place / f"new-{os.getpid()}-{time.time_ns():x}"
-    fresh.mkdir(mode=0o755)
-    os.chmod(fresh, 0o755)
+    _make_empty(fresh)
+    has_content = key != "" and _fill_from_cache(world, fresh, option, key)
     if base is not None:
         with world.trees.readable(base) as tree:
-            copy_all(tree, ["/"], str(fresh), "/", CopyOptions(contents=True), check=world.scope.check)
+            if not has_content:
+                copy_all(tree, ["/"], str(fresh), "/", CopyOptions(contents=True), check=world.scope.check)
             top = os.stat(tree.root)
             os.chown(fresh, top.st_uid, top.st_gid)
             os.chmod(fresh, top.st_mode & 0o7777)
@@ -85,3 +91,38 @@ def _fill(world: World, place: Path, option: CacheOpt, base: RecordId | None) ->
         from shutil import rmtree
 
         rmtree(fresh)
+
+
+def _make_empty(place: Path) -> None:
+    place.mkdir(mode=0o755)
+    os.chmod(place, 0o755)
+
+
+def _fill_from_cache(world: World, fresh: Path, option: CacheOpt, key: str) -> bool:
+    """Unpack what a shared cache has of the mount; whether there was something, and all of it came."""
+    seed = next((found for find in world.mount_seeds if (found := find(key)) is not None), None)
+    if seed is None:
+        return False
+    from knarr.layer.apply import unpack_archive
+    from knarr.layer.decompress import open_compressed
+
+    shown = f"cache mount {option.id} from {seed.origin.name}"
+
+    def report(done: int) -> None:
+        world.scope.check()
+        world.sink.send(Status(shown, str(seed.blob.digest), done, seed.blob.size, done=done == seed.blob.size))
+
+    try:
+        if not world.store.has(seed.blob):
+            with seed.origin.place.open(seed.blob) as stream:
+                world.store.push(seed.blob, stream, report=report)
+        with world.store.open(seed.blob) as stream:
+            unpack_archive(open_compressed(stream), fresh, check=world.scope.check)
+    except KnarrError as error:
+        from shutil import rmtree
+
+        world.sink.send(Warned(shown, f"{shown} is not used: {error.message}"))
+        rmtree(fresh)
+        _make_empty(fresh)
+        return False
+    return True

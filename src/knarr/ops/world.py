@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from knarr.cache.record import RecordId
 from knarr.progress import Sink
-from knarr.record import record
+from knarr.record import field, record
 from knarr.scope import Scope
 from knarr.session.session import Session
 
 if TYPE_CHECKING:
+    from knarr.cache.sharedmounts import SharedMount
     from knarr.cache.store import CacheStore
     from knarr.config import Settings
     from knarr.content.store import Store
@@ -60,7 +61,10 @@ class Trees(Protocol):
 
 @record
 class World:
-    """The parts of one build, as ops see them. `registry` and `runtime` are made on first use."""
+    """The parts of one build, as ops see them. `registry` and `runtime` are made on first use.
+
+    `mount_seeds` are asked what a cache mount that is not here yet begins with, by its key.
+    """
 
     settings: Settings
     store: Store
@@ -72,3 +76,4 @@ class World:
     sink: Sink
     registry: Callable[[], Registry]
     runtime: Callable[[], Runtime]
+    mount_seeds: list[Callable[[str], SharedMount | None]] = field(default_factory=list, hash=False)
