@@ -34,6 +34,8 @@ class Excerpt:
     """The source text a span points into, so that an error can quote it."""
 
     lines: tuple[str, ...] = field(default=(), repr=False)
+    data: bytes = field(default=b"", repr=False)  # all of it as it was, for those who are far away
+    definition: bytes = field(default=b"", repr=False)  # the LLB graph that the text was read from, where there is one
 
     def around(self, span: Span, *, margin: int = 2) -> list[str]:
         """The lines near `span`, numbered, the guilty ones marked `>>>`."""

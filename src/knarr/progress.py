@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from knarr.record import record
+from knarr.record import field, record
 
 
 @record
@@ -68,6 +68,7 @@ class Warned:
     file: str = ""
     line: int = 0
     at_ns: int = 0
+    source: bytes = field(default=b"", repr=False)  # the text of `file`, for those who are far away
 
 
 Event = VertexStarted | VertexDone | Status | Log | Warned

@@ -16,6 +16,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from knarr.errors import Bug, Cancelled, Excerpt, KnarrError, NotFound, Span
+from knarr.pb.ops_pb2 import Definition
 from knarr.pb.status_pb2 import Status
 
 if TYPE_CHECKING:
@@ -25,9 +26,11 @@ SOURCE = "github.com/moby/buildkit/errdefs.Source+json"
 FRONTEND_CAP = "github.com/moby/buildkit/errdefs.FrontendCap+json"
 _TRAILER = "grpc-status-details-bin"
 _HINT = "\nhint: "
+_GUESS = "did you mean "
 _CANCELLED, _UNKNOWN, _INTERNAL = 1, 2, 13  # of google.rpc.Code
 _MAX_MESSAGE = 4096  # bytes: it travels in a header, and peers give up on long ones
 _MAX_DETAIL = 1 << 20
+_MAX_LINES = 1000  # that are marked
 
 
 def status_of(error: BaseException) -> Status:
@@ -85,16 +88,25 @@ def abort(context: grpc.ServicerContext, error: BaseException) -> NoReturn:
 
 def _text(error: KnarrError) -> str:
     about = ", ".join(f"{key} {value}" for key, value in error.context.items() if value)
-    text = error.message + (f" ({about})" if about else "") + (f"{_HINT}{error.hint}" if error.hint else "")
+    text = error.message + (f" ({about})" if about else "")
+    if error.hint.startswith(_GUESS):
+        text += f" ({error.hint})"  # as BuildKit has it
+    elif error.hint:
+        text += f"{_HINT}{error.hint}"
     return text.encode()[:_MAX_MESSAGE].decode(errors="ignore")
 
 
 def _source(span: Span, excerpt: Excerpt | None) -> dict[str, Any]:
-    text = "\n".join(excerpt.lines).encode(errors="surrogateescape") if excerpt else b""
-    info: dict[str, Any] = {"filename": span.file}
-    if len(text) <= _MAX_DETAIL:
-        info["data"] = base64.b64encode(text).decode()
-    return {"info": info, "ranges": [{"start": {"line": span.first}, "end": {"line": span.last}}]}
+    info: dict[str, Any] = {"filename": span.file, "language": "Dockerfile"}
+    if excerpt is not None:
+        text = excerpt.data or "\n".join(excerpt.lines).encode(errors="surrogateescape")
+        if len(text) <= _MAX_DETAIL:
+            info["data"] = base64.b64encode(text).decode()
+        if excerpt.definition and len(excerpt.definition) <= _MAX_DETAIL:
+            read = Definition.FromString(excerpt.definition)
+            info["definition"] = {"def": [base64.b64encode(op).decode() for op in getattr(read, "def")]}
+    last = min(span.last, span.first + _MAX_LINES)
+    return {"info": info, "ranges": [{"start": {"line": n}, "end": {"line": n}} for n in range(span.first, last + 1)]}
 
 
 def _place(error: KnarrError, detail: Detail) -> None:

@@ -172,4 +172,5 @@ def warning(request: pb.WarnRequest) -> Warned:
         request.url,
         request.info.filename,
         line,
+        source=request.info.data,
     )

@@ -39,11 +39,15 @@ _ANSWER_S = 60.0  # BuildKit's: a helper of the client's may ask a person
 class RemoteSession:
     """Implements `session.Session`. What it received stays in place until it is left."""
 
-    def __init__(self, sessions: Sessions, id: str, kept: Kept, scope: Scope) -> None:
+    def __init__(
+        self, sessions: Sessions, id: str, kept: Kept, scope: Scope, lenders: Mapping[str, str] | None = None
+    ) -> None:
+        """`lenders` are other sessions that lend directories, by the names of those."""
         self._sessions = sessions
         self._id = id
         self._kept = kept
         self._scope = scope
+        self._lenders = dict(lenders or {})
         self._flights = Flights()
         self._received: dict[Wanted, Path] = {}
         self._logins: dict[str, Credentials] = {}
@@ -82,8 +86,9 @@ class RemoteSession:
         return root
 
     def _lender(self, wanted: Wanted) -> Client:
-        if wanted.session and wanted.session != self._id:
-            named = self._sessions.get(wanted.session, wait_s=_WAIT_S)
+        other = self._lenders.get(wanted.name, wanted.session)
+        if other and other != self._id:
+            named = self._sessions.get(other, wait_s=_WAIT_S)
             if named is not None:
                 return named
         return self.client()

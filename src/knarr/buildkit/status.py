@@ -31,6 +31,7 @@ from knarr.scope import TICK_S
 MEDIA_TYPE = "application/vnd.buildkit.status.v0"
 _LENGTH = struct.Struct("<I")
 _MAX_ANSWER_BYTES = 1 << 20  # several messages are one answer up to here
+_MAX_SOURCE_BYTES = 256 << 10  # of the text that a warning is about
 _MAX_LOG_BYTES = 512 << 10  # of one message
 
 
@@ -190,6 +191,7 @@ def _status(event: Status) -> StatusResponse:
     message = StatusResponse()
     found = message.statuses.add(
         ID=event.id,
+        name="transferring" if event.id.startswith("transferring ") else "",
         vertex=digest_of(event.vertex),
         current=event.current,
         total=event.total,
@@ -209,6 +211,9 @@ def _warning(event: Warned) -> StatusResponse:
         found.detail.append(event.detail.encode())
     if event.file:
         found.info.filename = event.file
+        found.info.language = "Dockerfile"
+        if len(event.source) <= _MAX_SOURCE_BYTES:
+            found.info.data = event.source
     if event.line:
         found.ranges.add().start.line = event.line
         found.ranges[0].end.line = event.line

@@ -36,7 +36,7 @@ from knarr.daemon.listen import listening
 from knarr.daemon.rpcthreads import RpcThreads
 from knarr.daemon.settings import DaemonSettings
 from knarr.daemon.solve import Solver
-from knarr.daemon.worker import Worker
+from knarr.daemon.worker import API_VERSION, Worker
 from knarr.engine import keptdirectories
 from knarr.engine.engine import Engine
 from knarr.errors import KnarrError, UsageError
@@ -118,7 +118,9 @@ class Daemon:
 
     def _registry_settings(self) -> RegistrySettings:
         usual = RegistrySettings.from_environment(os.environ)
-        return replace(usual, buildkitd_toml=(self.settings.config or BUILDKITD_TOML,))
+        # Servers of files know builders by this name.
+        agent = f"buildkit/{API_VERSION} {usual.user_agent}"
+        return replace(usual, buildkitd_toml=(self.settings.config or BUILDKITD_TOML,), user_agent=agent)
 
     def __enter__(self) -> Daemon:
         return self

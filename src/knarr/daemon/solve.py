@@ -53,7 +53,7 @@ class Solver:
         allowed = self._allowed(request)
         _refuse_caches(request)
         with (
-            RemoteSession(self._sessions, request.Session, self._kept, build.scope) as session,
+            RemoteSession(self._sessions, request.Session, self._kept, build.scope, _lenders(request)) as session,
             self._engine.open(session, build.log, scope=build.scope) as job,
         ):
             job.options = replace(job.options, allowed=allowed)
@@ -72,7 +72,8 @@ class Solver:
         for name in request.Entitlements:
             if name.partition("=")[0] not in self._entitlements:
                 raise KnarrError(
-                    f"{name} is not allowed", hint=f"start the daemon with --allow-insecure-entitlement {name}"
+                    f"entitlement {name} is not allowed",
+                    hint=f"start the daemon with --allow-insecure-entitlement {name}",
                 )
         return entitlements.parse(request.Entitlements)
 
@@ -95,6 +96,13 @@ class Solver:
         if answer is None:
             raise UsageError("the client's frontend has given no answer")
         return answer
+
+
+def _lenders(request: SolveRequest) -> dict[str, str]:
+    """The sessions that lend directories which the request's own does not, by the names of those."""
+    prefix = "local-sessionid:"
+    attrs = request.FrontendAttrs
+    return {name.removeprefix(prefix): id for name, id in attrs.items() if name.startswith(prefix)}
 
 
 def _refuse_caches(request: SolveRequest) -> None:

@@ -71,11 +71,11 @@ def answer(gateway: EngineGateway, options: Mapping[str, str], inputs: Mapping[s
     except KnarrError as error:
         lines = found.text.decode(errors="replace").splitlines()
         if error.span is not None and error.span.file == request.filename:
-            error.with_context(excerpt=Excerpt(tuple(lines)))
+            error.excerpt = Excerpt(tuple(lines), found.text, found.ref.definition)
         raise
     finally:
         for warning in warnings:
-            gateway.warn(_warned(found.ref, warning))
+            gateway.warn(_warned(found, warning))
 
 
 def _with_inputs(request: FrontendRequest, options: Mapping[str, str], inputs: Mapping[str, bytes]) -> FrontendRequest:
@@ -209,8 +209,10 @@ def _said(answer: Subanswer, metadata: Mapping[str, bytes] = _NOTHING) -> Answer
     return Answer({ONLY: Ref(Graph({}, None))}, {**said, **metadata})
 
 
-def _warned(ref: Ref, warning: Warning) -> Warned:
+def _warned(found: _Definition, warning: Warning) -> Warned:
+    """A warning with its line in the text, by which BuildKit's clients know it."""
     span = warning.span
     place = (span.file, span.first) if span else ("", 0)
-    vertex = ref.graph.root.digest if ref.graph.root else ""
-    return Warned(vertex, f"{warning.rule}: {warning.message}", warning.description, warning.url, *place)
+    root = found.ref.graph.root
+    message = f"{warning.rule}: {warning.message}" + (f" (line {span.first})" if span else "")
+    return Warned(root.digest if root else "", message, warning.description, warning.url, *place, source=found.text)

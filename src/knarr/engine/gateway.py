@@ -164,5 +164,5 @@ def with_excerpt(error: KnarrError, graph: Graph) -> KnarrError:
         for source in graph.sources:
             if source.file == error.span.file:
                 lines = source.data.decode(errors="replace").splitlines()
-                return error.with_context(excerpt=Excerpt(tuple(lines)))
+                return error.with_context(excerpt=Excerpt(tuple(lines), source.data))
     return error

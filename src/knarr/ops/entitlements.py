@@ -91,7 +91,9 @@ def _check_plain(op: ExecOp, allowed: Allowed) -> None:
     )
     for name, is_asked in asked:
         if is_asked and name not in allowed.plain:
-            raise KnarrError(f"{name} is not allowed", hint=f"if you trust this build with it: --allow {name}")
+            raise KnarrError(
+                f"entitlement {name} is not allowed", hint=f"if you trust this build with it: --allow {name}"
+            )
 
 
 def devices_of(
