@@ -1,22 +1,17 @@
-"""Debian's docker-registry with TLS and a login, on loopback, known by a name on a private domain."""
+"""`knarr registry serve` with TLS and a login, on loopback, known by a name on a private domain."""
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 _START_S = 10.0
-
-_CONFIG = """version: 0.1
-log: {{level: error, accesslog: {{disabled: true}}}}
-storage: {{filesystem: {{rootdirectory: {work}/registry}}}}
-http: {{addr: '127.0.0.1:{port}', tls: {{certificate: {work}/pki/server.crt, key: {work}/pki/server.key}}}}
-auth: {{htpasswd: {{realm: demo, path: {work}/htpasswd}}}}
-"""
 
 
 class Registry:
@@ -57,10 +52,13 @@ class Registry:
         user, password = self.login
         made = subprocess.run(["htpasswd", "-niB", user], input=password, capture_output=True, text=True, check=True)
         (self._work / "htpasswd").write_text(made.stdout)
-        config = self._work / "registry.yml"
-        config.write_text(_CONFIG.format(work=self._work, port=self._port))
+        pki = self._work / "pki"
+        command = [sys.executable, "-m", "knarr", "registry", "serve", f"--listen=127.0.0.1:{self._port}"]
+        command += [f"--tls-cert={pki}/server.crt", f"--tls-key={pki}/server.key", f"--htpasswd={self._work}/htpasswd"]
+        # A store of its own, as on a machine of its own.
+        env = {**os.environ, "KNARR_ROOT": str(self._work / "registry")}
         with (self._work / "registry.log").open("wb") as log:
-            self._server = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=log, stderr=log)
+            self._server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         deadline = time.monotonic() + _START_S
         while not _answers(self._port):
             if self._server.poll() is not None or time.monotonic() > deadline:
