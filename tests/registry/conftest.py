@@ -100,10 +100,10 @@ def manifest(*layers: bytes, config: bytes = CONFIG, **more: Any) -> bytes:
 class Running:
     """A server on a thread. `stop` may be called twice."""
 
-    def __init__(self, root: Path, settings: ServerSettings) -> None:
+    def __init__(self, root: Path, settings: ServerSettings, client: Any = None) -> None:
         self.store = Store(root, durable=True)
         self.told: list[str] = []
-        self.registry = Registry(self.store, settings, tell=self.told.append)
+        self.registry = Registry(self.store, settings, tell=self.told.append, client=client)
         self._loop = asyncio.new_event_loop()
         ready = threading.Event()
         self._task = self._loop.create_task(self.registry.serve(ready.set))
@@ -136,10 +136,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts servers, by default on one store and on a free port."""
     started: list[Running] = []
 
-    def starting(settings: ServerSettings | None = None, *, root: Path | None = None) -> Running:
+    def starting(settings: ServerSettings | None = None, *, root: Path | None = None, client: Any = None) -> Running:
         from knarr.record import replace
 
-        running = Running(root or tmp_path / "content", replace(settings or ServerSettings(), port=0))
+        running = Running(root or tmp_path / "content", replace(settings or ServerSettings(), port=0), client)
         started.append(running)
         return running
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from knarr.registry.server import Registry
     from knarr.registry.settings import ServerSettings
+    from knarr.remote.repository import Registry as Client
 
 FLAGS = (
     Flag("config", Kind.TEXT, "FILE", "settings in TOML; flags go before them", short="c"),
@@ -63,9 +64,10 @@ def run(argv: list[str]) -> int:
     store = Store(Settings.from_environment(os.environ).content, durable=True)
     try:
         with _alone(store.root):
-            asyncio.run(
-                _until_told(Registry(store, settings, tell=say, log=log, roots=lambda: cache_roots(os.environ)))
+            registry = Registry(
+                store, settings, tell=say, log=log, roots=lambda: cache_roots(os.environ), client=_client
             )
+            asyncio.run(_until_told(registry))
     finally:
         store.close()
     return 0
@@ -113,6 +115,21 @@ def settings_of(given: Parsed) -> ServerSettings:
         metrics=settings.metrics or given.switch("metrics"),
         log=settings.log or given.switch("log"),
     )
+
+
+def _client() -> Client:
+    """What asks upstreams: with the trust and the logins that builds of this user have, and less patience."""
+    from knarr.record import replace
+    from knarr.remote.repository import Registry as Client
+    from knarr.remote.settings import RegistrySettings, RetryBudget
+    from knarr.scope import Scope
+    from knarr.session.dockerconfig import DockerConfig
+
+    settings = RegistrySettings.from_environment(os.environ)
+    settings = replace(
+        settings, retry=RetryBudget(attempts=2, silent_attempts=1), dial_timeout_s=5.0, read_timeout_s=20.0
+    )
+    return Client(settings, DockerConfig.from_environment(os.environ).credentials, scope=Scope())
 
 
 @contextmanager

@@ -15,9 +15,11 @@ from knarr.registry import blobs, listing, manifests, metrics, referrers, reques
 from knarr.registry.access import Guard
 from knarr.registry.call import JSON, Call, Cut, answer
 from knarr.registry.parts import Parts
+from knarr.registry.proxying import Proxy
 from knarr.registry.refusal import Refusal, not_allowed
 from knarr.registry.rights import ANYONE
 from knarr.registry.routes import Kind
+from knarr.registry.upstreams import foreign, localised
 
 _API = {"Docker-Distribution-Api-Version": "registry/2.0"}
 _EXTENSIONS: dict[str, list[object]] = {"extensions": []}
@@ -34,12 +36,14 @@ class Desk:
         tell: Callable[[str], object],
         log: requestlog.Log | None = None,
         counts: metrics.Metrics | None = None,
+        proxy: Proxy | None = None,
     ) -> None:
         self._parts = parts
         self._guard = guard
         self._tell = tell
         self._log = log
         self._counts = counts
+        self._proxy = proxy
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to any request whatever; never raises but for cancellation."""
@@ -86,6 +90,10 @@ class Desk:
         route = routes.parse(path)
         seen["endpoint"] = route.kind.value
         parts, guard = self._parts, self._guard
+        upstreams = parts.settings.upstreams
+        if upstreams:
+            ns = next((value for key, value in query if key == "ns"), "")
+            route = localised(upstreams, route, ns, request.host)
         idle_s = parts.settings.limits.idle_s
         if guard is None:
             caller = ANYONE
@@ -95,6 +103,10 @@ class Desk:
             caller = await guard.admit(request, route, parts.blocking)
         seen["caller"] = caller.name
         call = Call(request, route, query, caller, idle_s)
+        if self._proxy is not None and route.repository:
+            origin = foreign(upstreams, route.repository)
+            if origin is not None:
+                return await self._proxy.respond(call, origin)
         match call.route.kind:
             case Kind.BLOB:
                 return await blobs.respond(parts, call)

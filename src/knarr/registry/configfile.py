@@ -31,8 +31,10 @@ from knarr.registry.certificates import TlsFiles
 from knarr.registry.events import ACTIONS as EVENTS
 from knarr.registry.passwords import Robot
 from knarr.registry.rights import ACTIONS
+from knarr.registry.routes import is_name
 from knarr.registry.rules import Rule
 from knarr.registry.settings import SPARSE, Auth, Keep, Limits, Retention, ServerSettings
+from knarr.registry.upstreams import Upstream
 from knarr.registry.webhooks import Webhook
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -69,6 +71,7 @@ def load(file: Path, base: ServerSettings) -> ServerSettings:
         delete=top.take("delete", _flag, base.delete),
         metrics=top.take("metrics", _flag, base.metrics),
         log=top.take("log", _flag, base.log),
+        upstreams=tuple(_upstream(each) for each in top.tables("upstream")) or base.upstreams,
         webhooks=tuple(_webhook(each) for each in top.tables("webhook")) or base.webhooks,
     )
     top.end()
@@ -177,6 +180,21 @@ def _keep(table: _Table) -> Keep:
     )
     table.end()
     return keep
+
+
+def _upstream(table: _Table) -> Upstream:
+    upstream = Upstream(
+        host=table.take("host", _text, ""),
+        prefix=table.take("prefix", _text, ""),
+        repositories=table.take("repositories", _texts, ("**",)),
+        fresh_s=table.take("fresh", duration, Upstream("").fresh_s),
+    )
+    table.end()
+    if not upstream.host:
+        raise table.wrong("host", "which registry, as references call it, such as docker.io")
+    if not is_name(upstream.place):
+        raise table.wrong("prefix", f"{upstream.place!r} cannot begin a repository's name: choose one that can")
+    return upstream
 
 
 def _webhook(table: _Table) -> Webhook:

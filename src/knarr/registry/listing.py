@@ -30,6 +30,14 @@ def tags(parts: Parts, call: Call) -> web.Response:
     return _page(f"/v2/{repository}/tags/list", {"name": repository}, "tags", found, limit)
 
 
+def some_tags(parts: Parts, call: Call, found: Sequence[str]) -> web.Response:
+    """Answer with the tags that an upstream has told, sorted."""
+    limit = _limit(parts, call)
+    last = call.first("last")
+    page = [tag for tag in found if tag > last][: limit + 1]
+    return _page(f"/v2/{call.route.repository}/tags/list", {"name": call.route.repository}, "tags", page, limit)
+
+
 def catalog(parts: Parts, call: Call) -> web.Response:
     """Answer a request for the repositories that the caller may read."""
     limit = _limit(parts, call)

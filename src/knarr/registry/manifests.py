@@ -35,14 +35,7 @@ _UNTOLD = ("", "application/json", "application/octet-stream", "text/plain")  # 
 
 async def respond(parts: Parts, call: Call) -> web.StreamResponse:
     """Answer a request for one manifest."""
-    reference = call.route.reference
-    if ":" in reference:
-        checked_digest(reference)
-    elif call.method in ("GET", "HEAD"):
-        if len(reference) > 128:
-            raise manifest_unknown(reference[:200])
-    else:
-        checked_tag(reference)
+    checked_reference(call.route.reference)
     if call.method in ("GET", "HEAD"):
         return _read(parts, call)
     if call.method == "PUT":
@@ -50,6 +43,15 @@ async def respond(parts: Parts, call: Call) -> web.StreamResponse:
     if call.method == "DELETE":
         return await _delete(parts, call)
     raise not_allowed(call.method, "GET", "HEAD", "PUT", "DELETE")
+
+
+def checked_reference(text: str) -> str:
+    """`text`, if it is a digest or can be a tag.
+
+    Raises:
+        Refusal
+    """
+    return checked_digest(text) if ":" in text else checked_tag(text)
 
 
 def _read(parts: Parts, call: Call) -> web.Response:

@@ -21,6 +21,12 @@ def all_edges(db: Connection, repository: str) -> Iterable[tuple[str, str]]:
     return db.execute("SELECT parent, child FROM registry_edges WHERE repository = ?", (repository,))
 
 
+def parents(db: Connection, repository: str, child: str) -> list[str]:
+    """The manifests that name `child`."""
+    rows = db.execute("SELECT parent FROM registry_edges WHERE repository = ? AND child = ?", (repository, child))
+    return [row[0] for row in rows]
+
+
 def all_manifests(db: Connection, repository: str) -> Iterable[tuple[str, int, str, int, int]]:
     """(digest, size, subject, pushed, pulled) of what is visible."""
     return db.execute(

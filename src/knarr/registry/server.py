@@ -19,14 +19,17 @@ from knarr.registry.access import Guard
 from knarr.registry.answering import Desk
 from knarr.registry.certificates import Certificates
 from knarr.registry.connections import Connections
+from knarr.registry.fetching import Fetcher
 from knarr.registry.metrics import Metrics
 from knarr.registry.parts import Parts
 from knarr.registry.passwords import Passwords
+from knarr.registry.proxying import Proxy
 from knarr.registry.pulls import Pulls
 from knarr.registry.requestlog import Log
 from knarr.registry.rules import Rules
 from knarr.registry.settings import ServerSettings
 from knarr.registry.webhooks import Sender
+from knarr.remote.repository import Registry as Client
 from knarr.spec.digest import Digest
 
 _AGAIN_S = 30.0
@@ -43,10 +46,11 @@ class Registry:
         tell: Callable[[str], object] | None = None,
         log: Log | None = None,
         roots: Callable[[], Iterable[Digest]] = tuple,
+        client: Callable[[], Client] | None = None,
     ) -> None:
         """`tell` is given lines about what the server does of itself, `log` one for each request.
 
-        `roots` gives what others than the registry hold in the store.
+        `roots` gives what others than the registry hold in the store; `client` asks upstreams.
 
         Raises:
             UsageError: the files of accounts or certificates cannot be used.
@@ -65,7 +69,10 @@ class Registry:
         if self._counts is not None:
             counts = self._counts
             self.parts.events.listen(lambda event: counts.event(event.action, event.size))
-        self._desk = Desk(self.parts, self._guard, tell=self._tell, log=log, counts=self._counts)
+        self._proxy = None
+        if settings.upstreams and client is not None:
+            self._proxy = Proxy(self.parts, Fetcher(store, self.parts.ledger, client))
+        self._desk = Desk(self.parts, self._guard, tell=self._tell, log=log, counts=self._counts, proxy=self._proxy)
         self.port = settings.port
 
     async def serve(self, ready: Callable[[], object] | None = None) -> None:
@@ -91,6 +98,8 @@ class Registry:
                     tasks.create_task(self._steadily(work))
         finally:
             await runner.cleanup()
+            if self._proxy is not None:
+                self._proxy.close()
             self.parts.close()
 
     def _works(self, server: Connections) -> Iterator[Callable[[], Awaitable[None]]]:

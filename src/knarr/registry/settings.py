@@ -8,6 +8,7 @@ from knarr.record import field, record
 from knarr.registry.certificates import TlsFiles
 from knarr.registry.passwords import Robot
 from knarr.registry.rules import Rule
+from knarr.registry.upstreams import Upstream
 from knarr.registry.webhooks import Webhook
 from knarr.spec.manifest import MAX_MANIFEST_BYTES
 
@@ -78,4 +79,5 @@ class ServerSettings:
     delete: bool = True
     metrics: bool = False
     webhooks: tuple[Webhook, ...] = ()
+    upstreams: tuple[Upstream, ...] = ()
     log: bool = False  # a line of JSON on standard output for each request

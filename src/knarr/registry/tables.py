@@ -39,6 +39,7 @@ CREATE INDEX IF NOT EXISTS registry_manifests_subject ON registry_manifests (rep
 CREATE TABLE IF NOT EXISTS registry_edges (
     repository TEXT NOT NULL, parent TEXT NOT NULL, child TEXT NOT NULL, PRIMARY KEY (repository, parent, child)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS registry_edges_child ON registry_edges (repository, child);
 CREATE TABLE IF NOT EXISTS registry_tags (
     repository TEXT NOT NULL, tag TEXT NOT NULL, digest TEXT NOT NULL, set_ns INTEGER NOT NULL,
     gone_ns INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (repository, tag)
