@@ -139,3 +139,15 @@ def test_a_squashed_layer_hides_what_was_deleted_from_the_base(knarr: Knarr) -> 
 
     assert image.layers[1:] == [["bin", "bin/.wh.vi", "y"]]
     assert "bin/vi" not in image.files
+
+
+def test_an_epoch_that_the_dockerfile_gives_counts_for_the_outputs(knarr: Knarr) -> None:
+    dockerfile = f"ARG SOURCE_DATE_EPOCH={EPOCH}\nFROM busybox\nRUN touch /x\nWORKDIR /w\n"
+    out = knarr.work / "out"
+    output = f"type=oci,dest={out}.tar,rewrite-timestamp=true"
+    knarr.run(*knarr.command(dockerfile), "-o", output, "-o", f"type=local,dest={out}")
+
+    image = open_archive(Path(f"{out}.tar"))[0]
+    assert (image.files["x"].mtime, image.files["w"].mtime) == (EPOCH, EPOCH)
+    assert image.config["created"] == "2023-11-14T22:13:20Z"
+    assert (out / "x").stat().st_mtime == EPOCH

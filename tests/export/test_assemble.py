@@ -52,7 +52,7 @@ def times(config: ImageConfig) -> list[str | None]:
 
 def test_a_line_has_the_time_of_its_layer_and_the_first_empty_one_that_of_the_next() -> None:
     history = [line(BASE_TIME), line(), line(empty=True), line(), line(empty=True)]
-    config = finished_config(ingredients(history, [layer(1), layer(2, 50), layer(3, 60)]), None, NOW)
+    config = finished_config(ingredients(history, [layer(1), layer(2, 50), layer(3, 60)]), NOW)
 
     assert times(config) == [BASE_TIME, rfc3339(50 * SECOND)] + [rfc3339(60 * SECOND)] * 3
     assert config.created == rfc3339(60 * SECOND)
@@ -60,20 +60,20 @@ def test_a_line_has_the_time_of_its_layer_and_the_first_empty_one_that_of_the_ne
 
 def test_empty_lines_before_the_first_new_layer_are_not_as_old_as_the_base() -> None:
     history = [line(BASE_TIME), line(empty=True), line()]
-    config = finished_config(ingredients(history, [layer(1), layer(2, 50)]), None, NOW)
+    config = finished_config(ingredients(history, [layer(1), layer(2, 50)]), NOW)
 
     assert times(config) == [BASE_TIME, rfc3339(50 * SECOND), rfc3339(50 * SECOND)]
 
 
 def test_a_build_that_adds_no_layer_takes_the_time_of_the_last_one() -> None:
-    config = finished_config(ingredients([line(BASE_TIME), line(empty=True)], [layer(1)]), None, NOW)
+    config = finished_config(ingredients([line(BASE_TIME), line(empty=True)], [layer(1)]), NOW)
 
     assert times(config) == [BASE_TIME, BASE_TIME]
 
 
 def test_without_any_layer_there_is_no_time_unless_an_epoch_gives_one() -> None:
-    untimed = finished_config(ingredients([line(empty=True)], []), None, NOW)
-    timed = finished_config(ingredients([line(empty=True)], []), 1, NOW)
+    untimed = finished_config(ingredients([line(empty=True)], []), NOW)
+    timed = finished_config(replace(ingredients([line(empty=True)], []), epoch=1), NOW)
 
     assert (times(untimed), untimed.created) == ([None], None)
     assert (times(timed), timed.created) == (["1970-01-01T00:00:01Z"], "1970-01-01T00:00:01Z")
@@ -83,7 +83,7 @@ def test_a_squashed_layer_has_a_line_of_its_own_behind_those_it_stands_for() -> 
     squashed = replace(layer(2, 6), squashed=3)
     lines = [line(), line(empty=True), line(), line(), line()]
 
-    config = finished_config(ingredients(lines, [layer(1, 5), squashed]), None, NOW)
+    config = finished_config(ingredients(lines, [layer(1, 5), squashed]), NOW)
 
     assert [told.empty_layer for told in config.history] == [False, True, True, True, True, False]
     assert config.history[-1].created_by == "squash of 3 layers"
@@ -91,14 +91,14 @@ def test_a_squashed_layer_has_a_line_of_its_own_behind_those_it_stands_for() -> 
 
 
 def test_layers_that_the_history_does_not_tell_of_get_lines() -> None:
-    config = finished_config(ingredients([line()], [layer(1, 5), layer(2, 6)]), None, NOW)
+    config = finished_config(ingredients([line()], [layer(1, 5), layer(2, 6)]), NOW)
 
     assert [told.created_by for told in config.history] == ["x", "step 2"]
     assert [told.empty_layer for told in config.history] == [False, False]
 
 
 def test_lines_that_claim_more_layers_than_there_are_are_empty() -> None:
-    config = finished_config(ingredients([line(), line()], [layer(1, 5)]), None, NOW)
+    config = finished_config(ingredients([line(), line()], [layer(1, 5)]), NOW)
 
     assert [told.empty_layer for told in config.history] == [False, True]
 
@@ -106,14 +106,14 @@ def test_lines_that_claim_more_layers_than_there_are_are_empty() -> None:
 def test_source_date_epoch_leaves_the_base_as_it_was() -> None:
     base = [line("2030-01-01T00:00:00Z")]
     history = [*base, line(), line(empty=True)]
-    config = finished_config(ingredients(history, [layer(1), layer(2, 500)], base), 100, NOW)
+    config = finished_config(replace(ingredients(history, [layer(1), layer(2, 500)], base), epoch=100), NOW)
 
     assert times(config) == ["2030-01-01T00:00:00Z", rfc3339(100 * SECOND), rfc3339(100 * SECOND)]
     assert config.created == rfc3339(100 * SECOND)
 
 
 def test_source_date_epoch_is_a_limit_and_not_a_stamp() -> None:
-    config = finished_config(ingredients([line()], [layer(1, 50)]), 100, NOW)
+    config = finished_config(replace(ingredients([line()], [layer(1, 50)]), epoch=100), NOW)
 
     assert times(config) == [rfc3339(50 * SECOND)]
 

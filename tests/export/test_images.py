@@ -197,6 +197,17 @@ def test_an_oci_directory_is_read_by_umoci(world: Any, tmp_path: Path) -> None:
     assert Layout.at(tmp_path / "out").resolve("docker.io/library/app:1")
 
 
+def test_an_image_without_a_name_is_the_latest_of_a_layout(world: Any, tmp_path: Path) -> None:
+    first = world.export("oci", world.result(), dest=str(tmp_path / "out"), tar="false")
+    second = world.export("oci", world.result("linux/arm64"), dest=str(tmp_path / "out"), tar="false")
+
+    assert first["containerimage.digest"] != second["containerimage.digest"]
+    (entry,) = Layout.at(tmp_path / "out").entries()
+    assert entry.digest == second["containerimage.digest"]
+    assert entry.annotations["org.opencontainers.image.ref.name"] == "latest"
+    assert skopeo("inspect", "--override-arch=arm64", f"oci:{tmp_path}/out:latest")["Architecture"] == "arm64"
+
+
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "uncompressed"])
 def test_every_compression_is_unpacked_by_others(world: Any, tmp_path: Path, compression: str) -> None:
     archive = tmp_path / "out.tar"

@@ -117,6 +117,10 @@ def _exports(request: SolveRequest) -> list[Export]:
     given = [(exporter.Type, dict(exporter.Attrs)) for exporter in request.Exporters]
     if not given and request.ExporterDeprecated:
         given = [(request.ExporterDeprecated, dict(request.ExporterAttrsDeprecated))]
+    epoch = request.FrontendAttrs.get("build-arg:SOURCE_DATE_EPOCH", "")
+    if epoch.removeprefix("-").isdigit():  # else the frontend finds out what it means, and tells
+        for _, attrs in given:
+            attrs.setdefault("source-date-epoch", epoch)
     return [Export(kind, attrs, taker=number) for number, (kind, attrs) in enumerate(given)]
 
 

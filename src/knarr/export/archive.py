@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from knarr.builder import Export
 from knarr.errors import Unsupported
 from knarr.export.clock import SECOND, rfc3339
+from knarr.export.context import epoch_of
 from knarr.export.make import make_image, makes_index, metadata
 from knarr.export.options import ArchiveOptions, archive_options
 from knarr.export.taken import opened_for
 from knarr.export.vertex import Vertex
 from knarr.image.copy import copy_graph
-from knarr.image.layout import CREATED, Layout, named
+from knarr.image.layout import CREATED, REF_NAME, Layout, named
 from knarr.image.save import NamedImage, save
 from knarr.record import replace
 from knarr.spec.reference import Reference
@@ -34,7 +35,7 @@ def export_archive(export: Export, result: Result, context: ExportContext) -> di
     platform = result.frontend.results[0].platform if export.type == "docker" else None
     with Vertex(context.sink, f"exporting to {export.type} image format") as vertex:
         image, _ = make_image(options.layers, result, context, vertex)
-        image = _dated(image, options, context)
+        image = _dated(image, options, result, context)
         if options.tar:
             _write_tar(export, image, options, result, context, vertex, platform)
         else:
@@ -42,11 +43,11 @@ def export_archive(export: Export, result: Result, context: ExportContext) -> di
     return metadata(image, options.layers, context)
 
 
-def _dated(image: Assembled, options: ArchiveOptions, context: ExportContext) -> Assembled:
+def _dated(image: Assembled, options: ArchiveOptions, result: Result, context: ExportContext) -> Assembled:
     """The image with the time at which it was put into the archive on its descriptor, as BuildKit has it."""
     if CREATED in image.root.annotations:
         return image
-    epoch = options.layers.epoch if options.layers.epoch is not None else context.settings.source_date_epoch
+    epoch = epoch_of(options.layers.epoch, context, *result.frontend.results)
     seconds = context.now_ns // SECOND if epoch is None else epoch
     return replace(image, root=image.root.with_annotations({CREATED: rfc3339(seconds * SECOND)}))
 
@@ -76,5 +77,7 @@ def _write_directory(
     layout = Layout.create(Path(options.dest))
     with vertex.phase("writing layout"):
         copy_graph(result.trees.fetcher(), layout, image.root.bare(), scope=context.scope, sparse_target=True)
-        for name in _names(options) or ("",):
+        for name in _names(options):
             layout.add(named(image.root, name))
+        if not options.layers.names:
+            layout.add(image.root.with_annotations({REF_NAME: "latest"}))  # BuildKit's word for the last one

@@ -39,6 +39,7 @@ class Ingredients:
     config: ImageConfig
     base: ImageConfig | None
     layers: tuple[Layer, ...]
+    epoch: int | None = None  # seconds since 1970: nothing new is later
 
 
 @record
@@ -88,7 +89,7 @@ def assemble(
 def _image(
     image: Ingredients, options: LayerOptions, store: BlobStore, now_ns: int, vertex: Vertex
 ) -> tuple[Descriptor, Descriptor]:
-    raw = encode_config(finished_config(image, options.epoch, now_ns))
+    raw = encode_config(finished_config(image, now_ns))
     kind = mediatype.OCI_CONFIG if options.oci else mediatype.DOCKER_CONFIG
     config = Descriptor(kind, Digest.of(raw), len(raw))
     manifest = encode_manifest(
@@ -120,10 +121,11 @@ def _public(layer: Descriptor, options: LayerOptions) -> Descriptor:
     return replace(converted.bare(), annotations=kept, urls=converted.urls)
 
 
-def finished_config(image: Ingredients, epoch: int | None, now_ns: int) -> ImageConfig:
+def finished_config(image: Ingredients, now_ns: int) -> ImageConfig:
     """The config with diff IDs, and with times and layers in its history that fit."""
     history = _filled(_aligned(_squashed(image.config.history, image.layers), image.layers), image.layers, now_ns)
     created = image.config.created
+    epoch = image.epoch
     if epoch is not None:
         history = _clamped(history, image.base.history if image.base else (), epoch)
         created = _not_after(created, epoch) if created is not None else None

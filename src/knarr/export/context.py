@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from knarr.config import Settings
     from knarr.content.store import Store
     from knarr.export.trees import Layer, Trees
-    from knarr.frontend.request import FrontendResult
+    from knarr.frontend.request import FrontendResult, PlatformResult
     from knarr.progress import Sink
     from knarr.remote.repository import Registry
     from knarr.scope import Scope
@@ -45,3 +45,15 @@ class Result:
     records: Sequence[RecordId | None]
     trees: Trees
     inline: Callable[[int, Sequence[Layer]], bytes] | None = None
+
+
+def epoch_of(given: int | None, context: ExportContext, *found: PlatformResult) -> int | None:
+    """The SOURCE_DATE_EPOCH of an output: its own option, else what the frontend went by, else the settings'.
+
+    That of several results is the one they have in common.
+    """
+    if given is not None:
+        return given
+    epochs = {result.epoch for result in found}
+    common = epochs.pop() if len(epochs) == 1 else None
+    return context.settings.source_date_epoch if common is None else common

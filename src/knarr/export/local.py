@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from knarr.builder import Export
 from knarr.errors import KnarrError
 from knarr.export.clock import SECOND
+from knarr.export.context import epoch_of
 from knarr.export.leftovers import check_deletable, remove_leftovers
 from knarr.export.options import tree_options
 from knarr.export.parts import PLATFORM_MODE, mounted_parts
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 def export_local(export: Export, result: Result, context: ExportContext) -> dict[str, Any]:
     """Write the files; with `mode=delete`, remove everything else from the directory then."""
     options = tree_options(export)
-    epoch = options.epoch if options.epoch is not None else context.settings.source_date_epoch
+    epoch = epoch_of(options.epoch, context, *result.frontend.results)
     dest = os.path.realpath(options.dest)
     if options.delete:
         check_deletable(dest, {os.fspath(context.settings.root): "knarr's own directory"})

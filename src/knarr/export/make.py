@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from knarr.cache.sharedconfig import INLINE_MEMBER
 from knarr.export.assemble import Assembled, Ingredients, assemble
 from knarr.export.clock import SECOND, rfc3339
+from knarr.export.context import epoch_of
 from knarr.export.trees import Layer, LayerForm
 from knarr.image.copy import each
 from knarr.record import replace
@@ -39,25 +40,25 @@ def make_image(
 
     `on_layer` is told of every layer as soon as it is ready (from one thread at a time, each once).
     """
-    epoch = options.epoch if options.epoch is not None else context.settings.source_date_epoch
+    platforms = result.frontend.results
+    epochs = [epoch_of(options.epoch, context, found) for found in platforms]
     seen = _Seen(on_layer)
-    with vertex.phase("exporting layers"), _rewriting(options, epoch, context, vertex):
+    with vertex.phase("exporting layers"), _rewriting(options, epochs, vertex):
 
         def layers_of(wanted: tuple[RecordId | None, LayerForm]) -> tuple[Layer, ...]:
             return tuple(map(seen.note, result.trees.layers(*wanted)))
 
-        platforms = result.frontend.results
-        forms = [_form(options, epoch, found) for found in platforms]
+        forms = [_form(options, epoch, found) for found, epoch in zip(platforms, epochs, strict=True)]
         todo = list(zip(result.records, forms, strict=True))
         layers = each(layers_of, todo, scope=context.scope, jobs=len(platforms))
     inline = result.inline or _no_cache
     ingredients = [
-        Ingredients(found.platform, _with_cache(found.config, inline(number, own)), found.base_config, own)
-        for number, (found, own) in enumerate(zip(platforms, layers, strict=True))
+        Ingredients(found.platform, _with_cache(found.config, inline(number, own)), found.base_config, own, epoch)
+        for number, (found, own, epoch) in enumerate(zip(platforms, layers, epochs, strict=True))
     ]
     image = assemble(
         ingredients,
-        replace(options, epoch=epoch),
+        options,
         context.store,
         now_ns=context.now_ns,
         is_index=makes_index(result, context),
@@ -71,10 +72,9 @@ def _form(options: LayerOptions, epoch: int | None, found: PlatformResult) -> La
     return LayerForm(options.compression, base, epoch if options.rewrite else None, options.squash)
 
 
-def _rewriting(
-    options: LayerOptions, epoch: int | None, context: ExportContext, vertex: Vertex
-) -> AbstractContextManager[object]:
+def _rewriting(options: LayerOptions, epochs: Sequence[int | None], vertex: Vertex) -> AbstractContextManager[object]:
     """The phase that tells of `rewrite-timestamp`, or a warning that it has nothing to go by."""
+    epoch = next((epoch for epoch in epochs if epoch is not None), None)
     if not options.rewrite:
         return nullcontext()
     if epoch is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from knarr.errors import Bug, Unsupported
 from knarr.export.clock import SECOND
+from knarr.export.context import epoch_of
 from knarr.export.destination import opened
 from knarr.export.options import tree_options
 from knarr.export.parts import mounted_parts
@@ -33,7 +34,7 @@ def opened_for(
 def export_directory(export: Export, result: Result, context: ExportContext) -> dict[str, Any]:
     """Give a result's files to the caller, as `export.local` writes them here."""
     options = tree_options(export)
-    epoch = options.epoch if options.epoch is not None else context.settings.source_date_epoch
+    epoch = epoch_of(options.epoch, context, *result.frontend.results)
     epoch_ns = None if epoch is None else epoch * SECOND
     with (
         Vertex(context.sink, "exporting to client directory") as vertex,

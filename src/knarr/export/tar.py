@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from knarr.builder import Export
 from knarr.export.clock import SECOND
+from knarr.export.context import epoch_of
 from knarr.export.options import tree_options
 from knarr.export.parts import PLATFORM_MODE, mounted_parts
 from knarr.export.taken import opened_for
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 def export_tar(export: Export, result: Result, context: ExportContext) -> dict[str, Any]:
     """Write the tar; it appears only when it is complete."""
     options = tree_options(export)
-    epoch = options.epoch if options.epoch is not None else context.settings.source_date_epoch
+    epoch = epoch_of(options.epoch, context, *result.frontend.results)
     with (
         Vertex(context.sink, "exporting to client tarball") as vertex,
         opened_for(export, context, options.dest, {}) as out,

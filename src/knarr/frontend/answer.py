@@ -19,6 +19,7 @@ from knarr.spec.platform import Platform, host_platform
 CONFIG = "containerimage.config"
 BASE_CONFIG = "containerimage.base.config"
 PLATFORMS = "refs.platforms"
+EPOCH = "source.date.epoch"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -35,6 +36,8 @@ def to_answer(result: FrontendResult) -> Answer:
         metadata[CONFIG + suffix] = encode_config(found.config)
         if found.base_config is not None:
             metadata[BASE_CONFIG + suffix] = encode_config(found.base_config)
+        if found.epoch is not None:
+            metadata[EPOCH + suffix] = b"%d" % found.epoch
     metadata[PLATFORMS] = json.dumps({"Platforms": listed}).encode()
     return Answer(refs, metadata)
 
@@ -66,7 +69,14 @@ def _platform_result(id: str, platform: Platform | None, answer: Answer) -> Plat
     if config is None:
         config = _empty(platform or host_platform())
     base = _config(answer.metadata, BASE_CONFIG, id, platform)
-    return PlatformResult(platform or config.platform, answer.refs[id].graph, config, base)
+    return PlatformResult(platform or config.platform, answer.refs[id].graph, config, base, _epoch(answer.metadata, id))
+
+
+def _epoch(metadata: Mapping[str, bytes], id: str) -> int | None:
+    raw = metadata.get(f"{EPOCH}/{id}", metadata.get(EPOCH, b""))
+    if raw and not raw.lstrip(b"-").isdigit():
+        raise ContentError(f"{EPOCH} is not a number of seconds since 1970: {raw[:40]!r}")
+    return int(raw) if raw else None
 
 
 def _config(metadata: Mapping[str, bytes], key: str, id: str, platform: Platform | None) -> ImageConfig | None:

@@ -73,6 +73,7 @@ class PlatformResult:
     graph: Graph
     config: ImageConfig
     base_config: ImageConfig | None = None
+    epoch: int | None = None  # the SOURCE_DATE_EPOCH that was gone by, seconds since 1970
 
 
 @record

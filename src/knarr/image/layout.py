@@ -191,7 +191,9 @@ class Layout:
 
         def superseded(old: Descriptor) -> bool:
             if name is None:
-                return old.digest == entry.digest and IMAGE_NAME not in old.annotations
+                tag = entry.annotations.get(REF_NAME)
+                same_tag = tag is not None and tag == old.annotations.get(REF_NAME)
+                return (old.digest == entry.digest or same_tag) and IMAGE_NAME not in old.annotations
             return old.annotations.get(IMAGE_NAME) == name
 
         with self._lock:

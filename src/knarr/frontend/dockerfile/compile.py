@@ -107,6 +107,7 @@ def _compile_platform(plan: Plan, images: BaseImages) -> PlatformResult:
         made,
         target.image.finish(platform, build.request.labels),
         target.base_config,
+        None if build.created is None else build.created_ns // 10**9,
     )
 
 
