@@ -98,6 +98,11 @@ class Universe:
         self.tags[tag] = manifest.descriptor.digest
         return manifest
 
+    def add_layer(self, size: int) -> Digest:
+        """One more artifact on the index, with a layer of `size` bytes; the layer's digest."""
+        manifest = self.artifact("application/x-large", bytes(range(256)) * (size // 256), self.index)
+        return manifest.layers[0].digest
+
     def described(self, manifest: Manifest, platform: str) -> Descriptor:
         bare = manifest.descriptor
         return Descriptor(bare.media_type, bare.digest, bare.size, Platform.parse(platform))

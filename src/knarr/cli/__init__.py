@@ -19,6 +19,7 @@ COMMANDS = {
     "push": ("push", "Copy an image from the store to its registry"),
     "copy": ("copy", "Copy an image between registries, layouts and archives, with all that belongs to it"),
     "sync": ("sync", "Keep mirrors of many images, as a file says"),
+    "bundle": ("bundle", "Carry images to where no network goes, and only what is missing there"),
     "imagetools": ("imagetools", "Look at images in registries, and put them together"),
     "tags": ("tags", "List the tags of a repository"),
     "manifest": ("manifest", "Show the manifest or the index behind a name"),

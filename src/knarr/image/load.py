@@ -15,8 +15,9 @@ import io
 import os
 import posixpath
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import BinaryIO, NamedTuple
 
 from knarr.errors import ContentError, NotFound
@@ -40,15 +41,19 @@ _MAX_JSON_BYTES = 20 * 2**20  # containerd's limit for the documents of an archi
 _MAX_LINKS = 16
 
 
+ReadAt = Callable[[int, int], bytes]
+"""Gives (size, offset) of a file, without moving its position."""
+
+
 class Section:
     """A stretch of a file, read without moving the file's position: many may be read at once."""
 
-    def __init__(self, descriptor: int, start: int, size: int) -> None:
-        self._fd, self._at, self._end = descriptor, start, start + size
+    def __init__(self, read_at: ReadAt, start: int, size: int) -> None:
+        self._read_at, self._at, self._end = read_at, start, start + size
 
     def read(self, size: int = -1, /) -> bytes:
         rest = self._end - self._at
-        data = os.pread(self._fd, rest if size < 0 else min(size, rest), self._at)
+        data = self._read_at(rest if size < 0 else min(size, rest), self._at)
         self._at += len(data)
         return data
 
@@ -96,7 +101,7 @@ Made = dict[Digest, bytes]  # documents that are not in the archive but follow f
 
 
 def open_archive(file: BinaryIO) -> Archive:
-    """Read the table of contents of an archive.
+    """Read the table of contents of an archive: a file, or something like one that has `read_at`.
 
     Raises:
         ContentError: not a tar, or a tar of something else.
@@ -150,7 +155,8 @@ class _TarIndex:
     """Where in a tar its regular files lie; links between members are followed."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._fd = file.fileno()
+        own: ReadAt | None = getattr(file, "read_at", None)
+        self._read_at = own or partial(_pread, file.fileno())
         self._places: dict[str, _Place] = {}
         self._links: dict[str, str] = {}
         try:
@@ -171,7 +177,7 @@ class _TarIndex:
 
     def open(self, name: str) -> Section | None:
         place = self._find(name)
-        return Section(self._fd, place.start, place.size) if place is not None else None
+        return Section(self._read_at, place.start, place.size) if place is not None else None
 
     def read(self, name: str) -> bytes | None:
         """The content of a small member.
@@ -184,7 +190,7 @@ class _TarIndex:
             return None
         if place.size > _MAX_JSON_BYTES:
             raise ContentError(f"{name} in the archive has {place.size} bytes, over the limit of {_MAX_JSON_BYTES}")
-        return Section(self._fd, place.start, place.size).read()
+        return Section(self._read_at, place.start, place.size).read()
 
     def member(self, name: str) -> dockerarchive.Member:
         place = self._find(name)
@@ -193,12 +199,12 @@ class _TarIndex:
         start, size = place.start, place.size
 
         def digest() -> Digest:
-            reader = HashingReader(Section(self._fd, start, size))
+            reader = HashingReader(Section(self._read_at, start, size))
             for _ in chunks(reader, CHUNK):
                 pass
             return reader.digest
 
-        return dockerarchive.Member(size, Section(self._fd, start, size).read(4), digest)
+        return dockerarchive.Member(size, Section(self._read_at, start, size).read(4), digest)
 
     def _find(self, name: str) -> _Place | None:
         name = _clean(name)
@@ -208,6 +214,10 @@ class _TarIndex:
                 return place
             name = self._links[name]
         return None
+
+
+def _pread(descriptor: int, size: int, offset: int) -> bytes:
+    return os.pread(descriptor, size, offset)
 
 
 def _clean(name: str) -> str:
