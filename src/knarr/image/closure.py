@@ -207,10 +207,16 @@ class _Expedition:
             wave = [step for node in read for step in self._below(node)]
             for sideways in each(self._beside, read, scope=self.scope, jobs=self.jobs):
                 wave += sideways
-        believed = {subject: tuple(self._believed(subject, listed)) for subject, listed in self.referrers.items()}
+        # In an order that does not depend on which thread came first: what is written of it has one form.
+        believed = {
+            digest: tuple(self._believed(digest, self.referrers[digest]))
+            for digest in self.nodes
+            if digest in self.referrers
+        }
         referrers = {subject: listed for subject, listed in believed.items() if listed}
-        tags = {tag: digest for tag, digest in self.digest_tags.items() if digest in self.nodes}
-        return Closure(root, self.nodes, referrers, tags, tuple(self.absent))
+        tags = {tag: digest for tag, digest in sorted(self.digest_tags.items()) if digest in self.nodes}
+        absent = tuple(sorted(self.absent, key=lambda one: one.descriptor.digest))
+        return Closure(root, self.nodes, referrers, tags, absent)
 
     def _believed(self, subject: Digest, listed: Iterable[Descriptor]) -> Iterator[Descriptor]:
         """Those listed as referrers of `subject` that were read and name it."""

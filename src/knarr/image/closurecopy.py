@@ -12,7 +12,7 @@ lost, whatever it answered before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from contextlib import nullcontext
 from typing import Protocol
 
@@ -37,6 +37,13 @@ class Destination(Fetcher, Pusher, Resolver, Predecessors, Protocol):
     def push_manifest(self, descriptor: Descriptor, raw: bytes, *, tag: str = "") -> None:
         """Store a document, under a tag if one is given; one with a subject is listed with its referrers."""
         ...
+
+
+Once = Callable[[Descriptor, Callable[[], str]], str]
+
+
+def _always(blob: Descriptor, send: Callable[[], str]) -> str:
+    return send()
 
 
 @record
@@ -70,12 +77,14 @@ def copy_closure(
     watch: Watch | None = None,
     mounts_of: MountsOf | None = None,
     known: Set[Digest] = frozenset(),
+    once: Once = _always,
     verify: bool = True,
 ) -> CopyOutcome:
     """Make `target` have `closure`, its root under `tags` (none: by digest alone).
 
     Blobs in `known` are at the target already. `mounts_of` names repositories on the
-    target's registry to take blobs from.
+    target's registry to take blobs from. `once` is for who copies several images to one
+    place: it sends a blob, or waits for another who sends it there.
 
     Raises:
         NotFound, DigestMismatch, SizeMismatch: the source gave less or other than it named.
@@ -83,7 +92,7 @@ def copy_closure(
     """
     transfer = _Transfer(closure, source, target, scope, jobs, turn, Tally(watch))
     there = transfer.find()
-    transfer.move_blobs(there, known, watch, mounts_of)
+    transfer.move_blobs(there, known, watch, mounts_of, once)
     transfer.push_documents(there)
     transfer.set_tags(tags, there)
     kept, lost = transfer.verify(tags) if verify else (tuple(closure.nodes.values()), ())
@@ -110,8 +119,21 @@ class _Transfer:
         self.sent = False  # a document, if only to set a tag
 
     def find(self) -> frozenset[Digest]:
-        """The documents that the target has already."""
-        nodes = tuple(self.closure.nodes.values())
+        """The documents that the target has already; a registry that lacks the root is not asked for the rest.
+
+        To send a manifest costs as much as to ask for it, and those below a root that is not there seldom are.
+        """
+        root = self.closure.nodes[self.closure.root.digest]
+        if not self.target.complete:
+            return self._shown(tuple(self.closure.nodes.values()))
+        if not self._present(root):
+            return frozenset()
+        return self._shown([node for node in self.closure.nodes.values() if node is not root]) | {
+            root.descriptor.digest
+        }
+
+    def _shown(self, nodes: Sequence[Node]) -> frozenset[Digest]:
+        """Those of `nodes` that the target shows."""
         return frozenset(digest for digest in each(self._present, nodes, scope=self.scope, jobs=self.jobs) if digest)
 
     def _present(self, node: Node) -> Digest | None:
@@ -119,7 +141,12 @@ class _Transfer:
             return node.descriptor.digest if self.target.has(node.descriptor) else None
 
     def move_blobs(
-        self, there: Set[Digest], known: Set[Digest], watch: Watch | None, mounts_of: MountsOf | None
+        self,
+        there: Set[Digest],
+        known: Set[Digest],
+        watch: Watch | None,
+        mounts_of: MountsOf | None,
+        once: Once,
     ) -> None:
         blobs: dict[Digest, Descriptor] = {}
         for digest, node in self.closure.nodes.items():
@@ -128,16 +155,14 @@ class _Transfer:
         halt = Scope()
         fresh = self.closure.root.digest not in there
 
+        def send(blob: Descriptor) -> str:
+            expected = not (fresh and self.target.complete)
+            with self.turn():
+                return copy_blob(self.source, self.target, blob, watch, mounts_of, check=halt.check, expected=expected)
+
         def move(blob: Descriptor) -> None:
             try:
-                with self.turn():
-                    if blob.digest in known:
-                        how = PRESENT
-                    else:
-                        how = copy_blob(
-                            self.source, self.target, blob, watch, mounts_of, check=halt.check, mount_first=fresh
-                        )
-                self.tally.add(blob, how)
+                self.tally.add(blob, PRESENT if blob.digest in known else once(blob, lambda: send(blob)))
             except BaseException:
                 halt.cancel()  # the others stop at their next chunk, and not when they are done
                 raise
@@ -216,14 +241,17 @@ class _Transfer:
         unlisted = {
             digest for found in each(self._unlisted, subjects, scope=self.scope, jobs=self.jobs) for digest in found
         }
-        missing = set(nodes) - self.find()
+        root = self.closure.root.digest
+        # A tag that leads to the root also says that it is there.
+        astray = {tag for tag in tags if self._resolved(tag) != root}
+        asked = [node for digest, node in nodes.items() if digest != root or not tags or astray]
+        missing = {node.descriptor.digest for node in asked} - self._shown(asked)
         if missing:
             each(lambda digest: self._put(nodes[digest], ""), tuple(missing), scope=self.scope, jobs=self.jobs)
-            missing -= self.find()
+            missing -= self._shown([nodes[digest] for digest in missing])
         why = {digest: "the target took it, and does not have it" for digest in nodes if digest in missing}
-        for tag in tags:
-            if self._resolved(tag) != self.closure.root.digest:
-                why.setdefault(self.closure.root.digest, f"tag {tag} leads elsewhere")
+        for tag in astray:
+            why.setdefault(root, f"tag {tag} leads elsewhere")
         for tag, digest in self.closure.digest_tags.items():
             if self._resolved(tag) != digest:
                 why.setdefault(digest, f"tag {tag} does not lead to it")

@@ -45,6 +45,7 @@ class Place(Fetcher, Pusher, Protocol):
     """Somewhere content can be put, looked for and read back."""
 
 
+_UNASKED = 64 << 10  # bytes that are sent as fast as they are asked for
 _MAX_DEPTH = 8  # levels of documents; a hostile index cannot send us further down
 
 
@@ -116,13 +117,13 @@ def copy_blob(
     mounts_of: MountsOf | None = None,
     *,
     check: Callable[[], None] | None = None,
-    mount_first: bool = False,
+    expected: bool = True,
 ) -> str:
     """Make `target` have one blob; tells how: `present`, `mounted` or `copied`. `check` runs per chunk.
 
-    With `mount_first` a mount is tried without asking for the blob first: for a target that is likely to lack it.
+    A blob that is not `expected` to be there is mounted, or sent if it is small, without being asked for.
     """
-    how = _place(source, target, blob, watch, mounts_of, check, mount_first)
+    how = _place(source, target, blob, watch, mounts_of, check, expected)
     if watch is not None:
         watch(blob, blob.size, how)
     return how
@@ -135,11 +136,11 @@ def _place(
     watch: Watch | None,
     mounts_of: MountsOf | None,
     check: Callable[[], None] | None,
-    mount_first: bool,
+    expected: bool,
 ) -> str:
     siblings = list(mounts_of(blob)) if mounts_of is not None and isinstance(target, Mounter) else []
     # A blob that is there is "mounted" as well. A mount that is declined has begun an upload, which is then used.
-    if not (mount_first and siblings) and target.has(blob):
+    if (expected or (blob.size > _UNASKED and not siblings)) and target.has(blob):
         return PRESENT
     for repository in siblings:
         if cast(Mounter, target).mount_from(blob, repository):

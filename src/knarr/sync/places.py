@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from knarr.errors import NotFound
+from knarr.image.copy import PRESENT
 from knarr.image.layoutrepository import LayoutRepository
 from knarr.image.spot import LAYOUT, Spot
 from knarr.remote.repository import Registry, Repository
-from knarr.scope import Scope
+from knarr.scope import Flights, Scope
 from knarr.spec.digest import Digest
 
 Place = Repository | LayoutRepository
@@ -23,6 +25,7 @@ class Places:
         self._lock = threading.Lock()
         self._open: dict[str, Place] = {}
         self._blobs: dict[str, set[Digest]] = {}
+        self._flights = Flights()
 
     def reader(self, spot: Spot) -> Place:
         """To read from.
@@ -76,6 +79,18 @@ class Places:
         """They are in it now."""
         with self._lock:
             self._blobs.setdefault(spot.repository, set()).update(digests)
+
+    def once(self, spot: Spot, digest: Digest, send: Callable[[], str]) -> str:
+        """`send()`, which brings a blob to a repository; who comes meanwhile, or later, finds it there."""
+        if digest in self.seen(spot):
+            return PRESENT
+
+        def lead() -> str:
+            how = send()
+            self.note(spot, {digest})
+            return how
+
+        return self._flights.once((spot.repository, digest), lead)
 
     def siblings(self, spot: Spot, digest: Digest) -> list[str]:
         """Repositories on the same registry that are known to have a blob."""

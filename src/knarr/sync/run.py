@@ -30,7 +30,7 @@ from knarr.scope import Scope
 from knarr.spec.descriptor import Descriptor
 from knarr.sync import plan
 from knarr.sync.limits import HostLimits
-from knarr.sync.places import Places, host_of, locator_of, name_of, tag_of
+from knarr.sync.places import Place, Places, host_of, locator_of, name_of, tag_of
 from knarr.sync.prune import Pruner
 from knarr.sync.quota import Quotas
 from knarr.sync.row import COPIED, FAILED, SKIPPED, UNCHANGED, WOULD_COPY, Row
@@ -38,6 +38,8 @@ from knarr.sync.state import Known, State
 from knarr.sync.task import IMAGE, REGISTRY, SyncFile, Task
 
 Watch = Callable[[Row], object]
+
+_QUESTIONS = 16  # images looked at at a time
 
 
 @record
@@ -48,6 +50,16 @@ class RunOptions:
     prune: bool = False  # also for tasks that do not ask for it
     full: bool = False
     fail_fast: bool = False
+
+
+@record
+class _Due:
+    """One image, and the targets that need it."""
+
+    copy: plan.Copy
+    place: Place
+    root: Descriptor
+    targets: tuple[Spot, ...]
 
 
 class Runner:
@@ -93,7 +105,9 @@ class Runner:
                 for task in self._file.tasks:
                     if task not in tasks:
                         self._listed(task, pruner, prunes=False)
-            each(self._image, copies, scope=self._scope, jobs=self._file.jobs)
+            # Questions are small: more of them at a time than images.
+            due = each(self._look, copies, scope=self._scope, jobs=max(_QUESTIONS, self._file.jobs))
+            each(self._bring, [one for one in due if one is not None], scope=self._scope, jobs=self._file.jobs)
             pruner.run(failed={row.target.rpartition(":")[0] for row in self._rows if row.result == FAILED})
         finally:
             self._state.save()
@@ -150,7 +164,8 @@ class Runner:
                 pruner.keep(target)
         return copies
 
-    def _image(self, copy: plan.Copy) -> None:
+    def _look(self, copy: plan.Copy) -> _Due | None:
+        """What of one image has to be brought; tells what has not."""
         self._scope.check()
         source = name_of(copy.source)
         try:
@@ -160,16 +175,13 @@ class Runner:
         except KnarrError as error:
             for target in copy.targets:
                 self._failed(source, name_of(target), error)
-            return
+            return None
         if copy.task.media_types and root.media_type not in copy.task.media_types:
             for target in copy.targets:
                 self._tell(Row(source, name_of(target), SKIPPED, error=f"media type {root.media_type} is not wanted"))
-            return
-        due = [target for target in copy.targets if not self._is_same(copy, root, target)]
-        if due and not self._options.dry_run:
-            # A HEAD is no pull; what follows is.
-            self._quotas.wait(host_of(copy.source), copy.task, lambda: place.resolve(locator))
-            self._bring(copy, place, root, due)
+            return None
+        due = tuple(target for target in copy.targets if not self._is_same(copy, root, target))
+        return _Due(copy, place, root, due) if due and not self._options.dry_run else None
 
     def _is_same(self, copy: plan.Copy, root: Descriptor, target: Spot) -> bool:
         """Whether nothing is to be done for one target; tells so."""
@@ -203,9 +215,12 @@ class Runner:
         except NotFound:
             return ""
 
-    def _bring(self, copy: plan.Copy, place: Fetcher, root: Descriptor, due: Sequence[Spot]) -> None:
+    def _bring(self, work: _Due) -> None:
+        copy, place, root, due = work.copy, work.place, work.root, work.targets
         source = name_of(copy.source)
         try:
+            # A HEAD is no pull; what follows is.
+            self._quotas.wait(host_of(copy.source), copy.task, lambda: work.place.resolve(locator_of(copy.source)))
             reshaped = gather(
                 place,
                 root,
@@ -219,11 +234,12 @@ class Runner:
                 self._failed(source, name_of(target), error)
             return
         with ExitStack() as stack:
+            content: Fetcher = place
             if len(due) > 1:
                 directory = Path(stack.enter_context(TemporaryDirectory(prefix="sync-", dir=self._directory)))
-                place = stack.enter_context(Spool(place, directory))
+                content = stack.enter_context(Spool(place, directory))
             each(
-                lambda target: self._to(copy, place, root, reshaped, target),
+                lambda target: self._to(copy, content, root, reshaped, target),
                 due,
                 scope=self._scope,
                 jobs=len(due),
@@ -248,7 +264,7 @@ class Runner:
                 turn=self._limits.turn(host_of(copy.source), host_of(target)),
                 watch=self._moving,
                 mounts_of=lambda blob: self._mounts(copy.source, target, blob),
-                known=self._places.seen(target),
+                once=lambda blob, send: self._places.once(target, blob.digest, send),
                 verify=copy.task.options.verify,
             )
         except KnarrError as error:
