@@ -62,6 +62,7 @@ def shown_for(case: Case, bridge: Any) -> str:
     options = dict(case.options)
     if "dockerignore" in options:
         options["dockerignore"] = options["dockerignore"].encode()
+    options["platforms"] = tuple(map(Platform.parse, options.get("platforms", ())))
     request = FrontendRequest(case.dockerfile, build_platform=Platform("linux", "amd64"), **options)
     with pytest.raises(KnarrError) as caught:
         compile(request, bridge)

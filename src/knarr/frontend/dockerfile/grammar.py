@@ -9,12 +9,12 @@ from knarr.errors import DockerfileError
 from knarr.frontend.dockerfile import instructions as ins
 from knarr.frontend.dockerfile.flags import read_flags
 from knarr.frontend.dockerfile.healthcheck import read_healthcheck
-from knarr.frontend.dockerfile.keyvalues import read_arg, read_env, read_label
+from knarr.frontend.dockerfile.keyvalues import read_arg, read_env, read_label, written_pairs
 from knarr.frontend.dockerfile.mounts import read_device, read_mount_text
 from knarr.frontend.dockerfile.statement import Statement, command_line, common, doc_of, lacking, list_or_blanks, split
 from knarr.frontend.dockerfile.suggest import did_you_mean
 from knarr.frontend.dockerfile.transfer import read_add, read_copy
-from knarr.frontend.dockerfile.words import SPACE, split_blanks
+from knarr.frontend.dockerfile.words import SPACE, json_list, split_blanks, split_first
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 _ONBUILD = re.compile(rf"[{SPACE}]*ONBUILD[{SPACE}]*", re.IGNORECASE)
@@ -152,7 +152,9 @@ def _on_build(statement: Statement) -> ins.OnBuild:
     if not statement.rest:
         raise lacking("ONBUILD", "at least one argument")
     read_flags("ONBUILD", statement.flags)
-    trigger = split(statement.rest, statement.span, statement.escape).keyword
+    inner = split(statement.rest, statement.span, statement.escape)
+    _check_words(inner)
+    trigger = inner.keyword
     if trigger == "ONBUILD":
         raise DockerfileError("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed", hint="write ONBUILD once")
     if trigger in ("MAINTAINER", "FROM"):
@@ -164,6 +166,16 @@ def _on_build(statement: Statement) -> ins.OnBuild:
     for doc in statement.heredocs:
         expression += f"\n{doc.content}{doc.name}"
     return ins.OnBuild(**common(statement), expression=expression)
+
+
+def _check_words(trigger: Statement) -> None:
+    """What is looked at when a trigger is written; the rest is when it is carried out, as in BuildKit."""
+    if trigger.keyword in ("ENV", "LABEL"):
+        written_pairs(trigger)
+    elif trigger.keyword in ("ADD", "CMD", "COPY", "ENTRYPOINT", "RUN", "SHELL", "VOLUME"):
+        json_list(trigger.rest)
+    elif trigger.keyword == "HEALTHCHECK":
+        json_list(split_first(trigger.rest)[1] or "")
 
 
 _READERS: Mapping[str, Callable[[Statement], ins.Instruction]] = {

@@ -30,14 +30,15 @@ def read_label(statement: Statement) -> Label:
     return Label(**common(statement), pairs=_pairs(statement))
 
 
-def _pairs(statement: Statement) -> tuple[KeyValue, ...]:
-    """`key=value …`, or the old `key rest of the line` when the first word has no equals sign."""
+def written_pairs(statement: Statement) -> tuple[KeyValue, ...]:
+    """`key=value …`, or the old `key rest of the line` when the first word has no equals sign; perhaps none.
+
+    Raises:
+        DockerfileError: a word that is no pair. No span yet.
+    """
     keyword = statement.keyword
-    read_flags(keyword, statement.flags)
     words = quoted_words(statement.rest, statement.escape)
-    if not words:
-        raise lacking(keyword, "at least one argument")
-    if "=" not in words[0]:
+    if words and "=" not in words[0]:
         key, value = split_first(statement.rest)
         if value is None:
             raise DockerfileError(f"{keyword} must have two arguments", hint=f"{keyword} {key}=value")
@@ -50,11 +51,20 @@ def _pairs(statement: Statement) -> tuple[KeyValue, ...]:
                 f"Syntax error - can't find = in {_go_quoted(word)}. Must be of the form: name=value",
                 hint="put a value that has spaces in double quotes",
             )
-        if not key:
-            hint = f"{keyword} NAME=value, without a blank before the ="
-            raise DockerfileError(f"{keyword} names can not be blank", hint=hint)
         pairs.append(KeyValue(key, value))
     return tuple(pairs)
+
+
+def _pairs(statement: Statement) -> tuple[KeyValue, ...]:
+    keyword = statement.keyword
+    read_flags(keyword, statement.flags)
+    pairs = written_pairs(statement)
+    if not pairs:
+        raise lacking(keyword, "at least one argument")
+    if any(not pair.key for pair in pairs):
+        hint = f"{keyword} NAME=value, without a blank before the ="
+        raise DockerfileError(f"{keyword} names can not be blank", hint=hint)
+    return pairs
 
 
 def _go_quoted(text: str) -> str:

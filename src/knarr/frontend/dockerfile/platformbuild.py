@@ -19,6 +19,9 @@ from knarr.spec.platform import Platform, host_platform
 
 _EPOCH = re.compile(r"[-+]?[0-9]{1,19}")
 _MAX_EPOCH = (2**63 - 1) // 10**9  # LLB has nanoseconds
+_MULTI_PLATFORM = "BUILDKIT_MULTI_PLATFORM"
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")
+_FALSE = ("0", "f", "F", "false", "FALSE", "False")
 _NETWORKS = {"default": NetMode.UNSET, "sandbox": NetMode.UNSET, "none": NetMode.NONE, "host": NetMode.HOST}
 
 
@@ -123,9 +126,23 @@ def platform_build(
 
 
 def is_multi_platform(request: FrontendRequest) -> bool:
-    """Whether the answer is an index: several platforms, or one that was asked to look like it."""
-    asked = request.build_args.get("BUILDKIT_MULTI_PLATFORM", "")
-    return len(request.platforms) > 1 or asked in ("1", "t", "T", "true", "TRUE", "True")
+    """Whether the answer is an index: several platforms, or one that was asked to look like it.
+
+    Raises:
+        UsageError: BUILDKIT_MULTI_PLATFORM is no truth, or says that several platforms are one.
+    """
+    asked = request.build_args.get(_MULTI_PLATFORM, "")
+    if asked in _TRUE:
+        return True
+    if asked and asked not in _FALSE:
+        raise UsageError(f"invalid boolean value for {_MULTI_PLATFORM}: {asked}", hint="1 or 0")
+    several = len(request.platforms) > 1
+    if asked and several:
+        raise UsageError(
+            f"{_MULTI_PLATFORM}={asked}, but several platforms are asked for",
+            hint="they need an index: leave the argument out, or build one platform",
+        )
+    return several
 
 
 def _epoch(value: str) -> int | None:

@@ -119,5 +119,5 @@ def _platform_in(env: Mapping[str, str], default: Platform) -> Platform | None:
     if not os and not arch and not variant:
         return None
     return Platform.from_json(
-        {"os": os or default.os, "architecture": arch or default.architecture, "variant": variant}
+        {"os": os or default.os, "architecture": (arch or default.architecture).lower(), "variant": variant.lower()}
     )
