@@ -108,6 +108,8 @@ class Parts:
                 chosen = replace(chosen, hosts_dirs=(*extra, *chosen.hosts_dirs))
             if not chosen.uploads_dir:
                 chosen = replace(chosen, uploads_dir=str(self.settings.root / "uploads"))
+            if not chosen.store_dir:
+                chosen = replace(chosen, store_dir=str(self.settings.content))
             return Registry(chosen, self._credentials, scope=self._scope)
 
         return self._once("registry", make)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from knarr.content.sharing import Sharing
 from knarr.content.store import Store
 from knarr.registry import tables
 from knarr.registry.events import Events
@@ -30,6 +31,7 @@ class Parts:
         self.settings = settings
         self.ledger = Ledger(store)
         self.uploads = Uploads(store)
+        self.sharing = Sharing(store.root)
         self.turns = Turns()
         self.events = Events()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="disk")

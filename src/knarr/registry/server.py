@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from aiohttp import web
 
+from knarr.content.sharing import secret
 from knarr.content.store import Store
 from knarr.errors import KnarrError, RegistryError
 from knarr.registry import gc, tokens
@@ -152,6 +153,6 @@ def _guard(store: Store, settings: ServerSettings) -> Guard | None:
         return None
     service = None
     if auth.tokens:
-        service = tokens.Tokens(tokens.key(store.root / "registry.key"), auth.service, ttl_s=auth.token_s)
+        service = tokens.Tokens(secret(store.root / "registry.key"), auth.service, ttl_s=auth.token_s)
     rules = Rules(auth.rules, anonymous_read=auth.anonymous_read)
     return Guard(rules, Passwords(auth.htpasswd, auth.robots), service, auth.realm)

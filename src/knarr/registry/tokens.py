@@ -16,7 +16,6 @@ import json
 import os
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from knarr.record import record
@@ -91,24 +90,6 @@ class Tokens:
     def _signature(self, body: str) -> str:
         digest = hmac.digest(self._key, f"{_HEADER}.{body}".encode(), "sha256")
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-
-
-def key(place: Path) -> bytes:
-    """The signing key kept at `place`, made on first use; only its owner may read it."""
-    try:
-        return place.read_bytes()
-    except FileNotFoundError:
-        mine = place.with_name(f".{place.name}.{os.urandom(4).hex()}")
-        fd = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:
-            file.write(os.urandom(32))
-        try:
-            os.link(mine, place)  # whoever is first wins, and both read the same
-        except FileExistsError:
-            pass
-        finally:
-            os.unlink(mine)
-        return place.read_bytes()
 
 
 def scopes(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:

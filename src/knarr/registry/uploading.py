@@ -19,6 +19,7 @@ import time
 
 from aiohttp import web
 
+from knarr.content import sharing
 from knarr.registry import tables
 from knarr.registry.call import OCTETS, Call, answer
 from knarr.registry.events import Event
@@ -49,7 +50,9 @@ async def start(parts: Parts, call: Call) -> web.Response:
     expected = checked_digest(call.first("digest")) if call.has("digest") else None
     name = parts.uploads.begin(repository, expected.algorithm if expected else algorithm)
     if expected is None:
-        return _standing(202, repository, name, 0)
+        begun = _standing(202, repository, name, 0)
+        begun.headers[sharing.ANNOUNCED] = parts.sharing.identity
+        return begun
     upload = parts.uploads.find(repository, name)
     try:
         return await _finish(parts, call, upload, expected)
@@ -75,6 +78,8 @@ async def go_on(parts: Parts, call: Call) -> web.Response:
     async with parts.turns.take(name, call.request.transport):
         _check_place(parts, call, upload)
         if expected is not None:
+            if sharing.PROOF in call.request.headers:
+                return await _take(parts, call, upload, expected)
             return await _finish(parts, call, upload, expected)
         await _receive(parts, call, upload)
         return _standing(202, repository, name, upload.size)
@@ -150,6 +155,22 @@ async def _receive(parts: Parts, call: Call, upload: Upload) -> None:
         upload.close()
 
 
+async def _take(parts: Parts, call: Call, upload: Upload, expected: Digest) -> web.Response:
+    """End an upload without a byte: the client has the same store, and says that the blob is there.
+
+    Raises:
+        Refusal: it is not, or the client cannot prove that it may say so; the upload goes on.
+    """
+    repository, name = call.route.repository, call.route.reference
+    proof = call.request.headers[sharing.PROOF]
+    size = parts.store.find(expected) if parts.sharing.is_proven(proof, name, expected) else None
+    if size is None or parts.uploads.offset(upload):
+        raise digest_invalid("the store of this registry does not lend this blob: send it", digest=str(expected))
+    await parts.blocking(parts.store.settle, expected)
+    parts.uploads.cancel(upload)
+    return await _enter(parts, call, repository, expected, size)
+
+
 async def _finish(parts: Parts, call: Call, upload: Upload, expected: Digest) -> web.Response:
     repository = call.route.repository
     length = call.request.content_length
@@ -159,15 +180,19 @@ async def _finish(parts: Parts, call: Call, upload: Upload, expected: Digest) ->
     else:
         await _receive(parts, call, upload)
         size = await parts.blocking(parts.uploads.finish, upload, expected)
+    return await _enter(parts, call, repository, expected, size)
+
+
+async def _enter(parts: Parts, call: Call, repository: str, digest: Digest, size: int) -> web.Response:
     now = time.time_ns()
 
     def enter(db: tables.Connection) -> None:
-        parts.see(expected)
-        tables.add_blob(db, repository, expected, size, now)
+        parts.see(digest)
+        tables.add_blob(db, repository, digest, size, now)
 
     await parts.ledger.commit(enter)
-    parts.events.tell(Event(PUSH, repository, expected, OCTETS, size, caller=call.caller.name))
-    return _made(repository, expected)
+    parts.events.tell(Event(PUSH, repository, digest, OCTETS, size, caller=call.caller.name))
+    return _made(repository, digest)
 
 
 def _write_whole(parts: Parts, upload: Upload, body: bytes, expected: Digest) -> int:

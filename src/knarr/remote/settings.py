@@ -83,6 +83,7 @@ class RegistrySettings:
     whole_bytes: int = 8 << 20  # a blob up to this size travels in one request, held in memory if it cannot be rewound
     chunk_bytes: int = 8 << 20  # of a chunked upload; one per running upload is held in memory
     uploads_dir: str = ""  # where uploads under way are noted, so that another process can go on; empty: nowhere
+    store_dir: str = ""  # the content store of this process: a registry that has the same one is lent blobs, not sent
     tags_page: int = 1000  # distribution's largest page
     user_agent: str = "knarr"
 

@@ -122,6 +122,7 @@ class Upload:
         self._chunk = transport.settings.chunk_bytes
         self._offset = 0  # bytes that the registry has
         self._entry: Entry | None = None
+        self._store = ""  # which store the registry says it has: see `content.sharing`
 
     def adopt(self, answer: Answer, asked: Url) -> None:
         """Go on with an upload that another request has begun (a mount that was declined)."""
@@ -183,6 +184,8 @@ class Upload:
             try:
                 if self._location is None:
                     self._begin()
+                if self._lend():
+                    return
                 if whole and self._offset == 0:
                     self._commit(source.part(0, self._size))
                 else:
@@ -214,9 +217,27 @@ class Upload:
     def _begun(self, answer: Answer, asked: Url) -> None:
         self._offset = 0
         self._moved(answer, asked)
+        self._store = answer.headers.get("knarr-store")
         least = answer.headers.get("oci-chunk-min-length")
         if least.isascii() and least.isdigit():
             self._chunk = max(self._chunk, int(least))
+
+    def _lend(self) -> bool:
+        """Whether the registry has our own store, and has taken the blob from there."""
+        announced, self._store = self._store, ""  # once: what was declined is sent
+        if not (announced and self._transport.settings.store_dir) or self._offset:
+            return False
+        from knarr.content import sharing
+
+        here = self._here()
+        upload = here.target.partition("?")[0].rpartition("/")[2]
+        proof = sharing.lent(self._transport.settings.store_dir, announced, upload, self._digest)
+        if not proof:
+            return False
+        target = Url(here.origin, url.with_query(here.target, f"digest={self._digest}"))
+        headers = (*_OCTETS, (sharing.PROOF, proof))
+        with self._send("PUT", target, 201, 400, headers=headers, body=b"", attempts=1) as answer:
+            return answer.status == 201
 
     def _send_chunks(self, source: Source) -> None:
         """PATCH until the registry has everything."""
