@@ -56,12 +56,10 @@ def read_remote(options: BuildOptions, dockerfile: bytes | None, directory: Path
         KnarrError: it cannot be fetched, or has no such Dockerfile.
     """
     where = options.context
-    if where.startswith("github.com/"):
-        where = "https://" + (where if ".git" in where else _with_git(where))
-    url = parse_git_url(where)
+    url = parse_git_url(where, as_context=True)
     if url is not None and options.build_args.get(_KEEP_GIT, "") in _TRUE:
         where = _keeping_git(where)
-        url = parse_git_url(where)
+        url = parse_git_url(where, as_context=True)
     if url is None and not where.startswith(("http://", "https://")):
         raise UsageError(f"{where}: not the URL of a repository or of a file", hint="give a directory, or a full URL")
     with _reach(options) as reach:
@@ -101,11 +99,6 @@ def _own(file: str) -> bytes:
     except OSError as error:
         hint = "a path in the repository has no slash in front"
         raise UsageError(f"{file}: {error.strerror}", hint=hint) from error
-
-
-def _with_git(where: str) -> str:
-    path, mark, fragment = where.partition("#")
-    return f"{path}.git{mark}{fragment}"
 
 
 def _keeping_git(where: str) -> str:

@@ -231,6 +231,7 @@ def test_two_hundred_stages_are_quick(compiled: Any) -> None:
     ("where", "identifier"),
     [
         ("https://example.com/repo.git#main:sub", "git://example.com/repo.git#main:sub"),
+        ("github.com/owner/name?tag=v1", "git://github.com/owner/name#refs/tags/v1"),
         ("https://example.com/context.tar.gz", "https://example.com/context.tar.gz"),
         ("local:elsewhere", "local://elsewhere"),
     ],
@@ -239,6 +240,15 @@ def test_the_main_context_may_be_elsewhere(graph: Any, where: str, identifier: s
     made = graph("FROM scratch\nCOPY a /a\n", contexts={"context": where})
 
     assert [v.op.identifier for v in made.vertices.values() if isinstance(v.op, ops.SourceOp)] == [identifier]
+
+
+@pytest.mark.parametrize(("query", "mtime"), [("", "commit"), ("?mtime=checkout", "checkout")])
+def test_an_epoch_gives_a_repository_the_times_of_its_commit(graph: Any, query: str, mtime: str) -> None:
+    where = f"https://example.com/repo.git{query}"
+    made = graph("FROM scratch\nCOPY a /a\n", contexts={"context": where}, build_args={"SOURCE_DATE_EPOCH": "1"})
+
+    sources = [vertex.op for vertex in made.vertices.values() if isinstance(vertex.op, ops.SourceOp)]
+    assert [op.attrs["git.mtime"] for op in sources] == [mtime]
 
 
 def test_a_main_context_of_no_known_kind_is_refused(compiled: Any) -> None:

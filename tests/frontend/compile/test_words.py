@@ -165,23 +165,67 @@ def test_owners_are_numbers_or_names(text: str, owner: ChownOpt) -> None:
             ),
         ),
         ("https://h/r.git?tag=refs/tags/v1", GitURL("https://h/r.git", "https", "h", "/r.git", "refs/tags/v1")),
+        ("https://h/r.git?ref=v1&subdir=/sub", GitURL("https://h/r.git", "https", "h", "/r.git", "v1", "/sub")),
+        ("https://h/r.git?subdir=/s#v1", GitURL("https://h/r.git", "https", "h", "/r.git", "v1", "/s")),
+        ("https://h/r.git?branch=refs/heads/b", GitURL("https://h/r.git", "https", "h", "/r.git", "refs/heads/b")),
+        ("https://h/r.git?ref=v1#v1", GitURL("https://h/r.git", "https", "h", "/r.git", "v1")),
+        ("git@h:o/r?subdir=/s#v1", GitURL("git@h:o/r", "ssh", "h", "o/r", "v1", "/s")),
+        ("u-1_x@h-1.y:/abs/r.git", GitURL("u-1_x@h-1.y:/abs/r.git", "ssh", "h-1.y", "/abs/r.git")),
+        ("ssh://u@h:456/~/r.git", GitURL("ssh://u@h:456/~/r.git", "ssh", "h:456", "/~/r.git")),
+        ("HTTPS://u:p@h/r.git", GitURL("https://u:p@h/r.git", "https", "h", "/r.git")),
+        ("https://[::1]:8/r.git", GitURL("https://[::1]:8/r.git", "https", "[::1]:8", "/r.git")),
+        ("https://h/a b.git", GitURL("https://h/a%20b.git", "https", "h", "/a b.git")),
+        ("https://h/a%20b.git", GitURL("https://h/a%20b.git", "https", "h", "/a b.git")),
+        ("https://h/r.git#a%20b:c+d", GitURL("https://h/r.git", "https", "h", "/r.git", "a b", "c+d")),
+        ("https://h/r.git#v1:../../x", GitURL("https://h/r.git", "https", "h", "/r.git", "v1", "x")),
+        ("https://h/r.git#a:b:c", GitURL("https://h/r.git", "https", "h", "/r.git", "a", "b:c")),
     ],
 )
 def test_git_urls_say_what_to_take(text: str, url: GitURL) -> None:
     assert parse_git_url(text) == url
 
 
-@pytest.mark.parametrize("text", ["a", "./git@h:x", "../x", "https://h/r", "ftp://h/r.git", "github.com/o/r", "/abs"])
+@pytest.mark.parametrize(
+    ("text", "identifier"),
+    [
+        ("github.com/o/r", "git://github.com/o/r"),
+        ("github.com/o/o.github.io#main:docs", "git://github.com/o/o.github.io#main:docs"),
+        ("github.com/o/r.git?tag=v1", "git://github.com/o/r.git#refs/tags/v1"),
+    ],
+)
+def test_a_context_at_github_may_go_without_a_scheme(text: str, identifier: str) -> None:
+    url = parse_git_url(text, as_context=True)
+    assert url is not None
+    assert (url.identifier, url.remote) == (identifier, "https://" + text.partition("#")[0].partition("?")[0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a", "./git@h:x", "../x", "https://h/r", "ftp://h/r.git", "github.com/o/r", "/abs", ".git", "./.git"),
+        *("https://h/r.git/", "https://h/r.git.x", "h/o/r.git", "https://github.com/o/r", "file:///r.git"),
+    ],
+)
 def test_other_words_are_no_git_urls(text: str) -> None:
     assert parse_git_url(text) is None
 
 
 @pytest.mark.parametrize(
-    "query", ["branch=a&tag=b", "ref=a&ref=b", "ref=", "depth=1", "submodules=maybe", "mtime=now", "subdir="]
+    "query",
+    [
+        *("branch=a&tag=b", "ref=a&ref=b", "ref=", "depth=1", "submodules=maybe", "mtime=now", "subdir=", "Ref=a"),
+        *("ref=a;b", "tag=%zz", "tag=a&tag=a", "checksum=ab&commit=cd", "subdir=a#:b", "ref=a#b", "fetch-by-commit=2"),
+    ],
 )
 def test_queries_that_cannot_be_meant_are_refused(query: str) -> None:
     with pytest.raises(DockerfileError):
         parse_git_url(f"https://h/r.git?{query}")
+
+
+@pytest.mark.parametrize("text", ["https://h:bad/r.git", "ssh://git@h:bad/r.git", "https://[::1/r.git"])
+def test_a_host_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(DockerfileError, match="is not a URL"):
+        parse_git_url(text)
 
 
 def test_https_and_ssh_share_what_was_fetched() -> None:

@@ -15,6 +15,7 @@ from knarr.frontend.dockerfile.gotext import html_safe
 from knarr.frontend.dockerfile.imagepath import join
 from knarr.llb.ops import Copy
 from knarr.llb.state import FileStep, Note, State, source
+from knarr.record import replace
 from knarr.spec.reference import Reference
 
 
@@ -37,11 +38,13 @@ def named_context(local: str, shown: str, paths: Collection[str], excludes: Coll
     return source(f"local://{local}", attrs, note=note)
 
 
-def remote_context(where: str) -> State | None:
-    """A git repository as a context, None when `where` is not one."""
-    url = parse_git_url(where)
+def remote_context(where: str, *, is_main: bool = False, commit_times: bool = False) -> State | None:
+    """A git repository as a context, None when `where` is not one. `commit_times`: unless it says otherwise itself."""
+    url = parse_git_url(where, as_context=is_main)
     if url is None:
         return None
+    if commit_times and not url.mtime:
+        url = replace(url, mtime="commit")
     return source(url.identifier, url.attrs, note=Note({"llb.customname": f"[internal] load git source {where}"}))
 
 

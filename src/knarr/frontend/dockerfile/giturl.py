@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _SCHEME = re.compile(r"([a-zA-Z0-9]+)://")
 _SCP = re.compile(r"([a-zA-Z0-9\-_]+)@([a-zA-Z0-9\-.]+):(.*?)(?:\?(.*?))?(?:#(.*))?", re.DOTALL)
+_WRITTEN = re.compile(r"(?:[A-Za-z0-9._~/$&+,:;=@!*'()\[\]-]|%[0-9A-Fa-f]{2})*")
+_UNQUOTED = "/$&+,:;=@"  # what Go leaves as it is in a path that has to be quoted
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
 _CONTROL = re.compile("[\0-\x1f\x7f]")
@@ -77,12 +80,16 @@ class GitURL:
         return attrs
 
 
-def parse_git_url(text: str) -> GitURL | None:
+def parse_git_url(text: str, *, as_context: bool = False) -> GitURL | None:
     """The repository `text` names, or None when it is something else.
+
+    Only as a context may `github.com/OWNER/NAME` go without its scheme.
 
     Raises:
         DockerfileError: a repository with a query that cannot be meant. No span yet.
     """
+    if as_context and text.startswith("github.com/"):
+        return _from_url("https://" + text, "https", any_path=True)
     match = _SCHEME.match(text)
     if match is not None:
         return _from_url(text, match[1].lower())
@@ -103,23 +110,26 @@ def split_url(text: str) -> SplitResult:
 
     try:
         if not _CONTROL.search(text):
-            return urlsplit(text)
+            parts = urlsplit(text)
+            _ = parts.port  # a number, or a ValueError
+            return parts
     except ValueError:
         pass
     raise DockerfileError(f"{text} is not a URL", hint="https://HOST/PATH")
 
 
-def _from_url(text: str, scheme: str) -> GitURL | None:
+def _from_url(text: str, scheme: str, *, any_path: bool = False) -> GitURL | None:
     if scheme not in ("http", "https", "ssh", "git"):
         return None
-    from urllib.parse import unquote
+    from urllib.parse import quote, unquote
 
     parts = split_url(text)
     path = unquote(parts.path)
-    if scheme in ("http", "https") and not path.endswith(".git"):
+    if scheme in ("http", "https") and not any_path and not path.endswith(".git"):
         return None
     host = parts.netloc.rpartition("@")[2]
-    remote = f"{scheme}://{parts.netloc}{parts.path}"
+    written = parts.path if _WRITTEN.fullmatch(parts.path) else quote(path, safe=_UNQUOTED)
+    remote = f"{scheme}://{parts.netloc}{written}"
     return _with_query(_pointed(GitURL(remote, scheme, host, path), unquote(parts.fragment)), parts.query)
 
 
@@ -140,6 +150,7 @@ def _with_query(url: GitURL, query: str) -> GitURL:
             _agree(key, url.subdir, value)
             changes["subdir"] = value
         elif key in ("checksum", "commit"):
+            _agree("checksum", str(changes.get("checksum", "")), value)
             changes["checksum"] = value
         elif key == "mtime":
             if value not in ("checkout", "commit"):
@@ -159,6 +170,9 @@ def _with_query(url: GitURL, query: str) -> GitURL:
 def _pairs(query: str) -> Iterator[tuple[str, str]]:
     from urllib.parse import parse_qs
 
+    if ";" in query or _BAD_ESCAPE.search(query):
+        # BuildKit drops such a pair without a word, and takes the default branch instead of the one that was meant.
+        raise DockerfileError(f'query "{query}" cannot be read', hint="separate pairs by &; write % as %25")
     for key, values in parse_qs(query, keep_blank_values=True).items():
         if len(values) > 1:
             raise DockerfileError(f'query "{key}" has multiple values', hint="give it once")

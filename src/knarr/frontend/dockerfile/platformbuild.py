@@ -11,7 +11,7 @@ from knarr.frontend.dockerfile.expand import Expander
 from knarr.frontend.dockerfile.instructions import Dockerfile
 from knarr.frontend.dockerfile.lint import Linter
 from knarr.frontend.dockerfile.platformargs import global_args, platform_args, proxy_env
-from knarr.frontend.request import FrontendRequest, Input
+from knarr.frontend.request import FrontendRequest
 from knarr.llb.ops import NetMode, ProxyEnv
 from knarr.llb.state import State, given
 from knarr.record import record
@@ -111,7 +111,7 @@ def platform_build(
         predefined_args=predefined,
         global_args=globals_,
         contexts=contexts,
-        context=_main_context(contexts, request.inputs, paths, excludes),
+        context=_main_context(request, contexts, paths, excludes),
         context_paths=paths,
         excludes=excludes,
         expander=expander,
@@ -162,15 +162,17 @@ def _rfc3339(epoch: int) -> str:
 
 
 def _main_context(
-    contexts: dict[str, str], inputs: Mapping[str, Input], paths: set[str], excludes: tuple[str, ...]
+    request: FrontendRequest, contexts: dict[str, str], paths: set[str], excludes: tuple[str, ...]
 ) -> State:
     """The caller's directory, to which alone ignore files apply, or what `contexts` has for `context`."""
     where = contexts.get("context", "local:context")
     if where.startswith("input:"):
-        return given(inputs[where.removeprefix("input:")].graph)
+        return given(request.inputs[where.removeprefix("input:")].graph)
     if where.startswith("local:"):
         return main_context(where.removeprefix("local:"), paths, excludes)
-    state = remote_context(where) or archive_context(where)
+    # An image that is to be the same again must not have the time of the checkout in its files.
+    commit_times = bool(request.build_args.get("SOURCE_DATE_EPOCH"))
+    state = remote_context(where, is_main=True, commit_times=commit_times) or archive_context(where)
     if state is None:
         raise Unsupported(
             f"{where} cannot be a build context", hint="a directory, a git URL, or a http(s) URL of a tar"
