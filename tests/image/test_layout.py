@@ -49,6 +49,23 @@ def test_a_name_moves_and_others_stay(images: Any) -> None:
     assert len(images.layout.entries()) == 2
 
 
+def test_a_bare_tag_moves_and_leaves_images_alone(tmp_path: Path) -> None:
+    layout = Layout.create(tmp_path)
+    one, two = (layout_document(layout, text) for text in (b'{"manifests":[]}', b'{"manifests":[], "a":1}'))
+    layout.tag(one, "registry.example/app:cache")
+    layout.retag(one, "cache")
+    layout.retag(two, "cache")
+    assert [entry.digest for entry in layout.entries()] == [one.digest, two.digest]
+    assert layout.lends(two)
+    assert not layout.lends(blob(b"nowhere"))
+
+
+def layout_document(layout: Layout, raw: bytes) -> Descriptor:
+    described = Descriptor("application/vnd.oci.image.index.v1+json", Digest.of(raw), len(raw))
+    layout.push(described, io.BytesIO(raw))
+    return described
+
+
 def test_blobs_are_read_only_files_named_by_digest(tmp_path: Path, layout: Callable[[str], Layout]) -> None:
     layout("out").push(blob(b"hello"), io.BytesIO(b"hello"))
 

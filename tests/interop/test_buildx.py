@@ -170,3 +170,13 @@ def test_the_cache_is_listed_and_pruned(buildx: Buildx, context: Path) -> None:
     assert "Reclaimable:" in buildx("du").stdout
     buildx("prune", "--all", "--force")
     assert buildx("du").stdout.split()[-1] == "0B"
+
+
+def test_a_shared_cache_is_written_and_read(buildx: Buildx, daemon: Running, context: Path, bases: Any) -> None:
+    name = f"{bases.address}/buildx/cache:one"
+    words = ("build", "--progress=plain", "--secret", f"id=key,src={context.parent}/key")
+    buildx(*words, "--cache-to", f"type=registry,ref={name},mode=max", context)
+    buildx("prune", "--all", "--force")
+    done = buildx(*words, "--cache-from", name, context)
+    assert f"importing cache manifest from {name}" in done.stderr
+    assert done.stderr.count(" CACHED\n") == 3

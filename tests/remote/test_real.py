@@ -48,6 +48,8 @@ def test_what_was_pushed_is_resolved_and_read_over_plain_http_on_loopback(
     assert list(repository.tags()) == ["1"]
     assert repository.has(blob(layer))
     assert not repository.has(blob(b"never pushed"))
+    assert repository.lends(blob(layer))
+    assert not repository.lends(blob(b"never pushed"))
 
 
 def test_a_private_ca_and_a_login_are_used_and_skopeo_agrees(

@@ -7,16 +7,19 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from knarr.builder import Export
+from knarr.builder import CacheEntry, Export
 from knarr.buildkit.gateway import Bridge
 from knarr.buildkit.lent import RemoteSession
 from knarr.engine.frontends import ask
 from knarr.engine.gateway import with_excerpt
-from knarr.errors import KnarrError, Unsupported, UsageError
+from knarr.engine.recovery import forget_shared
+from knarr.errors import KnarrError, SharedLayerLost, Unsupported, UsageError
+from knarr.export.cacheoptions import cache_target, check_source, with_inline
 from knarr.frontend.answer import from_answer
 from knarr.frontend.gateway import ONLY, Answer
 from knarr.ops import entitlements
 from knarr.ops.entitlements import Allowed
+from knarr.progress import Warned
 from knarr.record import replace
 from knarr.scope import TICK_S
 
@@ -49,14 +52,35 @@ class Solver:
             KnarrError: it failed.
             Cancelled: the build's scope was cancelled.
         """
+        caches = _caches(request)
+        try:
+            return self._once(request, build, *caches)
+        except SharedLayerLost as error:
+            if not request.Frontend:
+                raise  # the client has what its frontend was told, and cannot begin again
+            build.log.send(Warned("shared cache", f"{error.message}; the build begins again without it"))
+            return self._once(request, build, (), caches[1], anew=True)
+
+    def _once(
+        self,
+        request: SolveRequest,
+        build: Build,
+        cache_from: tuple[CacheEntry, ...],
+        cache_to: tuple[CacheEntry, ...],
+        *,
+        anew: bool = False,
+    ) -> dict[str, str]:
+        """One attempt; `anew` forgets first what was taken from shared caches."""
         exports = _exports(request)
         allowed = self._allowed(request)
-        _refuse_caches(request)
         with (
             RemoteSession(self._sessions, request.Session, self._kept, build.scope, _lenders(request)) as session,
             self._engine.open(session, build.log, scope=build.scope) as job,
         ):
+            if anew:
+                forget_shared(job.parts.cache)
             job.options = replace(job.options, allowed=allowed)
+            job.cache_from, job.cache_to = cache_from, cache_to
             frontend = from_answer(self._answer(job, request, build))
             graphs = [result.graph for result in frontend.results]
             try:
@@ -105,12 +129,25 @@ def _lenders(request: SolveRequest) -> dict[str, str]:
     return {name.removeprefix(prefix): id for name, id in attrs.items() if name.startswith(prefix)}
 
 
-def _refuse_caches(request: SolveRequest) -> None:
-    """Say what is not done, rather than not to do it in silence."""
-    for entry in request.Cache.Exports:
-        raise Unsupported(f"cache exports of type {entry.Type} are not supported by the daemon yet")
-    if request.Cache.ExportRefDeprecated:
-        raise Unsupported("cache exports are not supported by the daemon yet")
+def _caches(request: SolveRequest) -> tuple[tuple[CacheEntry, ...], tuple[CacheEntry, ...]]:
+    """The shared caches to read and to write.
+
+    Raises:
+        UsageError, Unsupported: one of them cannot be meant, or is in a directory of the client.
+    """
+    sources = tuple(CacheEntry(entry.Type, dict(entry.Attrs)) for entry in request.Cache.Imports)
+    targets = tuple(CacheEntry(entry.Type, dict(entry.Attrs)) for entry in request.Cache.Exports)
+    if any(entry.type == "local" for entry in (*sources, *targets)):
+        raise Unsupported(
+            "the daemon does not read or write caches in directories of its clients yet",
+            hint="use type=registry, or `knarr build`, which has type=local",
+        )
+    for entry in sources:
+        check_source(entry)
+    for entry in targets:
+        cache_target(entry)
+    words = {key.removeprefix("build-arg:"): value for key, value in request.FrontendAttrs.items()}
+    return sources, with_inline(targets, words)
 
 
 def _exports(request: SolveRequest) -> list[Export]:

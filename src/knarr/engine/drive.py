@@ -89,7 +89,6 @@ class Drive:
         self._shown = shown
         self._machine = Machine(graph, nonce=nonce)
         self._events: SimpleQueue[m.Event] = SimpleQueue()
-        self._promised: set[Digest] = set()  # steps that were found in a shared cache and not looked for yet
         self._fetched: dict[Digest, Fetched] = {}  # by source vertex
         self._hashers: dict[RecordId, TreeHasher] = {}
         self._listings: dict[tuple[RecordId, Selection], Mapping[str, str]] = {}  # of trees that steps made
@@ -154,10 +153,17 @@ class Drive:
                 todo = self._machine.step(self._next_event())
         if self._machine.error is not None:
             raise self._machine.error
-        for promised in list(self._promised):
-            self._kept(promised, promise=True)
+        self._end_promised()
         self._end_resolved()
         return self._machine.results
+
+    def _end_promised(self) -> None:
+        """What a shared cache promised and nobody needed counts as found."""
+        sharing = self.sharing
+        if sharing is not None:
+            for promised in sharing.held():
+                sharing.release(promised)
+                self._cached(self._graph.vertices[promised])
 
     def _end_resolved(self) -> None:
         """Sources that were asked for, but that nobody needed as a tree, are done too."""
@@ -190,19 +196,9 @@ class Drive:
 
     def _cached(self, vertex: Vertex) -> None:
         """Tell that a step was found, unless that is only promised: then when it has been looked for, or in the end."""
-        if self.sharing is not None and vertex.digest in self.sharing.promised:
-            self._promised.add(vertex.digest)
-            return
-        self._end(vertex, cached=True)
-        self.diary.cached(step_name(vertex))
-
-    def _kept(self, vertex: Digest, *, promise: bool) -> None:
-        if vertex not in self._promised:
-            return
-        self._promised.discard(vertex)
-        if promise and self.sharing is not None:
-            self.sharing.promised.discard(vertex)
-            self._cached(self._graph.vertices[vertex])
+        if self.sharing is None or not self.sharing.hold(vertex.digest):
+            self._end(vertex, cached=True)
+            self.diary.cached(step_name(vertex))
 
     def _look_up(self, queries: Sequence[m.Query]) -> list[m.Event]:
         if not queries:
@@ -253,10 +249,11 @@ class Drive:
             raise Bug("only a source is resolved")
         if op.identifier.startswith(source_image.SCHEME):
             self._start(vertex)
-            key, record = source_image.resolve(self._images, op, vertex.platform or host_platform())
+            platform = vertex.platform or host_platform()
+            key, record = source_image.resolve(self._images, op, platform)
             self._world.cache.touch(link.id for link in self._trees.chain(record))
             if self.sharing is not None:
-                self.sharing.resolved(vertex.digest, self._image_keys(op, vertex, record))
+                self.sharing.resolved(vertex.digest, source_image.shared_keys(self._images, op, platform, record))
             self._end(vertex)
             return m.SourceResolved(instruction, key, record=record)
         if op.identifier.startswith("oci-layout://"):
@@ -266,6 +263,8 @@ class Drive:
             platform, digest = vertex.platform or host_platform(), str(vertex.digest)
             key, record = source_layout.resolve(self._world, self._images, op, platform, digest)
             self._world.cache.touch(link.id for link in self._trees.chain(record))
+            if self.sharing is not None:
+                self.sharing.resolved(vertex.digest, source_image.layer_keys(record))
             self._end(vertex)
             return m.SourceResolved(instruction, key, record=record)
         if op.identifier.startswith(source_local.SCHEME):
@@ -276,13 +275,6 @@ class Drive:
         if self.sharing is not None and found.shared_key:
             self.sharing.resolved(vertex.digest, (found.shared_key,))
         return m.SourceResolved(instruction, found.key)
-
-    def _image_keys(self, op: SourceOp, vertex: Vertex, record: RecordId) -> tuple[str, ...]:
-        from knarr.solver.sharedkeys import image_keys
-
-        platform = vertex.platform or host_platform()
-        found = source_image.find(self._images, op, platform)
-        return image_keys(found.digest, platform, record.removeprefix("layer:") if record != "layer:empty" else "")
 
     def _find(self, op: SourceOp, vertex: str) -> Fetched:
         scheme = op.identifier.partition("://")[0]
@@ -353,10 +345,12 @@ class Drive:
         # Used now: `prune` goes by this, and leaves alone what a build that is under way has used.
         self._world.cache.touch(record.id for record in chain)
         is_whole = all(map(self._is_whole, chain))
-        self._kept(instruction.edge.digest, promise=is_whole)
+        vertex = instruction.edge.digest
+        if self.sharing is not None and self.sharing.release(vertex) and is_whole:
+            self._cached(self._graph.vertices[vertex])
         if is_whole:
             return m.Loaded(instruction)
-        self._tell_loss(instruction.edge.digest, chain)
+        self._tell_loss(vertex, chain)
         return m.LoadFailed(instruction)
 
     def _tell_loss(self, vertex: Digest, chain: Sequence[Record]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from knarr.builder import CacheEntry, SolveRequest, SolveResult
+from knarr.builder import SolveRequest, SolveResult
 from knarr.config import Settings
 from knarr.engine.bridge import EngineBridge
 from knarr.engine.definition import told
@@ -128,7 +128,11 @@ def _solve(job: Job, request: SolveRequest) -> SolveResult:
     timings: dict[str, float] = {}
     shm_size = request.frontend.shm_size_bytes or 64 * 2**20
     job.options = StepOptions(shm_size_bytes=shm_size, allowed=entitlements.parse(request.allow))
-    job.cache_from, job.cache_to = request.cache_from, _cache_to(request)
+    job.cache_from, job.cache_to = request.cache_from, request.cache_to
+    if "BUILDKIT_INLINE_CACHE" in request.frontend.build_args:
+        from knarr.export.cacheoptions import with_inline
+
+        job.cache_to = with_inline(request.cache_to, request.frontend.build_args)
     with _Timed(timings, "compile"):
         frontend = _compile(job, request.frontend)
     try:
@@ -142,14 +146,6 @@ def _solve(job: Job, request: SolveRequest) -> SolveResult:
     with _Timed(timings, "export"):
         metadata = job.export(request.exports, frontend, records)
     return _result(metadata, timings)
-
-
-def _cache_to(request: SolveRequest) -> tuple[CacheEntry, ...]:
-    """The caches to write; a build argument asks for an inline one, as with BuildKit."""
-    inline = request.frontend.build_args.get("BUILDKIT_INLINE_CACHE", "")
-    if inline in ("1", "t", "T", "true", "TRUE", "True") and all(entry.type != "inline" for entry in request.cache_to):
-        return (*request.cache_to, CacheEntry("inline"))
-    return request.cache_to
 
 
 class _Timed:

@@ -65,7 +65,8 @@ class Sharing:
         self._loading = [world.scope.attempt(self._load, source) for source in sources]
         self._lock = threading.Lock()
         world.mount_seeds.append(self.seed)
-        self.promised: set[Digest] = set()  # vertices that a shared cache says it has
+        self._promised: set[Digest] = set()  # vertices that a shared cache says it has
+        self._held: set[Digest] = set()  # those that would have been told of as found
 
     # --- what is learned on the way
 
@@ -124,6 +125,26 @@ class Sharing:
                 found[index] = content_digest(whole)
         return found
 
+    # --- telling
+
+    def hold(self, vertex: Digest) -> bool:
+        """Whether it is too early to say that `vertex` was found: a shared cache has promised it, and nobody looked."""
+        if vertex not in self._promised:
+            return False
+        self._held.add(vertex)
+        return True
+
+    def release(self, vertex: Digest) -> bool:
+        """The promise of `vertex` is settled; whether telling of it was held back."""
+        self._promised.discard(vertex)
+        was_held = vertex in self._held
+        self._held.discard(vertex)
+        return was_held
+
+    def held(self) -> tuple[Digest, ...]:
+        """The promises that nobody needed to look at."""
+        return tuple(self._held)
+
     # --- cache mounts
 
     def mounts(self) -> list[SharedMount]:
@@ -155,7 +176,7 @@ class Sharing:
             name = hits[output].record if output in hits else key
             if results:
                 self._adopt(results[0], name, key, Edge(vertex.digest, output))
-                self.promised.add(vertex.digest)
+                self._promised.add(vertex.digest)
                 answer[output] = m.Hit(name)
             elif results is not None:
                 if output not in hits:  # so that the next build knows it without the shared cache

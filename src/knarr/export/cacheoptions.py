@@ -81,8 +81,21 @@ def parse_cache(flag: str, text: str, *, cwd: str = "") -> CacheEntry:
     if flag == CACHE_TO:
         cache_target(entry)
     else:
-        _check(flag, entry, "src" if kind == "local" else "ref")
+        check_source(entry)
     return entry
+
+
+def with_inline(targets: tuple[CacheEntry, ...], build_args: Mapping[str, str]) -> tuple[CacheEntry, ...]:
+    """`targets`, and an inline cache if a build argument asks for one, as with BuildKit."""
+    asked = build_args.get("BUILDKIT_INLINE_CACHE", "") in ("1", "t", "T", "true", "TRUE", "True")
+    if not asked or any(entry.type == "inline" for entry in targets):
+        return targets
+    return (*targets, CacheEntry("inline"))
+
+
+def check_source(entry: CacheEntry) -> None:
+    """Whether a `--cache-from` can be meant; raises as `parse_cache` does."""
+    _check(CACHE_FROM, entry, "src" if entry.type == "local" else "ref")
 
 
 def cache_target(entry: CacheEntry) -> CacheTarget:

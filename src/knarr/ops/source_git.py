@@ -74,7 +74,8 @@ def resolve(world: World, op: SourceOp, vertex: str) -> Fetched:
     git = git_for(world, source)
     tip = find_tip(git, source)
     pinned = not tip.ref or source.by_commit
-    return Fetched(_key(source, tip), partial(gitcheckout.make, world, git, source, tip, vertex), pinned)
+    make = partial(gitcheckout.make, world, git, source, tip, vertex)
+    return Fetched(_key(source, tip), make, pinned, _shared_key(source, tip))
 
 
 def parse(op: SourceOp) -> GitSource:
@@ -201,8 +202,17 @@ def _key(source: GitSource, tip: Tip) -> str:
     if source.keeps_git_dir:
         # The URL and the ref are written down in .git.
         key += f".git#{tip.ref}@{without_login(source.remote)}"
-    if source.subdir:
-        key += ":" + source.subdir
+    return key + _choices(source)
+
+
+def _shared_key(source: GitSource, tip: Tip) -> str:
+    """What BuildKit calls it."""
+    kept = f"{tip.object}.git#{tip.ref or tip.object}" if source.keeps_git_dir else tip.commit
+    return kept + _choices(source)
+
+
+def _choices(source: GitSource) -> str:
+    key = f":{source.subdir}" if source.subdir else ""
     return key + ("" if source.submodules else "(skip-submodules)") + ("(mtime=commit)" if source.commit_times else "")
 
 

@@ -75,12 +75,22 @@ def resolve(world: World, op: SourceOp, vertex: str) -> Fetched:
     source = parse(op)
     if source.checksum is not None:
         name = file_name(source, "")
+        make = partial(_make, world, source, vertex, name, None)
         return Fetched(
-            _key(source, name, source.checksum, ""), partial(_make, world, source, vertex, name, None), pinned=True
+            _key(source, name, source.checksum, ""), make, True, _shared_key(op, source, name, source.checksum, "")
         )
     known = ask(world, source, vertex, anew=False)
     name = file_name(source, known.disposition)
-    return Fetched(_key(source, name, known.digest, known.modified), partial(_make, world, source, vertex, name, known))
+    what = (name, known.digest, known.modified)
+    make = partial(_make, world, source, vertex, name, known)
+    return Fetched(_key(source, *what), make, shared_key=_shared_key(op, source, *what))
+
+
+def _shared_key(op: SourceOp, source: HttpSource, name: str, digest: Digest, modified: str) -> str:
+    from knarr.solver.sharedkeys import http_key
+
+    perm = _number(op.attrs.get("http.perm", ""), op.identifier)
+    return http_key(name, (perm, source.uid, source.gid), digest, modified, source.secret, dict(source.headers))
 
 
 def parse(op: SourceOp) -> HttpSource:

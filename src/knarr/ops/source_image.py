@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from knarr.cache.record import RecordId
+from knarr.cache.record import EMPTY, RecordId
 from knarr.errors import ContentError
 from knarr.llb.ops import SourceOp
 from knarr.ops.images import Found, Images
@@ -30,3 +30,15 @@ def resolve(images: Images, op: SourceOp, platform: Platform) -> tuple[str, Reco
 def find(images: Images, op: SourceOp, platform: Platform) -> Found:
     """The image that `op` names; asked for once in a build."""
     return images.find(Reference.parse(op.identifier.removeprefix(SCHEME)), platform)
+
+
+def shared_keys(images: Images, op: SourceOp, platform: Platform, record: RecordId) -> tuple[str, ...]:
+    """What BuildKit calls the image that was resolved to `record`: by what its name led to, and by its layers."""
+    from knarr.solver.sharedkeys import image_key
+
+    return (image_key(find(images, op, platform).digest, platform), *layer_keys(record))
+
+
+def layer_keys(record: RecordId) -> tuple[str, ...]:
+    """What BuildKit calls an image by its layers: their chainID, and nothing if it has none."""
+    return () if record == EMPTY else (record.removeprefix("layer:"),)

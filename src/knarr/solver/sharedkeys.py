@@ -67,14 +67,27 @@ def shared_map(vertex: ops.Vertex) -> SharedMap:
 
 
 def source_map(*keys: str) -> SharedMap:
-    """The map of a source that goes by `keys` (see `image_keys`; a commit; a checksum)."""
+    """The map of a source that goes by `keys` (see `image_key` and `http_key`; a chainID; a commit)."""
     return SharedMap(tuple(_digest(f"buildkit.source.v0:{key}".encode()) for key in keys))
 
 
-def image_keys(manifest: str, platform: Platform, chain_id: str) -> tuple[str, ...]:
-    """The keys of a base image: by what its name led to (a digest), and by its layers (their chainID, "" for none)."""
-    named = {"Digest": manifest, **_platform(platform)}
-    return (_json_digest(named), *((chain_id,) if chain_id else ()))
+def image_key(manifest: str, platform: Platform) -> str:
+    """The key of a base image by what its name led to (a digest); it goes by the chainID of its layers as well."""
+    return _json_digest({"Digest": manifest, **_platform(platform)})
+
+
+def http_key(
+    filename: str, modes: tuple[int, int, int], checksum: str, modified: str, secret: str, headers: Mapping[str, str]
+) -> str:
+    """The key of a file from a URL. `modes` are permissions, user and group as the definition has them, 0 for none."""
+    perm, uid, gid = modes
+    optional = {
+        "LastModTime": modified,
+        "AuthHeaderSecret": secret,
+        "Header": [{"Name": name, "Value": value} for name, value in headers.items()],
+    }
+    named = {"Filename": filename, "Perm": perm, "UID": uid, "GID": gid, "Checksum": checksum}
+    return _json_digest({**named, **_without_zeros(optional)})
 
 
 def record_digest(digest: str, output: int) -> str:
