@@ -86,7 +86,7 @@ HOMES = {
     "yaml": {"runtime", "sync"},
     "zstandard": {"layer"},
     "google": {"pb", "llb", "buildkit", "daemon"},
-    "aiohttp": {"registry"},
+    "aiohttp": {"pki", "registry"},
     "bcrypt": {"registry"},
     "sqlite3": {"cache", "content", "registry", "snapshot", "wal"},
     "argparse": {"cli"},
