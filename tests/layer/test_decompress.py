@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knarr.errors import LayerInvalid
-from knarr.layer.decompress import open_compressed, sniff
+from knarr.layer.decompress import open_compressed
+from knarr.layer.magic import sniff
 from knarr.streams import CHUNK, Readable
 
 DATA = b"".join(b"%d bottles\n" % n for n in range(60_000))

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from knarr.pb.caps_pb2 import APICap
 
-# Not here: importcaches, reference.attestations, source.metaresolver.image.attestations,
+# Not here: reference.attestations, source.metaresolver.image.attestations,
 # source.metaresolver.http.checksumrequest.
 FRONTEND_CAPS = (
     "solve.base",
@@ -25,6 +25,7 @@ FRONTEND_CAPS = (
     "returnmap",
     "readdir",
     "statfile",
+    "importcaches",
     "proto.refarray",
     "reference.output",
     "frontend.inputs",
@@ -41,12 +42,13 @@ FRONTEND_CAPS = (
     "source.metaresolver",
 )
 
-# Not here: diffop, passthroughop, source.buildop.llbfilename, source.ocilayout, source.imageblob, exec.meta.cdi,
-# exec.meta.network.proxy, exec.meta.linux.resources, cache.*, and signatures of sources.
+# Not here: diffop, passthroughop, source.buildop.llbfilename, source.imageblob, exec.meta.network.proxy,
+# exec.meta.linux.resources, cache.*, and signatures of sources.
 LLB_CAPS = (
     "source.image",
     "source.image.resolvemode",
     "source.image.checksum",
+    "source.ocilayout",
     "source.local",
     "source.local.unique",
     "source.local.sessionid",
@@ -78,6 +80,7 @@ LLB_CAPS = (
     "exec.meta.security",
     "exec.meta.setsdefaultpath",
     "exec.meta.ulimit",
+    "exec.meta.cdi",
     "exec.meta.removemountstubs.recursive",
     "exec.mount.bind",
     "exec.mount.bind.readwrite-nooutput",

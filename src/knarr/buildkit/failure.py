@@ -33,6 +33,14 @@ _MAX_DETAIL = 1 << 20
 _MAX_LINES = 1000  # that are marked
 
 
+class Told(KnarrError):
+    """A failure that came through a call: what else was told of it is kept, for those it goes on to."""
+
+    def __init__(self, message: str, *, hint: str = "", status: Status) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
 def status_of(error: BaseException) -> Status:
     """The status that tells `error` to a client of BuildKit's."""
     if isinstance(error, Cancelled):
@@ -40,7 +48,10 @@ def status_of(error: BaseException) -> Status:
     if not isinstance(error, KnarrError):
         return Status(code=_UNKNOWN, message=str(error))
     status = Status(code=_INTERNAL if isinstance(error, Bug) else _UNKNOWN, message=_text(error))
-    if error.span is not None:
+    if isinstance(error, Told):
+        status.code = error.status.code or _UNKNOWN
+        status.details.MergeFrom(error.status.details)
+    if error.span is not None and not any(_is_source(detail) for detail in status.details):
         status.details.add(type_url=SOURCE, value=json.dumps(_source(error.span, error.excerpt)).encode())
     return status
 
@@ -48,10 +59,9 @@ def status_of(error: BaseException) -> Status:
 def error_of(status: Status) -> KnarrError:
     """The failure that `status` tells, whoever wrote it."""
     message, _, hint = status.message.partition(_HINT)
-    error = KnarrError(message or "it failed without saying why", hint=hint)
-    for detail in status.details:
-        if detail.type_url.endswith("/errdefs.Source+json"):
-            _place(error, detail)
+    error = Told(message or "it failed without saying why", hint=hint, status=status)
+    for detail in filter(_is_source, status.details):
+        _place(error, detail)
     return error
 
 
@@ -82,8 +92,12 @@ def abort(context: grpc.ServicerContext, error: BaseException) -> NoReturn:
     status = status_of(error)
     if status.details:
         context.set_trailing_metadata(((_TRAILER, status.SerializeToString()),))
-    codes = {code.value[0]: code for code in grpc.StatusCode}
-    context.abort(codes[status.code], status.message)
+    codes = {code.value[0]: code for code in grpc.StatusCode if code is not grpc.StatusCode.OK}
+    context.abort(codes.get(status.code, grpc.StatusCode.UNKNOWN), status.message)
+
+
+def _is_source(detail: Detail) -> bool:
+    return detail.type_url.endswith("/errdefs.Source+json")
 
 
 def _text(error: KnarrError) -> str:

@@ -113,6 +113,8 @@ class Bridge:
 
     def solve(self, request: pb.SolveRequest, context: grpc.ServicerContext) -> pb.SolveResponse:
         records.refuse_policies(request)
+        for entry in request.CacheImports:
+            self._gateway.import_cache(entry.Type, dict(entry.Attrs))
         with self._call(context) as scope:
             answer = self._solved(request, scope)
             if request.Evaluate:

@@ -67,7 +67,7 @@ class Containers:
             if not taken:
                 self._known[request.ContainerID] = made
         if taken:
-            made.release()
+            made.release()  # nothing runs in it
             raise UsageError(f"container {request.ContainerID} already exists")
 
     def get(self, id: str) -> Container:
@@ -86,7 +86,8 @@ class Containers:
     def close(self) -> None:
         """Release those that the frontend has left."""
         for id in list(self._known):
-            self.release(id)
+            with suppress(Cancelled):
+                self.release(id)
 
 
 def serve_processes(containers: Containers, requests: Iterator[pb.ExecMessage], scope: Scope) -> Iterator[Any]:
@@ -120,8 +121,10 @@ class _Stream:
                 process.close_stdin()
                 process.ended.wait()
             self.send(None)
-        except (KnarrError, OSError, Cancelled) as error:
-            self.send(error)
+        except BaseException as error:  # also what others raise for a client that went away: the stream is over
+            self.send(
+                error if isinstance(error, (KnarrError, Cancelled)) else KnarrError(f"the stream failed: {error}")
+            )
         finally:
             for process in self._processes.values():
                 process.close_stdin()
@@ -176,10 +179,13 @@ class _Stream:
 
     def _begin(self, id: str, init: pb.InitMessage) -> None:
         container = self._containers.get(init.ContainerID)
-        process = _Process(id, set(init.Fds), self)
-        process.start(container, init)
-        self._processes[id] = process
-        self._scope.attempt(process.watch)
+        process = self._processes[id] = _Process(id, set(init.Fds), self)
+        try:
+            process.start(container, init)
+        except KnarrError as error:  # told as the process's end: a client waits for both
+            process.fail(error)
+        else:
+            self._scope.attempt(process.watch)
 
 
 class _Process:
@@ -202,7 +208,7 @@ class _Process:
         request = ProcessRequest(
             read_meta(init.Meta),
             self._output,
-            SecurityMode(init.Security),
+            _security(init.Security),
             tuple(map(read_secret_env, init.secretenv)),
             init.Tty,
             theirs,
@@ -218,6 +224,14 @@ class _Process:
             error: BaseException | None = KnarrError(f"exit code: {status}") if status else None
         except (KnarrError, OSError, Cancelled) as failure:
             status, error = _UNKNOWN_STATUS, failure
+        self._end(status, error)
+
+    def fail(self, error: KnarrError) -> None:
+        """Tell that it could not be started."""
+        self._send(Started=pb.StartedMessage())
+        self._end(_UNKNOWN_STATUS, error)
+
+    def _end(self, status: int, error: BaseException | None) -> None:
         self.close_stdin()
         for number in sorted(self._streams - {0}):
             self._send(File=pb.FdMessage(Fd=number, EOF=True))
@@ -253,6 +267,13 @@ class _Process:
 
     def _send(self, **kind: Any) -> None:
         self._stream.send(pb.ExecMessage(ProcessID=self._id, **kind))
+
+
+def _security(number: int) -> SecurityMode:
+    try:
+        return SecurityMode(number)
+    except ValueError:
+        raise UsageError(f"invalid security mode: {number}") from None
 
 
 def signal_number(name: str) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from knarr.cli.buildvalues import is_url
 from knarr.errors import KnarrError, UsageError
+from knarr.layer.magic import is_archive
 from knarr.owner import owned_directory
 from knarr.record import record, replace
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 MAX_DOCKERFILE_BYTES = 16 << 20  # a Dockerfile is text that a person wrote
 _MAGIC_BYTES = 1024
-_COMPRESSED = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
 
 
 @record
@@ -195,11 +195,6 @@ def _peek(stdin: BinaryIO) -> bytes:
     while len(head) < _MAGIC_BYTES and (more := stdin.read(_MAGIC_BYTES - len(head))):
         head += more
     return head
-
-
-def is_archive(head: bytes) -> bool:
-    """Whether a stream that begins with `head` is a tar archive, compressed or not."""
-    return head.startswith(_COMPRESSED) or head[257:262] == b"ustar"
 
 
 class _Joined:

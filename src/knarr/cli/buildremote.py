@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from knarr.cli import buildlent as lent
-from knarr.cli.buildinputs import MAX_DOCKERFILE_BYTES, BuildInputs, bounded, from_directory, is_archive, unpack
+from knarr.cli.buildinputs import MAX_DOCKERFILE_BYTES, BuildInputs, bounded, from_directory, unpack
 from knarr.cli.state import open_parts
 from knarr.config import Settings
 from knarr.content.store import Store
 from knarr.errors import UsageError
 from knarr.frontend.dockerfile.giturl import GitURL, parse_git_url
+from knarr.layer.magic import is_archive
 from knarr.llb.ops import SourceOp
 from knarr.progress import Silent, Sink
 from knarr.record import record

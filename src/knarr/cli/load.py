@@ -78,7 +78,7 @@ def _load_file(world: Transfer, path: str) -> list[str]:
 @contextmanager
 def seekable(path: str, scratch: Path, world: Transfer) -> Iterator[BinaryIO]:
     """The archive at `path` (`-`: standard input), uncompressed: itself, or what it unpacks to on the store's disk."""
-    from knarr.layer.decompress import sniff
+    from knarr.layer.magic import sniff
 
     with _input(path) as file:
         start = os.pread(file.fileno(), 10, 0) if file.seekable() else b""

@@ -39,7 +39,7 @@ class Bridges:
         headers = dict(context.invocation_metadata())
         ref = str(headers.get(_BUILD, ""))
         if not ref:
-            raise KnarrError(f"a call of the gateway needs the header {_BUILD}")
+            raise KnarrError(f"no buildid found in context: a call of the gateway needs the header {_BUILD}")
         build = self._builds.get(ref, wait_s=_WAIT_S)
         bridge = build.bridge(wait_s=_WAIT_S) if build is not None else None
         if bridge is None:

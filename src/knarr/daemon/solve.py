@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from knarr.builder import CacheEntry, Export
@@ -112,7 +113,7 @@ class Solver:
     def _clients_answer(self, gateway: EngineGateway, inputs: Mapping[str, bytes], build: Build) -> Answer:
         """The client runs the frontend itself: wait for what it returns."""
         bridge = Bridge(gateway, inputs, self._worker.platforms, scope=build.scope, worker=self._worker.id)
-        with build.bridged(bridge), build.scope.on_cancel(bridge.returned.set):
+        with closing(bridge), build.bridged(bridge), build.scope.on_cancel(bridge.returned.set):
             while not bridge.returned.wait(TICK_S):
                 pass
         build.scope.check()

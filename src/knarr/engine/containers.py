@@ -31,7 +31,7 @@ from knarr.runtime.live import Live, Process
 from knarr.runtime.process import BindMount, ProcessSpec, Stdio
 from knarr.runtime.terminal import opened
 from knarr.scope import Outcome, Scope
-from knarr.spec.platform import host_platform
+from knarr.spec.platform import Platform, host_platform
 
 if TYPE_CHECKING:
     from knarr.engine.gateway import EngineGateway
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _NO_ARGS = Meta(args=())
 _TERM = "TERM=xterm"
+_WINDOWS_PATH = "PATH=c:\\Windows\\System32;c:\\Windows"  # as BuildKit sets it, whatever then runs
 _AGAIN_S = 0.005
 _PATIENCE_S = 10.0  # until a process that was started is there
 
@@ -59,6 +60,7 @@ class EngineContainer:
         self._spec = spec
         self._lock = threading.Lock()
         self._live: Live | None = None
+        self._started: list[_Running] = []
         with Scope() as asking, scope.on_cancel(asking.cancel):
             records = [None if ref is None else gateway.record(ref, asking) for _, ref in spec.mounts]
         mounts = [
@@ -86,6 +88,7 @@ class EngineContainer:
             if request.stdin is not None:
                 os.close(request.stdin)
             raise
+        self._started.append(running)
         return running
 
     def _process(self, request: ProcessRequest) -> ProcessSpec:
@@ -93,10 +96,12 @@ class EngineContainer:
         env = request.meta.env
         if request.tty and not any(pair.startswith("TERM=") for pair in env):
             env = (*env, _TERM)
+        if self._spec.platform is not None and self._spec.platform.os == "windows":
+            env = (_WINDOWS_PATH, *env)
         meta = replace(request.meta, env=env, extra_hosts=mine.extra_hosts, hostname=mine.hostname)
         op = ExecOp(meta, self._op.mounts, self._spec.network, request.security, request.secret_env)
         world, options = self._job.world, self._job.options
-        platform = self._spec.platform or host_platform()
+        platform = _runnable(self._spec.platform)
         entitlements.check([definition.vertex(op)], options.allowed, world.settings.cdi_dirs)
         return replace(process_spec(world, op, self._prepared, platform, options), terminal=request.tty)
 
@@ -139,8 +144,19 @@ class EngineContainer:
         raise UsageError(f"the files of the mount at {dest} cannot be looked at")
 
     def release(self) -> None:
+        was_running = any(not running.outcome.done() for running in self._started)
         self._scope.cancel()
         self._stack.close()
+        if was_running:
+            raise Cancelled
+
+
+def _runnable(platform: Platform | None) -> Platform:
+    """Where a process runs that is asked to run on `platform`, of which a frontend may say no more than a system."""
+    here = host_platform()
+    if platform is None or platform.os != here.os or not platform.architecture:
+        return here
+    return platform
 
 
 class _Running:

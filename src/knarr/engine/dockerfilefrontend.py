@@ -22,8 +22,9 @@ from knarr.frontend.dockerfile.compile import compile as compile_dockerfile
 from knarr.frontend.dockerfile.contexts import archive_context, remote_context
 from knarr.frontend.dockerfile.syntax import wanted
 from knarr.frontend.gateway import ONLY, Answer, Ref
-from knarr.frontend.options import from_options
+from knarr.frontend.options import cache_imports, from_options
 from knarr.frontend.request import FrontendRequest, Input, Warning
+from knarr.layer.magic import is_archive
 from knarr.llb import definition
 from knarr.llb.decode import decode
 from knarr.llb.ops import Graph
@@ -32,6 +33,7 @@ from knarr.progress import Warned
 from knarr.record import record, replace
 from knarr.scope import Scope
 from knarr.spec.config import ImageConfig, decode_config
+from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform, host_platform
 from knarr.spec.reference import Reference
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 _MAX_BYTES = 16 << 20  # of a Dockerfile, as `knarr build` has it
 _DEFAULT = "Dockerfile"
+_FETCHED = "context"  # what a file behind the URL of a context is called
 _NOTHING: Mapping[str, bytes] = {}
 _REQUESTS = ("frontend.lint", "frontend.outline", "frontend.targets")
 
@@ -51,9 +54,9 @@ def answer(gateway: EngineGateway, options: Mapping[str, str], inputs: Mapping[s
     Raises:
         KnarrError: as `compile`, or where the files cannot be read.
     """
-    files = _Files(gateway, scope)
+    files = _Files(gateway, from_options(options, b"").sessions, scope)
     found = _load(files, options, inputs)
-    request = from_options(options, found.text, found.ignore)
+    request = from_options({**options, "filename": found.name}, found.text, found.ignore)
     other = wanted(request) if "cmdline" not in options else None
     if other is not None:
         told = {**options, "source": other.image, "cmdline": other.command_line}
@@ -61,6 +64,8 @@ def answer(gateway: EngineGateway, options: Mapping[str, str], inputs: Mapping[s
             return gateway.ask("gateway.v0", told, inputs, scope=scope)
         except KnarrError as error:
             raise error.with_context(span=other.span, excerpt=other.excerpt) from error.__cause__
+    for kind, attrs in cache_imports(options):
+        gateway.import_cache(kind, attrs)
     request = _with_inputs(request, options, inputs)
     bridge = _Bridge(files, request.resolve_mode)
     if "requestid" in options:
@@ -104,8 +109,10 @@ def _config_of(name: str, options: Mapping[str, str]) -> ImageConfig | None:
 class _Files:
     """Reads single files by way of the solver."""
 
-    def __init__(self, gateway: EngineGateway, scope: Scope) -> None:
+    def __init__(self, gateway: EngineGateway, sessions: Mapping[str, str], scope: Scope) -> None:
+        """`sessions` lend directories by name, where that is not the caller's."""
         self.gateway = gateway
+        self._sessions = sessions
         self._scope = scope
 
     def result(self, state: State) -> Ref:
@@ -114,17 +121,19 @@ class _Files:
 
     def lent(self, name: str, paths: Sequence[str], *, shown: str, hint: str = "") -> Ref:
         """Files of a directory that the session lends."""
+        lender = self._sessions.get(name, "")
         attrs = {
+            **({"local.session": lender} if lender else {}),
             "local.followpaths": json.dumps(list(paths), separators=(",", ":")),
             "local.sharedkeyhint": hint or name,
             "local.differ": "none",
         }
         return self.result(source(f"local://{name}", attrs, note=Note({"llb.customname": f"[internal] {shown}"})))
 
-    def read(self, ref: Ref, path: str) -> bytes | None:
-        """A small file of `ref`, None when it is not there."""
+    def read(self, ref: Ref, path: str, *, length: int = _MAX_BYTES) -> bytes | None:
+        """A small file of `ref`, or its first `length` bytes; None when it is not there."""
         try:
-            return self.gateway.read_file(ref, path, offset=0, length=_MAX_BYTES, scope=self._scope)
+            return self.gateway.read_file(ref, path, offset=0, length=length, scope=self._scope)
         except NotFound:
             return None
 
@@ -136,11 +145,12 @@ class _Definition:
     text: bytes
     ignore: bytes | None
     ref: Ref
+    name: str
 
 
 def _load(files: _Files, options: Mapping[str, str], inputs: Mapping[str, bytes]) -> _Definition:
     name = options.get("filename") or _DEFAULT
-    place = _place(files, options, inputs, name)
+    place, name = _place(files, options, inputs, name)
     text = files.read(place, name)
     if text is None and posixpath.basename(name) == _DEFAULT:
         text = files.read(place, posixpath.join(posixpath.dirname(name), _DEFAULT.lower()))
@@ -154,25 +164,37 @@ def _load(files: _Files, options: Mapping[str, str], inputs: Mapping[str, bytes]
         context = options.get("contextkey", "context")
         lent = files.lent(context, [".dockerignore"], shown="load .dockerignore", hint=f"{context}-.dockerignore")
         ignore = files.read(lent, ".dockerignore")
-    return _Definition(text, ignore, place)
+    return _Definition(text, ignore, place, name)
 
 
-def _place(files: _Files, options: Mapping[str, str], inputs: Mapping[str, bytes], name: str) -> Ref:
-    """The result that the Dockerfile lies in."""
+def _place(files: _Files, options: Mapping[str, str], inputs: Mapping[str, bytes], name: str) -> tuple[Ref, str]:
+    """The result that the Dockerfile lies in, and what it is called there."""
     where = options.get("context", "")
     if "dockerfilekey" not in options:
         if where:
-            state = remote_context(where) or archive_context(where)
-            if state is None:
-                raise UsageError(f"{where} cannot be a build context", hint="a git URL, or a http(s) URL of a tar")
-            return files.result(state)
+            return _in_context(files, where, name)
         if "dockerfile" in inputs:
-            return files.gateway.solve(inputs["dockerfile"])
+            return files.gateway.solve(inputs["dockerfile"]), name
     paths = [name, f"{name}.dockerignore"]
     if posixpath.basename(name) == _DEFAULT:
         paths.append(posixpath.join(posixpath.dirname(name), _DEFAULT.lower()))
     lent = options.get("dockerfilekey", "dockerfile")
-    return files.lent(lent, paths, shown=f"load build definition from {name}")
+    return files.lent(lent, paths, shown=f"load build definition from {name}"), name
+
+
+def _in_context(files: _Files, where: str, name: str) -> tuple[Ref, str]:
+    """The Dockerfile of a remote context: one of its files, or what the URL gives, if that is no archive."""
+    state = remote_context(where)
+    if state is not None:
+        return files.result(state), name
+    state = archive_context(where)
+    if state is None:
+        raise UsageError(f"{where} cannot be a build context", hint="a git URL, or a http(s) URL of a tar")
+    note = Note({"llb.customname": "[internal] load remote build context"})
+    fetched = files.result(source(where, {"http.filename": _FETCHED}, note=note))
+    if is_archive(files.read(fetched, _FETCHED, length=1024) or b""):
+        return files.result(state), name
+    return fetched, _FETCHED
 
 
 class _Bridge:
@@ -184,6 +206,9 @@ class _Bridge:
 
     def image_config(self, reference: Reference, platform: Platform) -> ResolvedImage:
         return self._files.gateway.resolve_image(reference, platform, mode=self._mode)
+
+    def layout_config(self, name: str, store: str, digest: Digest, platform: Platform) -> ResolvedImage:
+        return self._files.gateway.bridge(self._mode).layout_config(name, store, digest, platform)
 
     def read(self, source: str, path: str) -> bytes | None:
         lent = self._files.lent(source, [path], shown=f"load {path} of {source}", hint=f"{source}-{path}")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar
 
+from knarr.builder import CacheEntry
 from knarr.cache.record import RecordId
 from knarr.engine import treefiles
 from knarr.engine.bridge import EngineBridge
@@ -146,6 +147,16 @@ class EngineGateway:
         from knarr.engine import sourcestate
 
         return sourcestate.of(self, source, platform, mode=mode)
+
+    def import_cache(self, kind: str, attrs: Mapping[str, str]) -> None:
+        entry = CacheEntry(kind, dict(attrs))
+        if kind != "registry" or not attrs.get("ref"):
+            text = f"a shared cache of type {kind} cannot be read here: the build goes without it"
+            return self.warn(Warned("shared cache", text))
+        with self._lock:
+            if entry not in self.job.cache_from:
+                self.job.cache_from = (*self.job.cache_from, entry)
+        return None
 
     def warn(self, warning: Warned) -> None:
         self.job.world.sink.send(warning)

@@ -128,7 +128,11 @@ class Container(Protocol):
     def stat(self, mount: int, path: str) -> FileStatus: ...
 
     def release(self) -> None:
-        """End all processes, and unmount."""
+        """End all processes, and unmount.
+
+        Raises:
+            Cancelled: it is done, and a process still ran.
+        """
         ...
 
 
@@ -165,6 +169,10 @@ class Gateway(Protocol):
         ...
 
     def resolve_source(self, source: SourceOp, platform: Platform | None, *, mode: str) -> SourceState: ...
+
+    def import_cache(self, kind: str, attrs: Mapping[str, str]) -> None:
+        """Read this shared cache, too, when the result is solved. One that cannot be read is warned of."""
+        ...
 
     def warn(self, warning: Warned) -> None: ...
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Mapping
 
 from knarr.errors import UsageError
@@ -17,7 +18,7 @@ from knarr.frontend.request import FrontendRequest
 from knarr.llb.ops import ResolveMode, UlimitOpt
 from knarr.spec.platform import Platform
 
-_ARG, _LABEL, _CONTEXT = "build-arg:", "label:", "context:"
+_ARG, _LABEL, _CONTEXT, _SESSION = "build-arg:", "label:", "context:", "local-sessionid:"
 _MODES: dict[str, ResolveMode] = {"default": "default", "pull": "pull", "local": "local"}
 _NETWORKS = ("default", "host", "none", "sandbox")
 
@@ -83,7 +84,24 @@ def from_options(options: Mapping[str, str], dockerfile: bytes, dockerignore: by
         ulimits=tuple(_ulimit(text) for text in _split(options.get("ulimit", ""))),
         cgroup_parent=options.get("cgroup-parent", ""),
         hostname=options.get("hostname", ""),
+        sessions=_behind(_SESSION, options),
     )
+
+
+def cache_imports(options: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
+    """The shared caches that `options` name: (type, attributes).
+
+    Raises:
+        UsageError: the option is not what it should be.
+    """
+    found = [("registry", {"ref": ref}) for ref in options.get("cache-from", "").split(",") if ref]
+    try:
+        for entry in json.loads(options.get("cache-imports") or "[]") or ():
+            attrs = entry.get("Attrs") or entry.get("attrs") or {}
+            found.append((str(entry.get("Type") or entry.get("type")), {k: str(v) for k, v in attrs.items()}))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(f"cache-imports: not a list of caches: {error}") from error
+    return [entry for n, entry in enumerate(found) if entry not in found[:n]]
 
 
 def _behind(prefix: str, options: Mapping[str, str]) -> dict[str, str]:

@@ -47,6 +47,7 @@ class FrontendRequest:
     source_date_epoch: int | None = None
     context_excludes: tuple[str, ...] = ()
     inputs: Mapping[str, Input] = field(default_factory=dict, hash=False)  # that contexts name as `input:NAME`
+    sessions: Mapping[str, str] = field(default_factory=dict, hash=False)  # who lends a directory, if not the caller
 
 
 @record

@@ -11,28 +11,13 @@ import zlib
 from typing import BinaryIO, Protocol, cast
 
 from knarr.errors import LayerInvalid
+from knarr.layer.magic import sniff
 from knarr.layer.zstdframe import FrameReader
 from knarr.streams import CHUNK, Readable
 
 _ZSTD_MAX_WINDOW = 1 << 27  # bytes; what `zstd -d` takes without being asked for more
 _LZMA_MAX_MEMORY = 100 << 20  # bytes; `xz -9` needs 65 MiB
-_MAGICS = (
-    (b"\x1f\x8b", "gzip"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"BZh", "bzip2"),
-    (b"\xfd7zXZ\x00", "xz"),
-)
 _SNIFF = 10  # bytes: enough for every magic, and for a bzip2 block to show itself
-
-
-def sniff(start: bytes) -> str:
-    """`gzip`, `zstd`, `bzip2`, `xz` or `uncompressed`, from the first 10 bytes of a stream."""
-    for magic, kind in _MAGICS:
-        if start.startswith(magic) and (kind != "bzip2" or start[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")):
-            return kind
-    if len(start) >= 4 and start[1:4] == b"\x2a\x4d\x18" and 0x50 <= start[0] <= 0x5F:
-        return "zstd"  # begins with a skippable frame, as zstd:chunked layers may
-    return "uncompressed"
 
 
 def open_compressed(stream: Readable) -> Readable:

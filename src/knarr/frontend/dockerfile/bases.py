@@ -260,7 +260,8 @@ def _load_local(
     from knarr.patterns import parse_ignore
 
     ignore = images.bridge.read(where, ".dockerignore")
-    return named_context(where, name, stage.paths, parse_ignore(ignore) if ignore else ()), None
+    session = build.request.sessions.get(where, "")
+    return named_context(where, name, stage.paths, parse_ignore(ignore) if ignore else (), session=session), None
 
 
 def _load_git(

@@ -19,20 +19,26 @@ from knarr.record import replace
 from knarr.spec.reference import Reference
 
 
-def main_context(name: str, paths: Collection[str], excludes: Collection[str]) -> State:
-    """The context of the build: files in `paths` as they are at the end, but not those the ignore file names."""
+def main_context(name: str, paths: Collection[str], excludes: Collection[str], *, session: str = "") -> State:
+    """The context of the build: files in `paths` as they are at the end, but not those the ignore file names.
+
+    `session` lends it, where that is another than the caller's.
+    """
 
     def attrs() -> dict[str, str]:
-        return {**_listed("local.excludepatterns", excludes), **_shared(name), **_followed(paths)}
+        return {**_lent_by(session), **_listed("local.excludepatterns", excludes), **_shared(name), **_followed(paths)}
 
     return source(f"local://{name}", attrs, note=Note({"llb.customname": "[internal] load build context"}))
 
 
-def named_context(local: str, shown: str, paths: Collection[str], excludes: Collection[str]) -> State:
+def named_context(
+    local: str, shown: str, paths: Collection[str], excludes: Collection[str], *, session: str = ""
+) -> State:
     """The directory `local`, lent under the name `shown`."""
 
     def attrs() -> dict[str, str]:
-        return {**_shared(f"context:{shown}-"), **_listed("local.excludepatterns", excludes), **_followed(paths)}
+        shared = _shared(f"context:{shown}-")
+        return {**_lent_by(session), **shared, **_listed("local.excludepatterns", excludes), **_followed(paths)}
 
     note = Note({"llb.customname": f"[context {shown}] load from client"})
     return source(f"local://{local}", attrs, note=note)
@@ -72,6 +78,10 @@ def normal_contexts(contexts: Iterable[tuple[str, str]]) -> dict[str, str]:
         plain, platform_mark, platform = name.partition("::")
         normal[normal_name(plain) + platform_mark + platform] = where
     return normal
+
+
+def _lent_by(session: str) -> dict[str, str]:
+    return {"local.session": session} if session else {}
 
 
 def _shared(hint: str) -> dict[str, str]:

@@ -169,7 +169,8 @@ def _main_context(
     if where.startswith("input:"):
         return given(request.inputs[where.removeprefix("input:")].graph)
     if where.startswith("local:"):
-        return main_context(where.removeprefix("local:"), paths, excludes)
+        name = where.removeprefix("local:")
+        return main_context(name, paths, excludes, session=request.sessions.get(name, ""))
     # An image that is to be the same again must not have the time of the checkout in its files.
     commit_times = bool(request.build_args.get("SOURCE_DATE_EPOCH"))
     state = remote_context(where, is_main=True, commit_times=commit_times) or archive_context(where)
