@@ -42,8 +42,7 @@ FRONTEND_CAPS = (
     "source.metaresolver",
 )
 
-# Not here: diffop, passthroughop, source.buildop.llbfilename, source.imageblob, exec.meta.network.proxy,
-# exec.meta.linux.resources, cache.*, and signatures of sources.
+# Not here: source.imageblob, exec.meta.network.proxy, exec.meta.linux.resources, cache.*, signatures of sources.
 LLB_CAPS = (
     "source.image",
     "source.image.resolvemode",
@@ -107,7 +106,10 @@ LLB_CAPS = (
     "meta.ignorecache",
     "meta.description",
     "meta.exportcache",
+    "source.buildop.llbfilename",
     "mergeop",
+    "diffop",
+    "passthroughop",
     "exporter.image.annotations",
     "exporter.sourcedateepoch",
     "exporter.multiple",
