@@ -444,3 +444,28 @@ def test_any_order_of_events_reaches_the_same_end(
         machine = world.build(graph, order=random.Random(seed))
         ends.add((tuple(machine.results.items()), frozenset(world.keys.items()), frozenset(world.records)))
     assert len(ends) == 1
+
+
+@pytest.mark.parametrize("second", [False, True], ids=["cold", "warm"])
+def test_a_thousand_stages_take_as_many_instructions_each_as_ten(
+    kit: Any, new_world: NewWorld, *, second: bool
+) -> None:
+    def asked_for(stages: int) -> int:
+        solver = merge([_ladder(kit, stages)])
+        world = new_world(sources={"docker-image://base": {"/bin/sh": "sh"}, "local://context": {"/src/a": "a"}})
+        for _ in range(1 + second):
+            world.build(solver)
+        return len(world.asked)
+
+    assert asked_for(1000) - asked_for(500) == asked_for(510) - asked_for(10)
+
+
+def _ladder(kit: Any, stages: int) -> Graph:
+    """Each stage copies from the one before, and runs something."""
+    base, context = kit.image("base"), kit.local("context")
+    vertices = [base, context, kit.copy(context, base, "/src", "/x")]
+    for number in range(stages):
+        copied = kit.copy(vertices[-1], base, "/x", "/x")
+        vertices += [copied, kit.run(f"step{number}", copied)]
+    made: Graph = kit.graph(vertices)
+    return made
