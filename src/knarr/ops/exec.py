@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from knarr import disk
 from knarr.cache.record import RecordId
-from knarr.errors import StepFailed
+from knarr.errors import KnarrError, StepFailed
 from knarr.llb.ops import ExecOp, MountType, NetMode, SecurityMode
 from knarr.ops.entitlements import Allowed, devices_of
 from knarr.ops.execmounts import Prepared, no_secret, prepare
@@ -138,6 +138,8 @@ def environment(world: World, op: ExecOp) -> list[str]:
             if value:
                 env += [f"{name}={value}", f"{name.lower()}={value}"]
     for wanted in op.secret_env:
+        if not wanted.name:
+            raise KnarrError(f"secret {wanted.id}: the variable it is to be has no name", hint="write env=NAME")
         secret = world.session.secret(wanted.id)
         if secret is not None:
             env.append(f"{wanted.name}={secret.value.decode(errors='surrogateescape')}")

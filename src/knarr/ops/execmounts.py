@@ -16,7 +16,8 @@ from knarr.errors import Bug, KnarrError
 from knarr.llb.ops import NO_INPUT, NO_OUTPUT, ExecMount, ExecOp, MountType
 from knarr.ops.cachemount import cache_directory
 from knarr.ops.world import Active, World
-from knarr.paths import inside
+from knarr.paths import clean, inside
+from knarr.record import replace
 from knarr.runtime.process import BindMount, MountSpec, SecretFile, TmpfsMount
 
 
@@ -37,7 +38,7 @@ def prepare(world: World, op: ExecOp, inputs: Sequence[RecordId | None], stack: 
         KnarrError: something was not lent, or is not there.
     """
     prepared = Prepared()
-    for mount in sorted(op.mounts, key=lambda m: m.dest.count("/")):
+    for mount in sorted((_absolute(mount, op.meta.cwd) for mount in op.mounts), key=lambda m: m.dest.count("/")):
         record = None if mount.input == NO_INPUT else inputs[mount.input]
         if mount.dest == "/":
             _prepare_root(world, mount, record, prepared, stack)
@@ -48,6 +49,11 @@ def prepare(world: World, op: ExecOp, inputs: Sequence[RecordId | None], stack: 
     if not prepared.root:
         raise Bug("an exec without a root mount")
     return prepared
+
+
+def _absolute(mount: ExecMount, cwd: str) -> ExecMount:
+    """A frontend makes the targets of trees absolute; those of secrets and agents are relative to where it runs."""
+    return mount if mount.dest.startswith("/") else replace(mount, dest=clean(f"{cwd}/{mount.dest}"))
 
 
 def _prepare_root(
@@ -88,7 +94,7 @@ def _special(world: World, mount: ExecMount, record: RecordId | None, stack: Exi
         place = stack.enter_context(cache_directory(world, mount.cache, record, mount.selector or "/"))
         return [BindMount(place, mount.dest, readonly=mount.readonly)]
     if mount.type is MountType.TMPFS:
-        return [TmpfsMount(mount.dest, mount.tmpfs_size)]
+        return [TmpfsMount(mount.dest, mount.tmpfs_size, readonly=mount.readonly)]
     if mount.type is MountType.SECRET:
         return _secret_file(world, mount)
     return _agent(world, mount, stack)

@@ -78,7 +78,8 @@ def _bind(source: Path, target: str, *, readonly: bool) -> OciMount:
 def _tmpfs(mount: TmpfsMount) -> OciMount:
     """An empty memory file system."""
     size = (f"size={mount.size_bytes}",) if mount.size_bytes else ()
-    return _mount(clean(mount.target), "tmpfs", "tmpfs", "nosuid", f"mode={mount.mode:o}", *size)
+    access = ("ro",) if mount.readonly else ()
+    return _mount(clean(mount.target), "tmpfs", "tmpfs", "nosuid", f"mode={mount.mode:o}", *size, *access)
 
 
 def merge(system: Iterable[OciMount], asked: Iterable[OciMount]) -> list[OciMount]:

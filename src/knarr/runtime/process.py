@@ -29,6 +29,7 @@ class TmpfsMount:
     target: str
     size_bytes: int = 0
     mode: int = 0o1777
+    readonly: bool = False
 
 
 @record
