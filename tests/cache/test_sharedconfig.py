@@ -43,7 +43,7 @@ def test_a_parent_that_is_left_out_is_the_first_layer() -> None:
     raw = b'{"layers":[{"blob":"%s","parent":-1},{"blob":"%s"}],"records":[{"digest":"x","layers":[{"layer":1}]}]}'
     config = decode_config(raw % (A.encode(), B.encode()))
     assert config.layers == (Layer(A), Layer(B, 0))
-    assert config.records[0].results[0].layers == (0, 1)
+    assert config.layers_of(config.records[0].results[0]) == (Layer(A), Layer(B, 0))
 
 
 def test_order_does_not_matter() -> None:
@@ -64,7 +64,18 @@ def test_inline_records_name_the_layers_of_their_image() -> None:
     assert b'"chains":[{"layers":[1]' in raw
     config = decode_inline(raw, [B, A])
     assert config.layers == (Layer(B), Layer(A, 0))
-    assert [result.layers for result in config.records[0].results] == [(0, 1), (1,)]
+    first, second = config.records[0].results
+    assert config.layers_of(first) == (Layer(B), Layer(A, 0))
+    assert config.layers_of(second) == (Layer(A, 0),)
+
+
+def test_layers_upon_layers_are_refused() -> None:
+    tower = ",".join(f'{{"blob":"{A}","parent":{at - 1}}}' for at in range(5_000))
+    with pytest.raises(ContentError, match="on top of"):
+        decode_config(f'{{"layers":[{tower}]}}'.encode())
+    downward = ",".join(f'{{"blob":"{A}","parent":{at + 1}}}' for at in range(5_000))
+    with pytest.raises(ContentError, match="on top of"):
+        decode_config(f'{{"layers":[{downward}]}}'.encode())
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -196,6 +197,15 @@ def test_a_cache_with_a_wrong_config_is_no_cache(build: Build, knarr: Knarr) -> 
     assert "record 0 of a cache config has a layer that is not there" in built.output
 
 
+def test_a_malformed_manifest_is_no_cache(build: Build, knarr: Knarr) -> None:
+    shared = knarr.work / "shared"
+    build("--cache-to", f"type=local,dest={shared}")
+    _replace_manifest(shared, {"schemaVersion": 2, "config": {}, "layers": [{"annotations": 7}]})
+    built = build("--cache-from", f"type=local,src={shared}")
+    assert built.cached == 0
+    assert "is not used" in built.output
+
+
 @pytest.mark.parametrize("damage", ["gone", "cut", "other"])
 def test_layers_that_cannot_be_had_are_made_anew(build: Build, knarr: Knarr, damage: str) -> None:
     shared = knarr.work / "shared"
@@ -269,18 +279,22 @@ def test_nothing_to_share_writes_nothing(build: Build, knarr: Knarr) -> None:
 
 def _replace_config(shared: Path, config: bytes) -> None:
     """Put another config into the cache of a directory, well described."""
-    import hashlib
-
-    def put(data: bytes) -> dict[str, Any]:
-        digest = hashlib.sha256(data).hexdigest()
-        (shared / "blobs/sha256" / digest).write_bytes(data)
-        return {"digest": f"sha256:{digest}", "size": len(data)}
-
     index = json.loads((shared / "index.json").read_text())
     manifest = json.loads((shared / "blobs" / index["manifests"][0]["digest"].replace(":", "/")).read_text())
-    manifest["config"].update(put(config))
-    index["manifests"][0].update(put(json.dumps(manifest).encode()))
+    manifest["config"].update(_put(shared, config))
+    _replace_manifest(shared, manifest)
+
+
+def _replace_manifest(shared: Path, manifest: dict[str, Any]) -> None:
+    index = json.loads((shared / "index.json").read_text())
+    index["manifests"][0].update(_put(shared, json.dumps(manifest).encode()))
     (shared / "index.json").write_text(json.dumps(index))
+
+
+def _put(shared: Path, data: bytes) -> dict[str, Any]:
+    digest = hashlib.sha256(data).hexdigest()
+    (shared / "blobs/sha256" / digest).write_bytes(data)
+    return {"digest": f"sha256:{digest}", "size": len(data)}
 
 
 def _delete_blob(address: str, name: str, digest: str) -> None:

@@ -24,7 +24,8 @@ from knarr.spec.digest import Digest
 MEDIA_TYPE = "application/vnd.buildkit.cacheconfig.v0"
 INLINE_MEMBER = "moby.buildkit.cache.v0"  # of an image config: base64 of the records' JSON
 NO_PARENT = -1
-MAX_BYTES = 64 * 2**20  # a cache of 10,000 steps takes about 4 MiB; still nothing to fill memory with
+MAX_BYTES = 16 * 2**20  # a cache of 10,000 steps takes about 4 MiB; as Python's objects it is ten times that
+_MAX_DEPTH = 1000  # layers of one result: no kernel mounts more than 500
 
 
 @record
@@ -37,11 +38,15 @@ class Layer:
 
 @record
 class Result:
-    """What a record leads to: the layers at these indexes, bottom up; and when it was made (RFC 3339)."""
+    """What a record leads to, and when it was made (RFC 3339). See `Config.layers_of`.
+
+    `layers` are indexes, bottom up. Unless it `is_chain`, only the last one is written: the others are
+    those it is on top of.
+    """
 
     layers: tuple[int, ...]
     created: str = ""
-    is_chain: bool = False  # written as a list, since the layers' own parents are others
+    is_chain: bool = False
 
 
 @record
@@ -67,6 +72,17 @@ class Config:
 
     layers: tuple[Layer, ...] = ()
     records: tuple[Record, ...] = ()
+
+    def layers_of(self, result: Result) -> tuple[Layer, ...]:
+        """The layers of a result, bottom up."""
+        if result.is_chain:
+            return tuple(self.layers[at] for at in result.layers)
+        found = []
+        at = result.layers[-1]
+        while at != NO_PARENT:
+            found.append(self.layers[at])
+            at = self.layers[at].parent
+        return tuple(reversed(found))
 
 
 # --- reading
@@ -113,10 +129,7 @@ def _load(raw: bytes) -> Any:  # Any: what JSON gives
 
 def _checked(layers: tuple[Layer, ...], records: Sequence[dict[str, Any]]) -> Config:
     """The config, if every index in it leads somewhere. Any: JSON."""
-    for at, layer in enumerate(layers):
-        if not NO_PARENT <= layer.parent < len(layers):
-            raise ContentError(f"layer {at} of a cache config is on top of layer {layer.parent}, which is not there")
-    chains = [_chain(layers, at) for at in range(len(layers))]
+    _check_layers(layers)
     found = []
     for at, one in enumerate(records):
         inputs = tuple(
@@ -130,7 +143,7 @@ def _checked(layers: tuple[Layer, ...], records: Sequence[dict[str, Any]]) -> Co
         for top in one.get("layers") or ():
             if not 0 <= int(top["layer"]) < len(layers):
                 raise ContentError(f"record {at} of a cache config has a layer that is not there")
-            results.append(Result(chains[int(top["layer"])], str(top.get("createdAt") or "")))
+            results.append(Result((int(top["layer"]),), str(top.get("createdAt") or "")))
         for chain in one.get("chains") or ():
             steps = tuple(int(step) for step in chain["layers"])
             if not all(0 <= step < len(layers) for step in steps):
@@ -140,16 +153,23 @@ def _checked(layers: tuple[Layer, ...], records: Sequence[dict[str, Any]]) -> Co
     return Config(layers, tuple(found))
 
 
-def _chain(layers: Sequence[Layer], top: int) -> tuple[int, ...]:
-    """The indexes of a layer and all below it, bottom up."""
-    chain: list[int] = []
-    at = top
-    while at != NO_PARENT:
-        if len(chain) > len(layers):
-            raise ContentError(f"layer {top} of a cache config is on top of itself")
-        chain.append(at)
-        at = layers[at].parent
-    return tuple(reversed(chain))
+def _check_layers(layers: Sequence[Layer]) -> None:
+    """That every layer is on top of one that is there, and none on top of itself. In linear time."""
+    depths: dict[int, int] = {NO_PARENT: 0}
+    for top in range(len(layers)):
+        above: list[int] = []
+        at = top
+        while at not in depths:
+            above.append(at)
+            at = layers[at].parent
+            if not NO_PARENT <= at < len(layers):
+                raise ContentError(f"layer {above[-1]} of a cache config is on top of layer {at}, which is not there")
+            if len(above) > _MAX_DEPTH:
+                raise ContentError(f"layer {top} of a cache config is on top of itself, or of too many others")
+        for layer in reversed(above):
+            depths[layer] = depths[layers[layer].parent] + 1
+            if depths[layer] > _MAX_DEPTH:
+                raise ContentError(f"layer {layer} of a cache config is on top of more than {_MAX_DEPTH} others")
 
 
 # --- writing

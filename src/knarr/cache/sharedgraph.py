@@ -92,7 +92,7 @@ class SharedGraph:
         found = []
         for at in records:
             for result in self._config.records[at].results:
-                layers = [self._layer(self._config.layers[step].blob) for step in result.layers]
+                layers = [self._layer(layer.blob) for layer in self._config.layers_of(result)]
                 whole = tuple(layer for layer in layers if layer is not None)
                 if whole and len(whole) == len(layers):
                     found.append(SharedResult(whole, result.created, self.origin))

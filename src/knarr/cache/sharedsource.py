@@ -139,6 +139,9 @@ def load(kind: str, attrs: Mapping[str, str], registry: Callable[[], Registry], 
         told = error.message if isinstance(error, KnarrError) else error.strerror
         warn(f"cache {name} is not used: {told}")
         return []
+    except (AttributeError, TypeError, ValueError, KeyError):  # JSON of another shape, somewhere in its documents
+        warn(f"cache {name} is not used: its documents are malformed")
+        return []
     if not graphs:
         warn(f"cache {name} is not used: it is an image without a cache in it")
     return graphs

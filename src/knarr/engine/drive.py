@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from knarr.ops.world import World
     from knarr.solver.graph import SolverGraph
 
+_QUESTIONS = 4  # of a registry at a time
+
 
 class Drive:
     """One run of the machine."""
@@ -115,7 +117,7 @@ class Drive:
 
     def is_available(self, record: RecordId) -> bool:
         """Whether all layers of a record are here or can be fetched."""
-        return self.known(record) is not None and all(map(self._is_whole, self._trees.chain(record)))
+        return self.known(record) is not None and self._are_whole(self._trees.chain(record))
 
     def is_unpacked(self, record: RecordId) -> bool:
         """Whether the tree of a record is there without fetching or unpacking anything."""
@@ -344,7 +346,7 @@ class Drive:
         chain = self._trees.chain(instruction.record)
         # Used now: `prune` goes by this, and leaves alone what a build that is under way has used.
         self._world.cache.touch(record.id for record in chain)
-        is_whole = all(map(self._is_whole, chain))
+        is_whole = self._are_whole(chain)
         vertex = instruction.edge.digest
         if self.sharing is not None and self.sharing.release(vertex) and is_whole:
             self._cached(self._graph.vertices[vertex])
@@ -360,6 +362,13 @@ class Drive:
             step = step_name(self._graph.vertices[vertex])
             text = f"a layer of the cache {name} is not there: {step} runs"
             self._world.sink.send(Warned(str(vertex), text, at_ns=time.time_ns()))
+
+    def _are_whole(self, chain: Sequence[Record]) -> bool:
+        if not any(SHARED in link.history for link in chain):
+            return all(map(self._is_whole, chain))
+        from knarr.image.copy import each
+
+        return all(each(self._is_whole, chain, scope=self._world.scope, jobs=_QUESTIONS))  # each asks a registry
 
     def _is_whole(self, record: Record) -> bool:
         """Whether the change of `record` is still somewhere: a snapshot, a blob here, or a blob in a registry."""

@@ -23,7 +23,7 @@ from knarr.cache.sharedgraph import CREATED
 from knarr.cache.sharedhash import SharedHasher
 from knarr.cache.sharedmatch import Matches
 from knarr.cache.statcache import StatCache
-from knarr.errors import ContentError
+from knarr.errors import Bug, ContentError
 from knarr.export.clock import nanoseconds
 from knarr.llb.ops import Edge, SourceOp, Vertex
 from knarr.ops.images import chain_id
@@ -99,7 +99,8 @@ class Sharing:
                     tree.root, hidden=tree.hidden, is_context=True, cache=memory, check=self._world.scope.check
                 )
                 self._hashers[record] = hasher
-            assert hasher is not None
+            if hasher is None:
+                raise Bug(f"{record} was not lent")
             return hasher
 
     def save_memories(self) -> None:

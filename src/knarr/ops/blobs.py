@@ -85,6 +85,7 @@ class Blobs:
         self._deferred: dict[str, Deferred] = {}
         self._notes = threading.Lock()
         self._places: dict[Digest, Lender] = {}  # shared caches, asked before any repository
+        self._reached: set[Digest] = set()  # blobs of shared caches that were there when they were asked about
         self._growing: dict[Digest, Growth] = {}  # blobs that `prefetch` brings, for `apply` to follow
 
     def defer(self, id: str, layer: Deferred) -> None:
@@ -108,12 +109,17 @@ class Blobs:
             return True
         if SHARED not in record.history:
             return bool(record.remote)
+        if blob.digest in self._reached:
+            return True
         places: list[Lender] = [self._places[blob.digest]] if blob.digest in self._places else []
         try:
             places += [self._registry().repository(Reference.parse(name)) for name in record.remote if not places]
-            return any(place.lends(blob) for place in places)
+            if not any(place.lends(blob) for place in places):
+                return False
         except KnarrError:
             return False
+        self._reached.add(blob.digest)
+        return True
 
     def prefetch(self, records: Sequence[Record]) -> None:
         """Begin to fetch every blob of `records` that is not here; returns at once."""
