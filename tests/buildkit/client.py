@@ -18,7 +18,7 @@ from urllib.parse import unquote_plus
 
 import grpc
 
-from knarr.pb import auth_pb2, control_pb2, filesync_pb2, secrets_pb2, sshforward_pb2
+from knarr.pb import auth_pb2, control_pb2, filesync_pb2, secrets_pb2, sshforward_pb2, upload_pb2
 from knarr.pb.packet_pb2 import Packet
 from knarr.pb.stat_pb2 import Stat
 
@@ -28,6 +28,7 @@ _SERVICES = {
     "FileSend": filesync_pb2.DESCRIPTOR.services_by_name["FileSend"],
     "Secrets": secrets_pb2.DESCRIPTOR.services_by_name["Secrets"],
     "Auth": auth_pb2.DESCRIPTOR.services_by_name["Auth"],
+    "Upload": upload_pb2.DESCRIPTOR.services_by_name["Upload"],
     "SSH": sshforward_pb2.DESCRIPTOR.services_by_name["SSH"],
 }
 
@@ -50,6 +51,7 @@ class Client:
         self.directories = dict(directories or {})
         self.secrets = dict(secrets or {})
         self.logins = dict(logins or {})
+        self.uploads: dict[str, bytes] = {}  # by path, each given once
         self.asked: list[dict[str, list[str]]] = []
         self.sent: list[str] = []
         self.files: dict[str, bytes] = {}  # outputs by number
@@ -124,6 +126,7 @@ class Client:
             "FileSync": {"DiffCopy": stream(self._send, Packet)},
             "FileSend": {"DiffCopy": grpc.stream_stream_rpc_method_handler(self._receive, None, None)},
             "Secrets": {"GetSecret": unary(self._secret, secrets_pb2.GetSecretRequest)},
+            "Upload": {"Pull": stream(self._pull, upload_pb2.BytesMessage)},
             "Auth": {"Credentials": unary(self._login, auth_pb2.CredentialsRequest)},
             "SSH": {
                 "CheckAgent": unary(self._check_agent, sshforward_pb2.CheckAgentRequest),
@@ -195,6 +198,13 @@ class Client:
         self.trees[number] = {s.path: (s, bytes(contents.get(i, b""))) for i, s in enumerate(stats)}
 
     # --- the rest
+
+    def _pull(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        data = self.uploads.pop(_headers(context)["urlpath"][0], None)
+        if data is None:
+            context.abort(grpc.StatusCode.UNKNOWN, "no http response from session")
+        for start in range(0, len(data), 32768):
+            yield upload_pb2.BytesMessage(data=data[start : start + 32768])
 
     def _secret(self, request: Any, context: grpc.ServicerContext) -> Any:
         if request.ID not in self.secrets:

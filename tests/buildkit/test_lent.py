@@ -105,6 +105,17 @@ def test_an_agent_answers_through_the_session(connect: Connect, session: RemoteS
             near.shutdown(socket.SHUT_RDWR)
 
 
+def test_a_stream_that_the_client_gives_once_may_be_read_again(connect: Connect, session: RemoteSession) -> None:
+    data = os.urandom(100_000)
+    with connect() as client:
+        client.uploads["/the-context"] = data
+        for _ in range(2):
+            with session.upload("buildkit-session", "/the-context") as stream:
+                assert stream.read(10) + stream.read() == data
+        with pytest.raises(KnarrError, match="no http response"), session.upload("buildkit-session", "/other"):
+            pass
+
+
 def test_an_archive_goes_to_the_client_in_pieces(connect: Connect, session: RemoteSession) -> None:
     data = os.urandom(3_000_000)
     with connect() as client, session.take_file(1, {"containerimage.digest": "sha256:…"}) as out:

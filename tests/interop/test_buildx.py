@@ -60,10 +60,12 @@ def buildx(program: str, daemon: Running, tmp_path_factory: pytest.TempPathFacto
         "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
     }
 
-    def run(*words: str | Path, fails: bool = False) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [program, *map(str, words)], env=environ, capture_output=True, text=True, timeout=180, check=False
-        )
+    def run(*words: str | Path, fails: bool = False, stdin: Path | None = None) -> subprocess.CompletedProcess[str]:
+        command = [program, *map(str, words)]
+        with open(stdin or os.devnull, "rb") as given:
+            done = subprocess.run(
+                command, env=environ, stdin=given, capture_output=True, text=True, timeout=180, check=False
+            )
         assert (done.returncode != 0) is fails, done.stderr
         return done
 
@@ -119,6 +121,14 @@ def test_archives_come_back_whole(buildx: Buildx, context: Path, tmp_path: Path,
         names = archive.getnames()
     assert ("index.json" in names) is (kind != "tar")
     assert ("hello" in names) is (kind == "tar")
+
+
+def test_a_context_may_come_on_standard_input(buildx: Buildx, context: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "context.tar.gz", "w:gz") as archive:
+        archive.add(context, ".")
+    words = ("build", "--target", "base", "-o", f"type=local,dest={tmp_path}/out", "-")
+    buildx(*words, stdin=tmp_path / "context.tar.gz")
+    assert (tmp_path / "out/hello").read_text() == "hello\n"
 
 
 def test_a_failing_step_is_shown_with_its_line(buildx: Buildx, context: Path) -> None:

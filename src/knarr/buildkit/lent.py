@@ -6,13 +6,15 @@ with RemoteSession(sessions, id, kept, scope) as session:
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
+from knarr.buildkit import upload
 from knarr.buildkit.filesend import send_tree, sent_file
 from knarr.buildkit.filesync import receive
 from knarr.buildkit.service import Caller
@@ -21,7 +23,7 @@ from knarr.errors import KnarrError, NotFound
 from knarr.pb import auth_pb2, secrets_pb2
 from knarr.scope import Flights
 from knarr.session.session import Credentials, Secret, Sent, SshAgent, Wanted
-from knarr.streams import Writable
+from knarr.streams import Readable, Writable, copy
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import ServiceDescriptor
@@ -50,6 +52,7 @@ class RemoteSession:
         self._lenders = dict(lenders or {})
         self._flights = Flights()
         self._received: dict[Wanted, Path] = {}
+        self._uploaded: dict[tuple[str, str], BinaryIO] = {}
         self._logins: dict[str, Credentials] = {}
         self._lock = threading.Lock()
         self._leases = ExitStack()
@@ -127,6 +130,28 @@ class RemoteSession:
         """The client's agent, or None when it lends none by this id."""
         return open_agent(self.client(), id) if self._id else None
 
+    @contextmanager
+    def upload(self, host: str, path: str) -> Iterator[Readable]:
+        """A stream that the client holds ready. The client gives it once, so it is kept until the build has ended."""
+
+        def fetch() -> BinaryIO:
+            with self._lock:
+                known = self._uploaded.get((host, path))
+            return known or self._pull(host, path)
+
+        yield _Again(self._flights.once((host, path), fetch))
+
+    def _pull(self, host: str, path: str) -> BinaryIO:
+        with ExitStack() as stack:
+            file = stack.enter_context(self._kept.scratch())
+            with upload.opened(self.client(), host, path, scope=self._scope) as stream:
+                copy(stream, file, check=self._scope.check)
+            file.flush()
+            with self._lock:
+                self._uploaded[host, path] = file
+                self._leases.push(stack.pop_all())
+        return file
+
     def take_file(self, number: int, about: Mapping[str, str]) -> AbstractContextManager[Writable]:
         """A place to write an archive to, which the client puts where its user wants it."""
         return sent_file(self.client(), number, about, scope=self._scope)
@@ -155,3 +180,17 @@ class RemoteSession:
         if answer.Username:
             return Credentials(answer.Username, answer.Secret)
         return Credentials(identity_token=answer.Secret)
+
+
+class _Again:
+    """A file from its beginning, whoever else reads it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._descriptor = file.fileno()
+        self._at = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        size = os.fstat(self._descriptor).st_size - self._at if size < 0 else size
+        data = os.pread(self._descriptor, size, self._at)
+        self._at += len(data)
+        return data

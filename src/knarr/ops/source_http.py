@@ -27,16 +27,18 @@ from knarr.ops.fetched import Fetched, Reach
 from knarr.ops.world import World
 from knarr.progress import Status
 from knarr.record import record
+from knarr.session.session import Uploader
 from knarr.spec.digest import Digest
 from knarr.streams import CHUNK, Readable
 
 if TYPE_CHECKING:
-    from knarr.remote.fetchurl import Asked, Download
+    from knarr.remote.fetchurl import Asked
     from knarr.remote.wire import Headers
 
 _FILE_MODE = 0o600
 _HEADERS = ("accept", "user-agent")  # what a definition may set; BuildKit's list
 _UNNAMED = "download"
+_UPLOADED = "http://buildkit-session/"  # no server: the caller holds it ready
 
 
 @record
@@ -157,6 +159,8 @@ def ask(world: Reach, source: HttpSource, vertex: str, *, anew: bool) -> Known:
 
     One at a time per URL: whoever comes second finds what the first one has noted.
     """
+    if source.url.startswith(_UPLOADED):
+        return _uploaded(world, source, vertex)
     note = _note(world, source)
     with flight(world.settings.root / "flights", f"http-{note.name}", scope=world.scope):
         before = None if anew else _recall(note)
@@ -232,7 +236,8 @@ def _fetch_once(world: Reach, source: HttpSource, vertex: str, asked: Asked, bef
             return before
         if download.status == 304:
             raise RegistryError(f"{asked.what}: the server says that it did not change, and was not asked that")
-        digest, size = _take_in(world, source, vertex, download)
+        stream = _decoded(download, headers)
+        digest, size = _take_in(world, source, vertex, stream, max(download.size, 0))
         modified = headers.get("last-modified")
         settled = is_settled(modified, headers.get("date"))
         return Known(digest, size, etag, modified, settled, headers.get("content-disposition"))
@@ -246,10 +251,16 @@ def _condition(before: Known | None) -> tuple[tuple[str, str], ...]:
     return (("If-Modified-Since", before.modified),) if before.settled else ()
 
 
-def _take_in(world: Reach, source: HttpSource, vertex: str, download: Download) -> tuple[Digest, int]:
-    """The body into the content store, hashed on the way."""
-    stream = _decoded(download, download.headers)
-    total, started = max(download.size, 0), time.time_ns()
+def _uploaded(world: Reach, source: HttpSource, vertex: str) -> Known:
+    if not isinstance(world.session, Uploader):
+        raise UsageError(f"{source.url}: nobody holds anything ready there")
+    with world.session.upload("buildkit-session", "/" + source.url.removeprefix(_UPLOADED)) as stream:
+        return Known(*_take_in(world, source, vertex, stream, 0))
+
+
+def _take_in(world: Reach, source: HttpSource, vertex: str, stream: Readable, total: int) -> tuple[Digest, int]:
+    """A stream into the content store, hashed on the way. `total` is its size, 0 when that is not known."""
+    started = time.time_ns()
     what = f"downloading {file_name(source, '')}"
 
     def tell(size: int, *, done: bool = False) -> None:

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from knarr.record import record
 
@@ -63,6 +64,13 @@ class Kept:
             raise
         finally:
             os.close(held)
+
+    def scratch(self) -> BinaryIO:
+        """A file on the same disk, without a name: it goes when it is closed, however that comes."""
+        from tempfile import TemporaryFile
+
+        os.makedirs(self._root, mode=0o700, exist_ok=True)
+        return cast("BinaryIO", TemporaryFile(dir=self._root))
 
     def all(self) -> Iterator[KeptDirectory]:
         """Every directory that is here."""

@@ -116,6 +116,15 @@ class LendsContent(Protocol):
         ...
 
 
+@runtime_checkable
+class Uploader(Protocol):
+    """A session may be one as well: a caller that holds streams ready, each under a URL that nobody else knows."""
+
+    def upload(self, host: str, path: str) -> AbstractContextManager[Readable]:
+        """The bytes behind `http://HOST/PATH`."""
+        ...
+
+
 class Session(Protocol):
     """The caller of a build, as the ops see it. Methods may be called from any thread."""
 
