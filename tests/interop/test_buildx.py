@@ -139,6 +139,16 @@ def test_a_failing_step_is_shown_with_its_line(buildx: Buildx, context: Path) ->
     assert "did not complete successfully: exit code: 1" in said
 
 
+def test_a_cache_in_a_registry_is_written_and_read(buildx: Buildx, bases: Any, context: Path) -> None:
+    cache = f"type=registry,ref={bases.address}/buildx/cache:1"
+    buildx("build", "--target", "base", "--cache-to", f"{cache},mode=max", context)
+    buildx("prune", "--all", "--force")
+    said = buildx("build", "--progress", "plain", "--target", "base", "--cache-from", cache, context).stderr
+    assert "importing cache manifest" in said
+    assert "COPY hello /\n#" in said
+    assert said.count("CACHED") == 1
+
+
 def test_bake_builds_several_targets_at_once(buildx: Buildx, context: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (context / f"{name}.Dockerfile").write_text(f"FROM busybox\nRUN echo {name} > /{name}\n")

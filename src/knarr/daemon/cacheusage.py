@@ -80,11 +80,12 @@ class CacheUsage:
             request.maxUsedSpace,
             request.minFreeSpace,
         )
-        parts = self._parts()
-        try:
-            return [_message(record, shared=False) for record in self._apply(parts, rule, grace_s=0.0)]
-        finally:
-            parts.close()
+        with self._lock:  # two that remove at the same time find each other's trees half gone
+            parts = self._parts()
+            try:
+                return [_message(record, shared=False) for record in self._apply(parts, rule, grace_s=0.0)]
+            finally:
+                parts.close()
 
     def collect(self) -> None:
         """Remove what the policy lets go, unless that was done a moment ago. Blocks; failures go to the log."""
