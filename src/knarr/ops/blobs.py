@@ -153,7 +153,10 @@ class Blobs:
             try:
                 self._flights.once(blob.digest, lambda: self._fetch_from_any(blob, record.remote))
             except KnarrError as error:
-                raise self._lost(record, error) from error
+                lost = self._lost(record, error)
+                if lost is error:  # a failure that is its own cause has no end
+                    raise
+                raise lost from error
         return blob
 
     def _lost(self, record: Record, error: KnarrError) -> KnarrError:
