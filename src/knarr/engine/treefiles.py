@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import ExitStack
 
 from knarr.errors import KnarrError, NotFound
 from knarr.frontend.gateway import FileStatus
@@ -31,7 +32,8 @@ def read(tree: Tree, path: str, *, offset: int = 0, length: int | None = None) -
         descriptor = os.open(_place(tree, path, "open"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise _told("open", path, error) from error
-    with open(descriptor, "rb") as file:
+    with ExitStack() as stack:
+        stack.callback(os.close, descriptor)
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise KnarrError(f"{path} is not a regular file")
@@ -41,8 +43,9 @@ def read(tree: Tree, path: str, *, offset: int = 0, length: int | None = None) -
                 f"{path} has {status.st_size} bytes, too many for one answer",
                 hint=f"read it in ranges of at most {MAX_BYTES >> 20} MiB",
             )
-        file.seek(max(0, offset))
-        return file.read(max(0, wanted))
+        with open(descriptor, "rb", closefd=False) as file:
+            file.seek(offset)
+            return file.read(wanted)
 
 
 def entries(tree: Tree, path: str, *, pattern: str = "") -> list[FileStatus]:
