@@ -41,6 +41,7 @@ Command = Callable[[str, str], Sequence[str]]  # source repository, target repos
 
 def main() -> int:
     options = _options()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed knarr has its bytecode
     if options.peers_path:
         os.environ["PATH"] = f"{options.peers_path}:{os.environ['PATH']}"
     with tempfile.TemporaryDirectory(prefix="knarr-mirror-") as place:

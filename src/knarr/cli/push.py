@@ -93,19 +93,14 @@ def _push(world: Transfer, word: str, wanted: Sequence[Platform], *, insecure: b
 
 def _cut(world: Transfer, root: Descriptor, wanted: Sequence[Platform]) -> Descriptor:
     """`root`, or what of it `wanted` leaves: an index over less, or a single manifest."""
-    from knarr.image.edit import with_entries
-    from knarr.image.select import images_of, restrict
+    from knarr.image.reshape import cut
     from knarr.image.successors import read_document
-    from knarr.spec.manifest import Manifest
+    from knarr.spec.manifest import Index, Manifest
 
     if not wanted:
         return root.bare()
     document = read_document(world.store, root)
     if isinstance(document, Manifest):
         raise UsageError(f"{root.digest} is one image without an index", hint="leave out --platform")
-    entries = restrict(document, wanted)
-    images = [entry for entry in images_of(document) if entry in entries]
-    if len(entries) == 1:
-        return images[0].bare()
-    changed = with_entries(document, entries)
-    return world.store.put(changed.media_type, changed.raw)
+    kept = cut(document, wanted)
+    return world.store.put(kept.media_type, kept.raw) if isinstance(kept, Index) else kept.bare()
