@@ -13,7 +13,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,3 +90,24 @@ def _wait_until_up(url: str) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+
+
+@pytest.fixture
+def knarr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command in this process, on a state directory of its own; gives its standard output.
+
+    `status` is the exit status it has to have; of a failure its errors are given, too.
+    """
+    from knarr.cli import main
+
+    monkeypatch.setenv("KNARR_ROOT", str(tmp_path / "state"))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+
+    def run(*argv: str, status: int = 0) -> str:
+        capfd.readouterr()
+        found = main(list(argv))
+        out, err = capfd.readouterr()
+        assert found == status, err
+        return out if status == 0 else out + err
+
+    return run

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from knarr.cli import main
 from knarr.remote.repository import Registry
 from knarr.remote.settings import RegistrySettings
 from knarr.session.session import Credentials
@@ -24,22 +23,6 @@ from tests.image.universe import Universe
 from tests.remote.fakeregistry import FakeRegistry
 
 Knarr = Callable[..., str]
-
-
-@pytest.fixture
-def knarr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Knarr:
-    """Runs a command on a state directory of its own; gives both its outputs."""
-    monkeypatch.setenv("KNARR_ROOT", str(tmp_path / "state"))
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
-
-    def run(*argv: str, status: int = 0) -> str:
-        capfd.readouterr()
-        found = main(list(argv))
-        out, err = capfd.readouterr()
-        assert found == status, err
-        return out + err
-
-    return run
 
 
 @pytest.fixture

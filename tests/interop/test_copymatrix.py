@@ -1,3 +1,4 @@
+# ruff: noqa: F811  # fixtures that are imported
 """What a copy keeps, measured on Debian's docker-registry 2.8 (no referrers API): skopeo beside `knarr copy`.
 
 The rows of the matrix are the top digest, attestations in the index, referrers of the index, of a platform and of
@@ -15,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from knarr.cli import main
 from knarr.errors import NotFound
 from knarr.remote.repository import Registry, Repository
 from knarr.remote.settings import RegistrySettings
 from knarr.session.session import Credentials
 from knarr.spec.reference import Reference
+from tests.conftest import knarr  # noqa: F401  # a fixture; the other tests here run the installed program
 from tests.image.universe import Universe
 from tests.remote.conftest import StartRegistry, start_registry  # noqa: F401  # a fixture
 
@@ -30,23 +31,7 @@ Knarr = Callable[..., str]
 
 
 @pytest.fixture
-def knarr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Knarr:
-    """Runs a command on a state directory of its own; gives its output, or with `status` its standard error."""
-    monkeypatch.setenv("KNARR_ROOT", str(tmp_path / "state"))
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
-
-    def run(*argv: str, status: int = 0) -> str:
-        capfd.readouterr()
-        found = main(list(argv))
-        out, err = capfd.readouterr()
-        assert found == status, err
-        return err if status else out
-
-    return run
-
-
-@pytest.fixture
-def hosts(start_registry: StartRegistry) -> tuple[str, str]:  # noqa: F811
+def hosts(start_registry: StartRegistry) -> tuple[str, str]:
     return start_registry().host, start_registry().host
 
 

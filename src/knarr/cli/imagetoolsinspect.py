@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from knarr.cli.flags import Flag, Kind, parse, usage
-from knarr.cli.transfer import quiet_transfer
-from knarr.errors import ContentError, UsageError
+from knarr.errors import ContentError
 
 if TYPE_CHECKING:
     from knarr.cli.places import Place
@@ -51,11 +50,8 @@ def run(argv: list[str]) -> int:
     Raises:
         KnarrError: there is no such image, or the template is wrong.
     """
-    from contextlib import ExitStack
-
-    from knarr.cli.copy import trusting
-    from knarr.cli.places import opened_source
-    from knarr.image.spot import shown_name, spot
+    from knarr.cli.places import named_image
+    from knarr.image.spot import shown_name
     from knarr.image.successors import read_small
     from knarr.spec.manifest import MAX_MANIFEST_BYTES, decode
 
@@ -63,13 +59,8 @@ def run(argv: list[str]) -> int:
     if given.switch("help"):
         print(help_text())
         return 0
-    if len(given.words) != 1:
-        raise UsageError("knarr imagetools inspect needs one image", hint="see `knarr imagetools inspect --help`")
-    where = spot(given.words[0])
     form = given.text("format")
-    with quiet_transfer() as world, ExitStack() as stack:
-        registry = trusting(world, given, stack)
-        place, root = stack.enter_context(opened_source(world, where, registry))
+    with named_image(given, "knarr imagetools inspect") as (where, place, root, _):
         raw = read_small(place, root, limit=MAX_MANIFEST_BYTES)
         if given.switch("raw"):
             sys.stdout.buffer.write(raw)

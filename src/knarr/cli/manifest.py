@@ -6,8 +6,6 @@ import json
 import sys
 
 from knarr.cli.flags import Flag, Kind, parse, usage
-from knarr.cli.transfer import quiet_transfer
-from knarr.errors import UsageError
 
 FLAGS = (
     Flag("platform", Kind.TEXT, "PLATFORM", "of an index, the manifest for this platform"),
@@ -35,12 +33,8 @@ def run(argv: list[str]) -> int:
     Raises:
         KnarrError: there is no such image, or the template is wrong.
     """
-    from contextlib import ExitStack
-
-    from knarr.cli.copy import trusting
-    from knarr.cli.places import opened_source
+    from knarr.cli.places import named_image
     from knarr.image.select import manifest_for
-    from knarr.image.spot import spot
     from knarr.image.successors import MAX_CONFIG_BYTES, read_small
     from knarr.spec.manifest import MAX_MANIFEST_BYTES
     from knarr.spec.platform import Platform, host_platform
@@ -49,12 +43,8 @@ def run(argv: list[str]) -> int:
     if given.switch("help"):
         print(help_text())
         return 0
-    if len(given.words) != 1:
-        raise UsageError("knarr manifest needs one image", hint="see `knarr manifest --help`")
     platform = Platform.parse(given.text("platform")) if given.text("platform") else None
-    with quiet_transfer() as world, ExitStack() as stack:
-        registry = trusting(world, given, stack)
-        place, found = stack.enter_context(opened_source(world, spot(given.words[0]), registry))
+    with named_image(given, "knarr manifest") as (_, place, found, _scope):
         if given.switch("config"):
             _, manifest = manifest_for(place, found, platform or host_platform())
             sys.stdout.buffer.write(read_small(place, manifest.config, limit=MAX_CONFIG_BYTES))

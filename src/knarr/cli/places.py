@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from knarr.content.target import Fetcher, Predecessors, Resolver
 from knarr.errors import UsageError
 from knarr.image.closure import Tagged
-from knarr.image.spot import LAYOUT, REGISTRY, STORE, Spot
+from knarr.image.spot import LAYOUT, REGISTRY, STORE, Spot, spot
 
 if TYPE_CHECKING:
+    from knarr.cli.flags import Parsed
     from knarr.cli.transfer import Transfer
     from knarr.image.closurecopy import Destination
     from knarr.image.listed import Listed
     from knarr.remote.repository import Registry
+    from knarr.scope import Scope
     from knarr.spec.descriptor import Descriptor
 
 
@@ -110,3 +112,23 @@ def opened_target(world: Transfer, place: Spot, registry: Registry) -> Iterator[
 
 def _tags(tag: str) -> tuple[str, ...]:
     return (tag,) if tag else ()
+
+
+@contextmanager
+def named_image(given: Parsed, command: str) -> Iterator[tuple[Spot, Place, Descriptor, Scope]]:
+    """The one image that the words of a command name, opened for looking at it.
+
+    Raises:
+        UsageError: it does not name one.
+        KnarrError: there is no such image, or its place cannot be read.
+    """
+    from knarr.cli.copy import trusting
+    from knarr.cli.transfer import quiet_transfer
+
+    if len(given.words) != 1:
+        raise UsageError(f"{command} needs one image", hint=f"see `{command} --help`")
+    where = spot(given.words[0])
+    with quiet_transfer() as world, ExitStack() as stack:
+        registry = trusting(world, given, stack)
+        place, root = stack.enter_context(opened_source(world, where, registry))
+        yield where, place, root, world.scope

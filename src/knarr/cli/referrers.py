@@ -6,8 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from knarr.cli.flags import Flag, Kind, parse, usage
-from knarr.cli.transfer import quiet_transfer
-from knarr.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,25 +38,17 @@ def run(argv: list[str]) -> int:
     Raises:
         KnarrError: there is no such image.
     """
-    from contextlib import ExitStack
-
-    from knarr.cli.copy import trusting
-    from knarr.cli.places import opened_source
+    from knarr.cli.places import named_image
     from knarr.image.closure import ReferrerFilter, Wanted, explore
-    from knarr.image.spot import shown_name, spot
+    from knarr.image.spot import shown_name
 
     given = parse(FLAGS, argv, command="knarr referrers")
     if given.switch("help"):
         print(help_text())
         return 0
-    if len(given.words) != 1:
-        raise UsageError("knarr referrers needs one image", hint="see `knarr referrers --help`")
-    where = spot(given.words[0])
     wanted = Wanted(filters=tuple(ReferrerFilter(kind) for kind in given.list("type")), sparse=True)
-    with quiet_transfer() as world, ExitStack() as stack:
-        registry = trusting(world, given, stack)
-        place, root = stack.enter_context(opened_source(world, where, registry))
-        closure = explore(place, root, scope=world.scope, wanted=wanted)
+    with named_image(given, "knarr referrers") as (where, place, root, scope):
+        closure = explore(place, root, scope=scope, wanted=wanted)
     form = given.text("format", "tree")
     if form == "tree":
         print("\n".join([f"{shown_name(where)}@{root.digest}", *_branches(closure, root.digest, "")]))
