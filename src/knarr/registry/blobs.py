@@ -1,14 +1,12 @@
 """Blobs: HEAD, GET with ranges, DELETE.
 
-A large blob goes from the file to the socket inside the kernel where the
-connection is plain; Python only says from where to where.
+A large blob goes to the socket past the event loop: see `pouring`.
 
 Spec: distribution-spec v1.1, end-2 and end-10; RFC 9110, "Range Requests".
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import time
@@ -87,7 +85,7 @@ async def send(
         transport = call.request.transport
         if transport is None:
             raise ConnectionResetError
-        await asyncio.get_running_loop().sendfile(transport, file, first, length)
+        await parts.pouring.pour(transport, file, first, length)
         await response.write_eof()
         return response
 

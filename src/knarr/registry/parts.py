@@ -13,6 +13,7 @@ from knarr.content.store import Store
 from knarr.registry import tables
 from knarr.registry.events import Events
 from knarr.registry.ledger import Ledger
+from knarr.registry.pouring import Pouring
 from knarr.registry.refusal import Refusal
 from knarr.registry.settings import ServerSettings
 from knarr.registry.turns import Turns
@@ -31,6 +32,7 @@ class Parts:
         self.settings = settings
         self.ledger = Ledger(store)
         self.uploads = Uploads(store)
+        self.pouring = Pouring()
         self.sharing = Sharing(store.root)
         self.turns = Turns()
         self.events = Events()
@@ -63,4 +65,5 @@ class Parts:
     def close(self) -> None:
         """Wait for what is being written, and close the tables."""
         self._threads.shutdown()
+        self.pouring.close()
         self.ledger.close()
