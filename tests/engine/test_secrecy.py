@@ -92,6 +92,30 @@ def test_a_list_of_processes_shows_no_secret(knarr: Knarr, lent: list[str], tmp_
     assert found_in(lists, tmp_path) == []
 
 
+def test_no_other_user_can_read_a_variable_while_the_step_runs(knarr: Knarr, lent: list[str], tmp_path: Path) -> None:
+    command = knarr.command(f"FROM busybox\n{STEP} echo ready; sleep 3\n", *lent)
+    with subprocess.Popen(
+        [sys.executable, "-m", "knarr", *command], env=knarr.env, cwd=knarr.work, stderr=subprocess.PIPE
+    ) as build:
+        assert build.stderr is not None
+        for line in build.stderr:
+            if line.endswith(b" ready\n"):
+                break
+        open_to_all = [
+            path
+            for path, data in files_below(knarr.root)
+            if VARIABLE.encode() in data and path.stat().st_mode & 0o044 and reachable(knarr.root, path)
+        ]
+        build.communicate()
+    assert build.returncode == 0
+    assert open_to_all == []
+
+
+def reachable(root: Path, path: Path) -> bool:
+    """Whether another user may go through all directories on the way."""
+    return all(parent.stat().st_mode & 0o001 for parent in path.parents if parent.is_relative_to(root))
+
+
 def test_the_login_of_a_repository_is_kept_nowhere(knarr: Knarr, tmp_path: Path) -> None:
     (tmp_path / "served").mkdir()
     (tmp_path / "token").write_text(TOKEN)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +53,7 @@ def open_inputs(options: BuildOptions, stdin: BinaryIO, state: Path) -> Iterator
         return
     context = Path(options.context)
     if context.is_file():
-        with context.open("rb") as archive, _from_archive(options, archive, state / "run/contexts") as inputs:
+        with context.open("rb") as archive, _from_archive(options, archive, stdin, state / "run/contexts") as inputs:
             yield inputs
         return
     if is_url(options.context) and not context.is_dir():
@@ -154,7 +153,7 @@ def _from_stdin(options: BuildOptions, stdin: BinaryIO, scratch: Path) -> Iterat
         raise UsageError("nothing came on standard input", hint="pipe a Dockerfile or a tar archive to `knarr build -`")
     with owned_directory(scratch) as context:
         if is_archive(head):
-            yield _unpacked(options, _Joined(head, stdin), context)
+            yield _unpacked(options, _Joined(head, stdin), stdin, context)
         elif options.file:
             raise UsageError("standard input is no archive, and --file names a Dockerfile as well", hint="give one")
         else:
@@ -163,18 +162,18 @@ def _from_stdin(options: BuildOptions, stdin: BinaryIO, scratch: Path) -> Iterat
 
 
 @contextmanager
-def _from_archive(options: BuildOptions, archive: BinaryIO, scratch: Path) -> Iterator[BuildInputs]:
+def _from_archive(options: BuildOptions, archive: BinaryIO, stdin: BinaryIO, scratch: Path) -> Iterator[BuildInputs]:
     """A tar archive of this machine as the context."""
     if not is_archive(archive.read(_MAGIC_BYTES)):
         raise _no_context(options.context)
     archive.seek(0)
     with owned_directory(scratch) as context:
-        yield _unpacked(options, archive, context)
+        yield _unpacked(options, archive, stdin, context)
 
 
-def _unpacked(options: BuildOptions, archive: Readable, context: Path) -> BuildInputs:
+def _unpacked(options: BuildOptions, archive: Readable, stdin: BinaryIO, context: Path) -> BuildInputs:
     unpack(archive, context)
-    given = _given(options, sys.stdin.buffer)
+    given = _given(options, stdin)
     name = options.file if given is None and options.file else "Dockerfile"
     if given is None:
         given = from_directory(context, str(context / options.file) if options.file else "").dockerfile

@@ -233,5 +233,7 @@ def _working_directory(spec: ProcessSpec, user: User) -> Iterator[None]:
 
 
 def _write(place: workspace.Workspace, configuration: object) -> None:
-    with open(f"{place.path}/config.json", "w", encoding="utf-8", errors="surrogateescape") as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(f"{place.path}/config.json", flags, 0o600)  # the variables in it may be secrets
+    with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(json.dumps(configuration, ensure_ascii=False))
