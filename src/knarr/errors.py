@@ -154,7 +154,15 @@ class ContentError(KnarrError):
 
 
 class NotFound(ContentError):
-    """Nothing is known under this digest or name."""
+    """Nothing is known under this digest or name; or nothing is at `path` of a tree, which people call `tree`."""
+
+    path = ""
+    tree = ""
+
+    def at(self, path: str, tree: str) -> NotFound:
+        """This error, with the place in a tree."""
+        self.path, self.tree = path, tree
+        return self
 
 
 class SharedLayerLost(ContentError):

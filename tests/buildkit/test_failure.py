@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knarr.buildkit.failure import SOURCE, error_of, status_of
-from knarr.errors import Bug, Cancelled, KnarrError, Span
+from knarr.errors import Bug, Cancelled, Excerpt, KnarrError, NotFound, Span, UsageError
 from knarr.pb.status_pb2 import Status
 
 # As BuildKit's Dockerfile frontend gives it for `FOO` on line 2, details and all.
@@ -54,6 +55,31 @@ def test_a_defect_and_a_cancellation_have_codes_of_their_own() -> None:
     assert status_of(Bug("it broke")).code == 13
     assert status_of(Cancelled()).code == 1
     assert status_of(KnarrError("it failed")).code == 2
+
+
+def test_a_file_that_is_missing_has_the_words_by_which_clients_know_it() -> None:
+    error = NotFound("app.py: not in the build context", hint="the build context has app.p").at(
+        "app.py", "build context"
+    )
+    assert status_of(error).message == (
+        'failed to calculate checksum of ref: "/app.py": not found in the build context\n'
+        "hint: the build context has app.p"
+    )
+
+
+def test_a_guess_is_part_of_the_message() -> None:
+    status = status_of(UsageError('target stage "bulid" could not be found', hint="did you mean build?"))
+    assert status.message == 'target stage "bulid" could not be found (did you mean build?)'
+
+
+def test_a_place_brings_the_whole_text_and_a_range_for_each_line() -> None:
+    error = KnarrError(
+        "no", span=Span("Dockerfile", 2, 3), excerpt=Excerpt(("FROM a", "RUN b \\", " c"), b"FROM a\nRUN b \\\n c\n")
+    )
+    source = json.loads(status_of(error).details[0].value)
+    assert base64.b64decode(source["info"]["data"]) == b"FROM a\nRUN b \\\n c\n"
+    assert source["info"]["language"] == "Dockerfile"
+    assert [place["start"]["line"] for place in source["ranges"]] == [2, 3]
 
 
 def test_a_long_message_is_cut_to_what_a_header_may_carry() -> None:

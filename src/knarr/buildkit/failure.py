@@ -103,6 +103,8 @@ def _is_source(detail: Detail) -> bool:
 def _text(error: KnarrError) -> str:
     about = ", ".join(f"{key} {value}" for key, value in error.context.items() if value)
     text = error.message + (f" ({about})" if about else "")
+    if isinstance(error, NotFound) and error.path:  # the words by which clients know a file that is missing
+        text = f'failed to calculate checksum of ref: "/{error.path}": not found in the {error.tree}'
     if error.hint.startswith(_GUESS):
         text += f" ({error.hint})"  # as BuildKit has it
     elif error.hint:

@@ -21,11 +21,11 @@ def missing(root: str, path: str, hidden: Matcher | None, *, name: str) -> NotFo
         place = hidden.why(asked) if hidden is not None else None
         if hidden is not None and place is not None:
             pattern = hidden.patterns[place]
-            return Hidden(text, pattern=pattern, hint=f"the ignore pattern {pattern} leaves it out")
+            return Hidden(text, pattern=pattern, hint=f"the ignore pattern {pattern} leaves it out").at(asked, name)
         if os.path.islink(here):
             return NotFound(f"{asked}: a symlink to {os.readlink(here)}, which is not in the {name}")
     near = _near(root, asked, hidden)
-    return NotFound(text, hint=f"the {name} has {', '.join(near)}" if near else "")
+    return NotFound(text, hint=f"the {name} has {', '.join(near)}" if near else "").at(asked, name)
 
 
 def _near(root: str, path: str, hidden: Matcher | None) -> list[str]:
