@@ -220,6 +220,10 @@ class Unsupported(KnarrError):
     """Something that exists in the field but not here: what it is, and what to use instead."""
 
 
+class NothingLent(KnarrError):
+    """The caller of a build lends no files at all."""
+
+
 class Bug(KnarrError):
     """An invariant of knarr itself is broken."""
 

@@ -20,7 +20,7 @@ import grpc
 
 from knarr.buildkit.failure import failure_of
 from knarr.buildkit.mirror import Mirror
-from knarr.errors import KnarrError, Unsupported
+from knarr.errors import KnarrError, NothingLent
 from knarr.patterns import Matcher
 from knarr.pb import filesync_pb2
 from knarr.pb.packet_pb2 import Packet
@@ -44,7 +44,7 @@ def receive(client: Client, wanted: Wanted, root: Path, *, scope: Scope, sent: S
         Cancelled: the scope was cancelled, or the client left.
     """
     if not client.offers(FILE_SYNC, "DiffCopy"):
-        raise Unsupported("the client lends no files", hint="give the build a local context: --local context=.")
+        raise NothingLent("the client lends no files", hint="give the build a local context: --local context=.")
     outgoing: SimpleQueue[Packet | None] = SimpleQueue()
     call = client.caller(FILE_SYNC).stream("DiffCopy", iter(outgoing.get, None), metadata=_metadata(wanted))
     mirror = Mirror(root, anew=wanted.anew)

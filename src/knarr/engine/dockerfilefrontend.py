@@ -15,7 +15,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from knarr.errors import ContentError, Excerpt, KnarrError, NotFound, Unsupported, UsageError
+from knarr.errors import ContentError, Excerpt, KnarrError, NotFound, NothingLent, Unsupported, UsageError
 from knarr.frontend.answer import CONFIG, to_answer
 from knarr.frontend.bridge import ResolvedImage
 from knarr.frontend.dockerfile.compile import compile as compile_dockerfile
@@ -54,6 +54,8 @@ def answer(gateway: EngineGateway, options: Mapping[str, str], inputs: Mapping[s
     Raises:
         KnarrError: as `compile`, or where the files cannot be read.
     """
+    if not all(inputs.values()):
+        raise UsageError("invalid nil input definition to definition op")  # BuildKit's words
     files = _Files(gateway, from_options(options, b"").sessions, scope)
     found = _load(files, options, inputs)
     request = from_options({**options, "filename": found.name}, found.text, found.ignore)
@@ -163,7 +165,10 @@ def _load(files: _Files, options: Mapping[str, str], inputs: Mapping[str, bytes]
     if ignore is None and not options.get("context"):
         context = options.get("contextkey", "context")
         lent = files.lent(context, [".dockerignore"], shown="load .dockerignore", hint=f"{context}-.dockerignore")
-        ignore = files.read(lent, ".dockerignore")
+        try:
+            ignore = files.read(lent, ".dockerignore")
+        except NothingLent:
+            ignore = None  # a Dockerfile that reads nothing of the context needs none
     return _Definition(text, ignore, place, name)
 
 
