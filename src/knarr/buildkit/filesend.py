@@ -17,6 +17,7 @@ import grpc
 
 from knarr.buildkit.failure import failure_of
 from knarr.buildkit.filesync import encoded
+from knarr.buildkit.gomode import go_mode
 from knarr.errors import KnarrError, Unsupported
 from knarr.pb import filesync_pb2
 from knarr.pb.filesync_pb2 import BytesMessage
@@ -32,15 +33,6 @@ FILE_SEND = filesync_pb2.DESCRIPTOR.services_by_name["FileSend"]
 _PIECE = 1 << 20  # clients take messages of 4 MiB, of which BuildKit fills 3
 _DATA = 64 << 10  # of one file among others
 _AHEAD = 8  # messages that wait to be sent
-_MODES = ((kinds.S_ISUID, 1 << 23), (kinds.S_ISGID, 1 << 22), (kinds.S_ISVTX, 1 << 20))  # as Go's os.FileMode
-_KINDS = {
-    kinds.S_IFDIR: 1 << 31,
-    kinds.S_IFLNK: 1 << 27,
-    kinds.S_IFBLK: 1 << 26,
-    kinds.S_IFIFO: 1 << 25,
-    kinds.S_IFCHR: 1 << 26 | 1 << 21,
-    kinds.S_IFREG: 0,
-}
 
 
 @contextmanager
@@ -220,7 +212,7 @@ class _Sender:
     def _tell_all(self, root: str, name: str) -> None:
         """Tell every entry, in the order of the paths' parts; with a stack, for trees deeper than Python's frames."""
         if name:
-            top = Stat(path=name, mode=_KINDS[kinds.S_IFDIR] | 0o755, modTime=self._epoch_ns or 0)
+            top = Stat(path=name, mode=go_mode(kinds.S_IFDIR | 0o755), modTime=self._epoch_ns or 0)
             self._tell(top, root)
         levels = [(root, name, iter(sorted(os.listdir(root), key=os.fsencode)))]
         while levels:
@@ -233,7 +225,7 @@ class _Sender:
             place = f"{path}/{entry}"
             told = f"{shown}/{entry}" if shown else entry
             status = os.lstat(place)
-            if kinds.S_IFMT(status.st_mode) not in _KINDS:
+            if kinds.S_ISSOCK(status.st_mode):
                 continue  # a socket means nothing elsewhere
             self._tell(self._stat(told, place, status), place)
             if kinds.S_ISDIR(status.st_mode):
@@ -245,10 +237,9 @@ class _Sender:
         self._stream.put(Packet(type=Packet.PACKET_STAT, stat=stat))
 
     def _stat(self, told: str, place: str, status: os.stat_result) -> Stat:
-        mode = kinds.S_IMODE(status.st_mode) & 0o777 | _KINDS[kinds.S_IFMT(status.st_mode)]
         stat = Stat(
             path=told,
-            mode=mode | sum(mark for bit, mark in _MODES if status.st_mode & bit),
+            mode=go_mode(status.st_mode),
             uid=status.st_uid,
             gid=status.st_gid,
             size=status.st_size,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Mapping
 from typing import Any
 
+from knarr.buildkit.gomode import go_mode
 from knarr.errors import Unsupported, UsageError
 from knarr.frontend.gateway import ONLY, Answer, FileStatus, SourceState
 from knarr.llb.ops import SourceOp
@@ -14,17 +14,6 @@ from knarr.pb import ops_pb2
 from knarr.pb.stat_pb2 import Stat
 from knarr.progress import Warned
 from knarr.spec.platform import Platform
-
-# The type bits of Go's os.FileMode, where st_mode has others.
-_TYPES = {
-    stat.S_IFDIR: 1 << 31,
-    stat.S_IFLNK: 1 << 27,
-    stat.S_IFBLK: 1 << 26,
-    stat.S_IFCHR: 1 << 26 | 1 << 21,
-    stat.S_IFIFO: 1 << 25,
-    stat.S_IFSOCK: 1 << 24,
-}
-_SPECIAL = ((stat.S_ISUID, 1 << 23), (stat.S_ISGID, 1 << 22), (stat.S_ISVTX, 1 << 20))
 
 
 def to_platform(platform: Platform) -> ops_pb2.Platform:
@@ -59,12 +48,6 @@ def to_stat(status: FileStatus) -> Stat:
         devminor=status.device[1],
         xattrs=status.xattrs,
     )
-
-
-def go_mode(mode: int) -> int:
-    """A st_mode as Go's os.FileMode."""
-    special = sum(theirs for ours, theirs in _SPECIAL if mode & ours)
-    return mode & 0o777 | special | _TYPES.get(stat.S_IFMT(mode), 0)
 
 
 # --- sources
