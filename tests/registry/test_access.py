@@ -217,6 +217,12 @@ def test_without_rules_everybody_who_logs_in_may_everything(start: Start, htpass
     assert running.client("DELETE", "/v2/any/thing/manifests/v1").status == 401
 
 
+def test_reading_for_everybody_alone_lets_nobody_push(start: Start) -> None:
+    client = start(ServerSettings(auth=Auth(anonymous_read=True))).client
+    assert client("GET", "/v2/a/tags/list").codes == ["NAME_UNKNOWN"]
+    assert client("POST", "/v2/a/blobs/uploads/").status == 401
+
+
 def test_the_password_file_is_read_again_when_it_changes(running: Running, htpasswd: Path) -> None:
     htpasswd.write_text(f"ann:{hashed('new')}\n")
     assert login(running, "ann", "a:nn, 1")("GET", "/v2/").status == 401

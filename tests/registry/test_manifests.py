@@ -77,6 +77,7 @@ def test_a_registry_that_does_not_delete_says_so(start: Start) -> None:
         b'{"schemaVersion":2,"manifests":[{"digest":"sha256:' + b"a" * 64 + b'","size":1,"data":"a"}]}',
         b'{"schemaVersion":2,"manifests":[{"digest":"sha256:' + b"a" * 64 + b'","size":1,"urls":3}]}',
         b"\xff\xfe",
+        b'{"schemaVersion":2,"manifests":[],"artifactType":"\\ud800"}',
     ],
 )
 def test_what_is_no_manifest_is_refused(client: Client, raw: bytes) -> None:

@@ -6,6 +6,8 @@ import socket
 import threading
 import time
 
+from knarr.registry.settings import Limits, ServerSettings
+
 from .conftest import Client, Start, digest
 
 LARGE = b"".join(number.to_bytes(4, "big") * 256 for number in range(16 << 10))  # 16 MiB
@@ -25,7 +27,10 @@ def body(link: socket.socket, *, pause_s: float = 0.0) -> bytes:
     data = link.recv(1000)
     time.sleep(pause_s)
     while len(data.partition(b"\r\n\r\n")[2]) < len(LARGE):
-        piece = link.recv(1 << 20)
+        try:
+            piece = link.recv(1 << 20)
+        except ConnectionResetError:
+            break
         if not piece:
             break
         data += piece
@@ -64,6 +69,14 @@ def test_a_client_that_goes_away_leaves_nothing_behind(start: Start) -> None:
     running.registry.parts.pouring.free.release()
     assert digest(running.client("GET", f"/v2/a/blobs/{name}").body) == name
     assert running.told == []
+
+
+def test_a_client_that_reads_nothing_is_cut_off(start: Start) -> None:
+    running = start(ServerSettings(limits=Limits(idle_s=0.5)))
+    name = running.client.push_blob("a", LARGE)
+    with asked(running.client, name) as link:
+        time.sleep(5)
+        assert len(body(link)) < len(LARGE)
 
 
 def test_the_connection_goes_on_behind_a_large_blob(client: Client) -> None:

@@ -166,6 +166,8 @@ async def _until_told(registry: Registry) -> None:
         host = registry.settings.host
         shown = f"[{host}]" if ":" in host else host
         say(f"serving {scheme}://{shown}:{registry.port}/v2/")
+        if registry.is_open and not host.startswith(("127.", "::1", "localhost")):
+            say("warning: whoever reaches this address may push and delete; --htpasswd asks for a login")
 
     try:
         await registry.serve(ready)

@@ -136,7 +136,9 @@ class Guard:
             wants_refresh = call.first("offline_token") == "true"
             asked = scopes(call.all("scope"))
         elif call.method == "POST":
-            form: Query = [(k, v) for k, vs in parse_qs((await call.body(_MAX_FORM)).decode()).items() for v in vs]
+            form: Query = [
+                (k, v) for k, vs in parse_qs((await call.body(_MAX_FORM)).decode(errors="replace")).items() for v in vs
+            ]
             fields = dict(form)
             name = await self._token_by_form(request, fields, blocking)
             wants_refresh = fields.get("access_type") == "offline"

@@ -128,9 +128,13 @@ class Desk:
                 return _fixed(call, _EXTENSIONS)
             case Kind.METRICS if self._counts is not None:
                 return answer(
-                    200, body=self._counts.text(parts.gauges()).encode(), headers={"Content-Type": metrics.KIND}
+                    200, body=(await self._told(self._counts)).encode(), headers={"Content-Type": metrics.KIND}
                 )
         raise Refusal(404, "UNSUPPORTED", "this registry has no such endpoint")
+
+    async def _told(self, counts: metrics.Metrics) -> str:
+        """The metrics; the figures of the tables take a while where there is much."""
+        return counts.text(await self._parts.blocking(self._parts.gauges))
 
 
 def _refused(refusal: Refusal) -> web.Response:

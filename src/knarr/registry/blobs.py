@@ -23,7 +23,7 @@ from knarr.registry.routes import checked_digest
 from knarr.spec.digest import Digest
 
 _INLINE = 64 << 10  # bytes that are read faster than a thread is woken
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _YEAR = "max-age=31536000"  # what has a digest never changes
 
 

@@ -8,6 +8,7 @@ never, is cut off here.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable
 
@@ -49,6 +50,10 @@ class Connections(web.Server):
         if len(self.connections) > self._limits.connections:
             transport.abort()
         self._since[handler] = time.monotonic()
+        link = transport.get_extra_info("socket")
+        if link is not None and link.family in (socket.AF_INET, socket.AF_INET6):
+            # Who asks for a blob and does not read it: the kernel ends the connection.
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._limits.idle_s * 1000))
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         super().connection_lost(handler, exc)

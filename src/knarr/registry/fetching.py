@@ -31,6 +31,7 @@ from knarr.spec.reference import Reference
 if TYPE_CHECKING:
     from knarr.remote.repository import Registry, Repository
 
+_REMEMBERED = 100_000  # tags and subjects, some ten megabytes
 _DOWNLOADS = 8  # at once; more wait their turn
 
 
@@ -72,7 +73,7 @@ class Fetcher:
         far = self._repository(origin)
         for item in far.predecessors(Descriptor("", subject, 0)):
             self._keep(far, repository, item, tag="")
-        self._checked[repository, subject] = time.monotonic()
+        self._confirm(repository, subject)
 
     def tags(self, origin: Foreign) -> list[str]:
         """Every tag of the upstream's repository.
@@ -116,6 +117,11 @@ class Fetcher:
         if self._client is not None:
             self._client.close()
 
+    def _confirm(self, repository: str, name: str) -> None:
+        if len(self._checked) >= _REMEMBERED:
+            self._checked.clear()
+        self._checked[repository, name] = time.monotonic()
+
     def _manifest(self, origin: Foreign, repository: str, reference: str) -> None:
         far = self._repository(origin)
         found = far.resolve(reference)
@@ -124,7 +130,7 @@ class Fetcher:
         if here is None or here.digest != found.digest:
             self._keep(far, repository, found, tag=tag)
         if tag:
-            self._checked[repository, tag] = time.monotonic()
+            self._confirm(repository, tag)
 
     def _keep(self, far: Repository, repository: str, descriptor: Descriptor, *, tag: str) -> None:
         known = self._ledger.read(lambda db: tables.manifest(db, repository, descriptor.digest))

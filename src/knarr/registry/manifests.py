@@ -118,15 +118,14 @@ def read(raw: bytes, digest: Digest, content_type: str) -> tuple[Entry, Manifest
     told = content_type.partition(";")[0].strip()
     try:
         document = decode(raw, "" if told in _UNTOLD else told)
+        kind = document.artifact_type or (document.config.media_type if isinstance(document, Manifest) else "")
+        kind.encode()  # JSON can spell what no text can hold
     except (ContentError, ValueError, TypeError, AttributeError) as error:
         raise Refusal(400, "MANIFEST_INVALID", f"the body is no manifest: {error}") from None
     if told not in _UNTOLD and told != document.media_type:
         raise Refusal(
             400, "MANIFEST_INVALID", f"Content-Type is {told[:200]}, the document's own type {document.media_type}"
         )
-    kind = document.artifact_type
-    if not kind and isinstance(document, Manifest):
-        kind = document.config.media_type
     subject = str(document.subject.digest) if document.subject else ""
     return Entry(digest, document.media_type, len(raw), subject, kind, document.annotations), document
 

@@ -76,6 +76,11 @@ class Registry:
         self._desk = Desk(self.parts, self._guard, tell=self._tell, log=log, counts=self._counts, proxy=self._proxy)
         self.port = settings.port
 
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody may do everything."""
+        return self._guard is None
+
     async def serve(self, ready: Callable[[], object] | None = None) -> None:
         """Serve until the task is cancelled. `ready` is called when connections are taken; `port` is known then."""
         server = Connections(self._desk.handle, self.settings.limits)
@@ -149,7 +154,7 @@ def _guard(store: Store, settings: ServerSettings) -> Guard | None:
     """What asks callers who they are; None where nobody needs to say."""
     auth = settings.auth
     has_certificates = settings.tls is not None and settings.tls.client_ca is not None
-    if not (auth.htpasswd or auth.robots or auth.rules or has_certificates):
+    if not (auth.htpasswd or auth.robots or auth.rules or auth.anonymous_read or has_certificates):
         return None
     service = None
     if auth.tokens:

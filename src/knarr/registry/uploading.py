@@ -32,7 +32,9 @@ from knarr.spec.digest import Digest
 from knarr.streams import CHUNK
 
 _ALGORITHMS = ("sha256", "sha384", "sha512")
-_PLACE = re.compile(r"(?:bytes[ =])?(\d+)-(\d+)(?:/.*)?")  # the specification's has no unit; some clients write one
+_PLACE = re.compile(
+    r"(?:bytes[ =])?(\d{1,18})-(\d{1,18})(?:/.*)?"
+)  # the specification's has no unit; some clients write one
 
 
 async def start(parts: Parts, call: Call) -> web.Response:
