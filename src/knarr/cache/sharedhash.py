@@ -69,7 +69,7 @@ class SharedHasher:
                 if selection.wildcard or selection.include or selection.exclude:
                     return self._listed(selection)
                 return self._node(self._resolve(selection.path, follow=selection.follow))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return NOTHING  # `contenthash` says what is missing, and fails
         except OSError as error:
             raise ContentError(f"a file cannot be read for its checksum: {error.strerror}") from error

@@ -296,18 +296,21 @@ class Drive:
     # Content
 
     def _hash(self, instruction: m.HashContent) -> m.Event:
-        selection = instruction.selection
+        record, selection = instruction.record, instruction.selection
+        checksum = self._checksum(record, selection)  # first: it says best what is missing
         if self.sharing is not None:
-            self.sharing.hash(instruction.record, selection)
-        if self._trees.lent(instruction.record) is not None:
-            return m.Hashed(instruction, self._hasher(instruction.record).checksum_of(selection))
+            self.sharing.hash(record, selection)
+        return m.Hashed(instruction, checksum)
+
+    def _checksum(self, record: RecordId, selection: Selection) -> str:
+        if self._trees.lent(record) is not None:
+            return self._hasher(record).checksum_of(selection)
         from knarr.cache.contenthash import TreeHasher
 
-        with self._trees.readable(instruction.record) as tree:
+        with self._trees.readable(record) as tree:
             hasher = TreeHasher(tree.root, name="image", check=self._world.scope.check)
-            checksum, listing = hasher.checksum_and_listing(selection)
-        self._listings[instruction.record, selection] = listing
-        return m.Hashed(instruction, checksum)
+            checksum, self._listings[record, selection] = hasher.checksum_and_listing(selection)
+        return checksum
 
     def _hasher(self, record: RecordId) -> TreeHasher:
         """The hasher of a lent directory, which remembers the digests of files that keep their stat data."""
