@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import io
+import tarfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +163,74 @@ def built(knarr: Knarr, context: str, *options: str, check: str = "") -> dict[st
     assert (done.returncode == 0) is not bool(check)
     contents: dict[str, bytes] = {} if check else open_archive(archive)[0].contents
     return contents
+
+
+def epoch_of(knarr: Knarr, dockerfile: str, *options: str) -> str:
+    """The time that the image of a build has."""
+    return str(knarr.build(dockerfile, *options).config["created"])
+
+
+def test_an_epoch_by_the_name_of_a_stage_is_that_of_what_it_adds(knarr: Knarr, files: FileServer) -> None:
+    files.pages["/f"] = Page(b"one", modified=OLD)
+    files.pages["/a.tar"] = Page(archive((("d/x", 1_500_000_001), ("d/y", 1_500_000_000))))
+    files.pages["/nothing"] = Page(b"text")
+    dockerfile = f"ARG PAGE=f\nFROM scratch AS dated\nADD {files.url('/')}${{PAGE}} /\nFROM busybox\nRUN true\n"
+    asked = ("--build-arg", "SOURCE_DATE_EPOCH=DATED", "--build-arg")
+
+    assert epoch_of(knarr, dockerfile, *asked, "PAGE=f") == "2020-01-01T00:00:00Z"
+    assert epoch_of(knarr, dockerfile, *asked, "PAGE=a.tar") == "2017-07-14T02:40:01Z"
+    assert epoch_of(knarr, dockerfile, *asked, "PAGE=nothing") > "2026"
+    files.pages["/f"] = Page(b"one", modified=OLD + 60)
+    assert epoch_of(knarr, dockerfile, *asked, "PAGE=f") == "2020-01-01T00:01:00Z"  # never taken for unchanged
+
+
+def test_an_epoch_by_the_name_of_a_context_is_that_of_the_commit(knarr: Knarr, repositories: GitServer) -> None:
+    work = Work(knarr.work / "work", repositories, "app.git")
+    work.commit(
+        {"Dockerfile": "FROM busybox\nCOPY f /\nARG SOURCE_DATE_EPOCH\nRUN echo $SOURCE_DATE_EPOCH > /e\n", "f": "f"}
+    )
+    work.publish()
+    seconds = int(work.git("log", "-1", "--format=%ct"))
+    out = knarr.work / "out.tar"
+    for name, context in (("context", work.url), ("far", ".")):
+        options = ["--build-arg", f"SOURCE_DATE_EPOCH={name}", "--build-context", f"far={work.url}"]
+        (knarr.work / "Dockerfile").write_text(
+            "FROM busybox\nARG SOURCE_DATE_EPOCH\nRUN echo $SOURCE_DATE_EPOCH > /e\n"
+        )
+        knarr.run("build", *options, "-o", f"type=oci,dest={out},rewrite-timestamp=true", context)
+        image = open_archive(out)[0]
+        assert image.contents["e"] == f"{seconds}\n".encode()
+        assert image.files["e"].mtime == seconds
+    knarr.run("build", "--build-arg", "SOURCE_DATE_EPOCH=1", "-o", f"type=oci,dest={out}", work.url)
+    assert open_archive(out)[0].files["f"].mtime == seconds  # a repository's files are as old as the commit then
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "words"),
+    [
+        ("FROM busybox\n", "invalid SOURCE_DATE_EPOCH: dated"),
+        ("FROM busybox AS dated\nADD https://x.example/f /\n", "must be FROM scratch"),
+        ("FROM scratch AS dated\nADD https://x.example/f /\nCOPY f /\n", "has a COPY"),
+        ("FROM scratch AS dated\n", "must have one ADD"),
+        ("FROM scratch AS dated\nADD f /\n", "not a URL or a repository"),
+    ],
+)
+def test_what_no_epoch_can_come_of_is_refused(knarr: Knarr, dockerfile: str, words: str) -> None:
+    done = knarr.run(*knarr.command(dockerfile, "--build-arg", "SOURCE_DATE_EPOCH=dated"), check=False)
+    assert done.returncode != 0
+    assert words in done.stderr
+
+
+def test_of_a_directory_nobody_knows_the_time(knarr: Knarr) -> None:
+    assert epoch_of(knarr, "FROM busybox\nRUN true\n", "--build-arg", "SOURCE_DATE_EPOCH=context") > "2026"
+
+
+def archive(files: Sequence[tuple[str, int]]) -> bytes:
+    """A compressed tar of empty files with these times."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, seconds in files:
+            info = tarfile.TarInfo(name)
+            info.mtime = seconds
+            tar.addfile(info)
+    return buffer.getvalue()

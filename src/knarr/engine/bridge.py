@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from knarr.errors import KnarrError
+from knarr.errors import KnarrError, UsageError
 from knarr.frontend.bridge import ResolvedImage
+from knarr.llb.ops import SourceOp
 from knarr.ops.images import Found, Images
 from knarr.paths import inside
 from knarr.progress import Log, Sink, VertexDone, VertexStarted
@@ -15,15 +18,21 @@ from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
 
+if TYPE_CHECKING:
+    from knarr.ops.fetched import Reach
+
 
 class EngineBridge:
     """The engine's side of `frontend.bridge.Bridge`."""
 
-    def __init__(self, images: Images, session: Session, sink: Sink) -> None:
+    def __init__(self, images: Images, session: Session, sink: Sink, reach: Reach | None = None) -> None:
+        """Without `reach` nothing but images can be asked for that lies elsewhere."""
         self.images = images
         self.session = session
         self.sink = sink
+        self.reach = reach
         self.looked_for: set[str] = set()  # the files that were asked for, by path on this machine
+        self.asked_time = False  # whether a server said when a source was made
         self._seen: set[str] = set()
 
     def layout_config(self, name: str, store: str, digest: Digest, platform: Platform) -> ResolvedImage:
@@ -57,6 +66,18 @@ class EngineBridge:
                 self.sink.send(Log(name, 2, f"{found.note}\n".encode(), time.time_ns()))
             self.sink.send(VertexDone(name, at_ns=time.time_ns()))
         return ResolvedImage(reference, found.digest, found.config, found.raw_config)
+
+    def source_time(self, op: SourceOp) -> int | None:
+        from knarr.ops.sourcetime import source_time
+
+        if self.reach is None:
+            raise UsageError(f"{op.identifier} is not looked at without a build", hint="give the time as a number")
+        self.asked_time = True
+        name = f"[internal] find out when {op.identifier} was made"
+        with contextlib.ExitStack() as stack:
+            self.sink.send(VertexStarted(name, name, at_ns=time.time_ns()))
+            stack.callback(lambda: self.sink.send(VertexDone(name, at_ns=time.time_ns())))
+            return source_time(self.reach, op)
 
     def read(self, source: str, path: str) -> bytes | None:
         real = inside(self.session.files(Wanted(source, follow=(path,), hint=f"{source}-{path}")), path)

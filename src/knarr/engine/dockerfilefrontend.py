@@ -27,7 +27,7 @@ from knarr.frontend.request import FrontendRequest, Input, Warning
 from knarr.layer.magic import is_archive
 from knarr.llb import definition
 from knarr.llb.decode import decode
-from knarr.llb.ops import Graph
+from knarr.llb.ops import Graph, SourceOp
 from knarr.llb.state import Note, State, graph, source
 from knarr.progress import Warned
 from knarr.record import record, replace
@@ -214,6 +214,9 @@ class _Bridge:
 
     def layout_config(self, name: str, store: str, digest: Digest, platform: Platform) -> ResolvedImage:
         return self._files.gateway.bridge(self._mode).layout_config(name, store, digest, platform)
+
+    def source_time(self, op: SourceOp) -> int | None:
+        return self._files.gateway.bridge(self._mode).source_time(op)
 
     def read(self, source: str, path: str) -> bytes | None:
         lent = self._files.lent(source, [path], shown=f"load {path} of {source}", hint=f"{source}-{path}")

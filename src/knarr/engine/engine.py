@@ -171,10 +171,12 @@ def _compile(job: Job, request: FrontendRequest) -> FrontendResult:
 
         return compile_with(other, job, request)
     world = job.world
-    bridge = EngineBridge(job.images, world.session, world.sink)
+    bridge = EngineBridge(job.images, world.session, world.sink, world)
     job.looked_for = bridge.looked_for
     with told(request, world.sink) as warnings:
-        return compile_dockerfile(request, bridge, warnings=warnings)
+        result = compile_dockerfile(request, bridge, warnings=warnings)
+    job.asked_time = bridge.asked_time
+    return result
 
 
 def _result(metadata: Mapping[str, Any], timings: Mapping[str, float]) -> SolveResult:

@@ -130,7 +130,7 @@ class EngineGateway:
             found = self._bridges.get(mode)
             if found is None:
                 found = self._bridges[mode] = EngineBridge(
-                    self._images(mode), self.job.world.session, self.job.world.sink
+                    self._images(mode), self.job.world.session, self.job.world.sink, self.job.world
                 )
             return found
 

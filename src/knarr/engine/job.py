@@ -61,6 +61,7 @@ class Job:
         self.cache_to: tuple[CacheEntry, ...] = ()  # shared caches to write
         self.drive: Drive | None = None  # of the graph that is exported, once it is known
         self.looked_for: set[str] = set()  # files of the caller that the frontend asked for
+        self.asked_time = False  # a server said when a source was made, and may say otherwise another time
         self.ran_frontend = False  # an image decided what is built: nobody can tell what it looked at
         self._shown = Shown()
         self._building: set[Digest] = set()  # vertices whose graphs are being solved
@@ -87,7 +88,7 @@ class Job:
     @property
     def inputs_are_known(self) -> bool:
         """Whether the files and tags it looked at decide what comes of it, as far as the frontend goes."""
-        return not self.ran_frontend and not self.images.used_own_store
+        return not (self.ran_frontend or self.asked_time or self.images.used_own_store)
 
     def solve(self, graphs: Sequence[Graph], *, name: str, exports: Sequence[Export] = ()) -> list[RecordId | None]:
         """Solve what the build is about, all platforms as one graph; the record of each, None for scratch.

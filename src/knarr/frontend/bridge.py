@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+from knarr.llb.ops import SourceOp
 from knarr.record import record
 from knarr.spec.config import ImageConfig
 from knarr.spec.digest import Digest
@@ -51,5 +52,18 @@ class LayoutBridge(Protocol):
 
         Raises:
             NotFound: no such content, no such image, or none for `platform`.
+        """
+        ...
+
+
+@runtime_checkable
+class TimeBridge(Protocol):
+    """The talent of a bridge to find out when what lies elsewhere was made."""
+
+    def source_time(self, op: SourceOp) -> int | None:
+        """Seconds since 1970 of what a git or http source gives now; None when nothing tells.
+
+        Raises:
+            KnarrError: it cannot be reached, or is not what is pinned.
         """
         ...

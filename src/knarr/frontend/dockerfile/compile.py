@@ -69,6 +69,10 @@ def compile_plans(
     """As `compile`, with the stages of each platform as they were at the end."""
     lint = Linter(options_of(request), warnings)
     dockerfile = _parse(request, lint)
+    if _may_name_epoch(request, dockerfile):
+        from knarr.frontend.dockerfile.epoch import with_epoch
+
+        request = with_epoch(request, dockerfile, bridge)
     with Scope(limit=_LOOKUPS) as scope:
         images = BaseImages(bridge, scope)
         plans: list[Plan] = []
@@ -80,6 +84,14 @@ def compile_plans(
             plan.ask_ahead(images)
         results = tuple(_compile_platform(plan, images) for plan in plans)
     return plans, results
+
+
+def _may_name_epoch(request: FrontendRequest, dockerfile: df.Dockerfile) -> bool:
+    """Whether SOURCE_DATE_EPOCH may be the name of a source, and not a number."""
+    given = request.build_args.get("SOURCE_DATE_EPOCH")
+    if given is not None:
+        return bool(given) and not given.isdecimal()
+    return any(arg.key == "SOURCE_DATE_EPOCH" for line in dockerfile.global_args for arg in line.args)
 
 
 def _parse(request: FrontendRequest, lint: Linter) -> df.Dockerfile:

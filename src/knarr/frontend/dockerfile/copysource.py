@@ -125,7 +125,7 @@ def _from_heredoc(plan: CopyPlan, heredoc: Heredoc) -> FileStep:
 
 
 def _from_url(plan: CopyPlan, url: str) -> FileStep:
-    name = _file_name(url)
+    name = file_name(url)
     attrs = {"http.filename": name}
     if plan.checksum:
         try:
@@ -138,7 +138,7 @@ def _from_url(plan: CopyPlan, url: str) -> FileStep:
     return FileStep(replace(plan.copy, src=in_tree(name), attempt_unpack=unpack), fetched.output)
 
 
-def _file_name(url: str) -> str:
+def file_name(url: str) -> str:
     """What a downloaded file is called when the destination is a directory."""
     from urllib.parse import unquote
 
