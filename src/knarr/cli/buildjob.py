@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from knarr.builder import SolveRequest, SolveResult
 from knarr.cli import buildlent as lent
 from knarr.cli.buildinputs import BuildInputs, open_inputs
-from knarr.cli.buildlayouts import told as layouts_told
 from knarr.cli.buildoptions import BuildOptions, parse_options
 from knarr.cli.buildoutputs import pushes
 from knarr.cli.buildrecall import remember
@@ -148,7 +147,11 @@ def _request(options: BuildOptions, inputs: BuildInputs, settings: Settings) -> 
 
 
 def _contexts(options: BuildOptions, inputs: BuildInputs) -> Mapping[str, str]:
-    contexts = {**options.contexts, **layouts_told(options.layouts)}
+    contexts = options.contexts
+    if options.layouts:
+        from knarr.cli.buildlayouts import told
+
+        contexts = {**contexts, **told(options.layouts)}
     return {**contexts, "context": inputs.remote} if inputs.remote else contexts
 
 

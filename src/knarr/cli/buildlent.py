@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knarr.cli.buildlayouts import lent
 from knarr.cli.buildvalues import fields
 from knarr.errors import UsageError
 from knarr.session.local import LocalSession, SecretSource, SshSource
 
 if TYPE_CHECKING:
     from knarr.cli.buildoptions import BuildOptions
+    from knarr.session.session import LentContent
 
 
 def session(options: BuildOptions, directories: Mapping[str, Path]) -> LocalSession:
@@ -32,8 +32,16 @@ def session(options: BuildOptions, directories: Mapping[str, Path]) -> LocalSess
         environ=os.environ,
         ssh=options.ssh,
         known_hosts=Path(os.path.expanduser("~/.ssh/known_hosts")),
-        content=lent(options.layouts) if options.layouts else None,
+        content=_layouts(options),
     )
+
+
+def _layouts(options: BuildOptions) -> Mapping[str, LentContent]:
+    if not options.layouts:
+        return {}
+    from knarr.cli.buildlayouts import lent
+
+    return lent(options.layouts)
 
 
 def secrets(texts: Iterable[str], environ: Mapping[str, str], cwd: str) -> dict[str, SecretSource]:

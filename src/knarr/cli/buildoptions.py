@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from knarr.builder import CacheEntry, Export
 from knarr.cli import buildlent as lent
 from knarr.cli import buildvalues as values
 from knarr.cli.buildcall import Call, read_call
 from knarr.cli.buildflags import FLAGS
-from knarr.cli.buildlayouts import LayoutContext
 from knarr.cli.buildoutputs import LOCAL_DELETE, exports
 from knarr.cli.flags import Parsed, parse
 from knarr.errors import UsageError
@@ -23,6 +23,9 @@ from knarr.llb.ops import ResolveMode, UlimitOpt
 from knarr.record import field, record
 from knarr.session.local import SecretSource, SshSource
 from knarr.spec.platform import Platform
+
+if TYPE_CHECKING:
+    from knarr.cli.buildlayouts import LayoutContext
 
 PROGRESS = ("auto", "plain", "tty", "rawjson", "quiet", "none")
 _PULLS: dict[str, ResolveMode] = {

@@ -10,12 +10,15 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from knarr.cli.buildlayouts import SCHEME, LayoutContext, read_context
 from knarr.errors import UsageError
 from knarr.llb.ops import UlimitOpt
 from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
+
+if TYPE_CHECKING:
+    from knarr.cli.buildlayouts import LayoutContext
 
 _URL = re.compile(r"(https?|git|ssh)://|[\w-]+@[\w.-]+:|github\.com/|.*\.git(#.*)?$", re.ASCII)
 _FETCHED = re.compile(r"(https?|git|ssh)://|[\w-]+@[\w.-]+:", re.ASCII)  # by the build: a repository, or one file
@@ -116,7 +119,9 @@ def contexts(texts: Iterable[str], cwd: str) -> tuple[dict[str, str], dict[str, 
         if where.startswith("docker-image://"):
             Reference.parse(where.removeprefix("docker-image://"))
             told[name] = where
-        elif where.startswith(SCHEME):
+        elif where.startswith("oci-layout://"):
+            from knarr.cli.buildlayouts import read_context
+
             layouts[name] = read_context(where, cwd)
         elif _FETCHED.match(where):
             told[name] = where
