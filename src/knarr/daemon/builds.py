@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knarr.buildkit.status import StatusLog
-from knarr.errors import KnarrError
+from knarr.errors import KnarrError, UsageError
 from knarr.scope import Scope
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ class Builds:
         Raises:
             KnarrError: one of this name is under way, or the daemon takes no more.
         """
+        if not ref:
+            raise UsageError("a build needs a reference of its client's choice")
         with self._changed:
             if self._refusal is not None:
                 raise self._refusal

@@ -159,6 +159,12 @@ def _exports(request: SolveRequest) -> list[Export]:
     if epoch.removeprefix("-").isdigit():  # else the frontend finds out what it means, and tells
         for _, attrs in given:
             attrs.setdefault("source-date-epoch", epoch)
+    for kind, attrs in given:
+        attrs.pop("dest", None)  # a place on the client's machine, never on this one
+        if attrs.get("tar", "true") not in ("true", "1"):
+            raise Unsupported(
+                f"type={kind},tar=false is not supported by the daemon yet", hint="take the tar, and unpack it"
+            )
     return [Export(kind, attrs, taker=number) for number, (kind, attrs) in enumerate(given)]
 
 
