@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import pairwise
@@ -12,6 +13,7 @@ import pytest
 
 from knarr.errors import DigestMismatch, NotFound
 from knarr.image.closure import Wanted
+from knarr.image.copy import each
 from knarr.image.layoutrepository import LayoutRepository
 from knarr.image.wholecopy import CopyOptions, copy_whole
 from knarr.remote.repository import Registry
@@ -262,3 +264,33 @@ def test_too_many_requests_are_waited_out(client: Registry, tmp_path: Path) -> N
         copy(layout, place)
 
         universe.assert_at(place, "1")
+
+
+def test_several_writers_of_one_list_of_referrers_lose_nothing(tmp_path: Path) -> None:
+    universe = Universe()
+    more = [universe.artifact("application/x-more", b"%d" % number, universe.index) for number in range(24)]
+    LayoutRepository.create(tmp_path / "layout")
+
+    def write(number: int) -> None:
+        # Each with an object of its own, as another process has.
+        mine = LayoutRepository.at(tmp_path / "layout")
+        for manifest in more[number::4]:
+            mine.push_manifest(manifest.descriptor, manifest.raw)
+
+    with Scope() as scope:
+        each(write, range(4), scope=scope, jobs=4)
+
+    listed = LayoutRepository.at(tmp_path / "layout").predecessors(universe.root)
+    assert {entry.digest for entry in listed} == {manifest.descriptor.digest for manifest in more}
+
+
+def test_what_is_done_for_each_of_many_takes_no_more_threads_than_it_may() -> None:
+    seen: set[int] = set()
+
+    def act(number: int) -> int:
+        seen.add(threading.get_ident())
+        return number * 2
+
+    with Scope() as scope:
+        assert each(act, range(5000), scope=scope, jobs=3) == list(range(0, 10_000, 2))
+    assert len(seen) <= 3

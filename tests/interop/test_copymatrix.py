@@ -105,6 +105,9 @@ def test_every_archive_and_layout_carries_everything(
 
         universe.assert_at(client.repository(Reference.parse(f"{target}/team/back-{number}")), "1")
     assert "sha256-" not in knarr("images")
+    assert "sha256-" in knarr("images", "--all")
+    knarr("rmi", "corp.example/team/app:1")
+    assert "corp.example" not in knarr("images", "--all")
     raw = skopeo("inspect", "--raw", f"oci:{tmp_path}/layout:1")
     assert raw.encode() == universe.index.raw
     with tarfile.open(tmp_path / "docker.tar") as tar:

@@ -57,4 +57,18 @@ def _remove(store: Store, word: str) -> list[str]:
     names = [found.name]
     if found.descriptor.digest.startswith((word, f"sha256:{word}")):
         names = [name.name for name in store.names.list() if name.descriptor.digest == found.descriptor.digest]
-    return [name for name in names if store.names.delete(name)]
+    removed = [name for name in names if store.names.delete(name)]
+    _remove_hanging(store, removed)
+    return removed
+
+
+def _remove_hanging(store: Store, removed: list[str]) -> None:
+    """Forget lists of referrers and digest tags in repositories where no image has a name any more."""
+    from knarr.spec.referrers import is_digest_tag, is_fallback_tag
+
+    for repository in {name.rpartition(":")[0] for name in removed if "/" in name and "@" not in name}:
+        left = [name.name for name in store.names.list(f"{repository}:")]
+        tags = [name.removeprefix(f"{repository}:") for name in left]
+        if all(is_fallback_tag(tag) or is_digest_tag(tag) for tag in tags):
+            for name in left:
+                store.names.delete(name)

@@ -187,17 +187,27 @@ def each(act: Callable[[T], R], items: Sequence[T], *, scope: Scope, jobs: int) 
     scope.check()
     if len(items) <= 1:
         return [act(item) for item in items]
-    inner = Scope(limit=jobs)
+    inner = Scope()
+    results: list[R | None] = [None] * len(items)
+    todo = iter(range(len(items)))  # shared: taking the next number is one step of the interpreter
+
+    def work() -> None:
+        # As many threads as may run, and not one for each item: there may be thousands.
+        for number in todo:
+            inner.check()
+            results[number] = act(items[number])
+
     with scope.on_cancel(inner.cancel):
         try:
             with inner:
-                outcomes = [inner.start(act, item) for item in items]
+                for _ in range(min(jobs, len(items))):
+                    inner.start(work)
         except KeyboardInterrupt as error:
             # It came while we waited: the threads are still at work, and those in a socket listen to `scope`.
             scope.cancel()
             inner.__exit__(KeyboardInterrupt, error, None)
             raise
-    return [outcome.result() for outcome in outcomes]
+    return cast(list[R], results)
 
 
 class Tally:
