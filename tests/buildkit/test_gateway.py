@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
+from knarr.buildkit.failure import Told
 from knarr.buildkit.gateway import SERVICE, Bridge
 from knarr.buildkit.service import OPTIONS, Caller, serving
 from knarr.config import Settings
@@ -56,7 +58,8 @@ def served(tmp_path: Path) -> Iterator[Served]:
     context = tmp_path / "context"
     context.mkdir()
     (context / "f").write_text("content")
-    session = LocalSession({"context": context}, {}, DockerConfig({}))
+    (context / "Dockerfile").write_text("FROM scratch\n")
+    session = LocalSession({"context": context, "dockerfile": context}, {}, DockerConfig({}))
     settings = Settings.from_environment({"KNARR_ROOT": str(tmp_path / "state")})
     address, sink = f"unix:{tmp_path}/s", Recorder()
     with Engine(settings).open(session, sink) as job, Scope() as scope, ThreadPoolExecutor(16) as pool:
@@ -153,6 +156,28 @@ def test_a_call_that_makes_no_sense_is_told_so(served: Served, method: str, mess
     with pytest.raises(KnarrError, match=told):
         served.call(method, message)
     assert served.call("Ping", pb.PingRequest()).Workers, "and the next one is answered"
+
+
+def test_a_question_that_the_frontend_does_not_know_is_told_by_its_name(served: Served) -> None:
+    with pytest.raises(Told) as caught:
+        served.call("Solve", pb.SolveRequest(Frontend="dockerfile.v0", FrontendOpt={"requestid": "odd"}))
+    assert [detail.type_url.rpartition("/")[2] for detail in caught.value.status.details] == ["errdefs.Subrequest+json"]
+    assert caught.value.status.details[0].value == b'{"name": "odd"}'
+
+
+def test_a_capability_that_the_frontend_lacks_is_told_by_its_name(served: Served) -> None:
+    options = {"frontend.caps": "moby.buildkit.frontend.inputs,moby.buildkit.frontend.odd+forward"}
+    with pytest.raises(Told, match=r"unsupported frontend capability moby\.buildkit\.frontend\.odd") as caught:
+        served.call("Solve", pb.SolveRequest(Frontend="dockerfile.v0", FrontendOpt=options))
+    assert caught.value.status.details[0].type_url.endswith("/errdefs.FrontendCap+json")
+
+
+def test_the_questions_that_may_be_asked_are_listed(served: Served) -> None:
+    options = {"requestid": "frontend.subrequests.describe"}
+    request = pb.SolveRequest(Frontend="dockerfile.v0", FrontendOpt=options, allowResultReturn=True)
+    metadata = served.call("Solve", request).result.metadata
+    assert json.loads(metadata["result.json"])[0]["name"] == "frontend.outline"
+    assert metadata["result.txt"].startswith(b"NAME                 VERSION DESCRIPTION\noutline ")
 
 
 def test_a_range_that_goes_backwards_is_refused(served: Served) -> None:

@@ -16,6 +16,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from knarr.errors import Bug, Cancelled, Excerpt, KnarrError, NotFound, Span
+from knarr.frontend.gateway import UnsupportedCapability, UnsupportedRequest
 from knarr.pb.ops_pb2 import Definition
 from knarr.pb.status_pb2 import Status
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from google.protobuf.any_pb2 import Any as Detail
 
 SOURCE = "github.com/moby/buildkit/errdefs.Source+json"
-FRONTEND_CAP = "github.com/moby/buildkit/errdefs.FrontendCap+json"
+_NAMED: dict[type[KnarrError], str] = {
+    UnsupportedCapability: "github.com/moby/buildkit/errdefs.FrontendCap+json",
+    UnsupportedRequest: "github.com/moby/buildkit/errdefs.Subrequest+json",
+}
 _TRAILER = "grpc-status-details-bin"
 _HINT = "\nhint: "
 _GUESS = "did you mean "
@@ -48,6 +52,8 @@ def status_of(error: BaseException) -> Status:
     if not isinstance(error, KnarrError):
         return Status(code=_UNKNOWN, message=str(error))
     status = Status(code=_INTERNAL if isinstance(error, Bug) else _UNKNOWN, message=_text(error))
+    if isinstance(error, UnsupportedCapability | UnsupportedRequest):
+        status.details.add(type_url=_NAMED[type(error)], value=json.dumps({"name": error.name}).encode())
     if isinstance(error, Told):
         status.code = error.status.code or _UNKNOWN
         status.details.MergeFrom(error.status.details)

@@ -15,14 +15,14 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from knarr.errors import ContentError, Excerpt, KnarrError, NotFound, NothingLent, Unsupported, UsageError
+from knarr.errors import ContentError, Excerpt, KnarrError, NotFound, NothingLent, UsageError
 from knarr.frontend.answer import CONFIG, to_answer
 from knarr.frontend.bridge import ResolvedImage
 from knarr.frontend.dockerfile.compile import compile as compile_dockerfile
 from knarr.frontend.dockerfile.contexts import archive_context, remote_context
 from knarr.frontend.dockerfile.syntax import wanted
-from knarr.frontend.gateway import ONLY, Answer, Ref
-from knarr.frontend.options import cache_imports, from_options
+from knarr.frontend.gateway import ONLY, Answer, Ref, UnsupportedCapability, UnsupportedRequest
+from knarr.frontend.options import cache_imports, capabilities, from_options
 from knarr.frontend.request import FrontendRequest, Input, Warning
 from knarr.layer.magic import is_archive
 from knarr.llb import definition
@@ -44,8 +44,9 @@ if TYPE_CHECKING:
 _MAX_BYTES = 16 << 20  # of a Dockerfile, as `knarr build` has it
 _DEFAULT = "Dockerfile"
 _FETCHED = "context"  # what a file behind the URL of a context is called
+_CAPS = {f"moby.buildkit.frontend.{name}" for name in ("inputs", "subrequests", "contexts", "gitquerystring")}
 _NOTHING: Mapping[str, bytes] = {}
-_REQUESTS = ("frontend.lint", "frontend.outline", "frontend.targets")
+_REQUESTS = ("frontend.lint", "frontend.outline", "frontend.targets", "frontend.subrequests.describe")
 
 
 def answer(gateway: EngineGateway, options: Mapping[str, str], inputs: Mapping[str, bytes], scope: Scope) -> Answer:
@@ -66,6 +67,8 @@ def answer(gateway: EngineGateway, options: Mapping[str, str], inputs: Mapping[s
             return gateway.ask("gateway.v0", told, inputs, scope=scope)
         except KnarrError as error:
             raise error.with_context(span=other.span, excerpt=other.excerpt) from error.__cause__
+    for cap in sorted(capabilities(options.get("frontend.caps", "")) - _CAPS):
+        raise UnsupportedCapability(cap)
     for kind, attrs in cache_imports(options):
         gateway.import_cache(kind, attrs)
     request = _with_inputs(request, options, inputs)
@@ -234,7 +237,9 @@ def _answer_to(question: str, request: FrontendRequest, bridge: _Bridge) -> Answ
         return _said(subrequests.outline(request, bridge))
     if question == "frontend.targets":
         return _said(subrequests.targets(request))
-    raise Unsupported(f"unsupported request {question}", hint=f"requests are: {', '.join(_REQUESTS)}")
+    if question == "frontend.subrequests.describe":
+        return _said(subrequests.describe())
+    raise UnsupportedRequest(question, hint=f"requests are: {', '.join(_REQUESTS)}")
 
 
 def _said(answer: Subanswer, metadata: Mapping[str, bytes] = _NOTHING) -> Answer:

@@ -16,8 +16,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knarr.errors import Cancelled, ContentError, KnarrError, RuntimeFailed, StepFailed, Unsupported, UsageError
-from knarr.frontend.gateway import Answer, Ref
+from knarr.errors import Cancelled, ContentError, KnarrError, RuntimeFailed, StepFailed, UsageError
+from knarr.frontend.gateway import Answer, Ref, UnsupportedCapability
+from knarr.frontend.options import capabilities
 from knarr.llb import definition, ops
 from knarr.llb.ops import Edge, Graph, Metadata
 from knarr.owner import owned_directory
@@ -62,15 +63,10 @@ def answer(gateway: EngineGateway, options: Mapping[str, str], inputs: Mapping[s
 
 
 def _require_caps(name: str, image: ResolvedImage, options: Mapping[str, str], inputs: Mapping[str, bytes]) -> None:
-    has = _names(image.config.config.labels.get(_CAPS, ""))
-    wanted = _names(options.get("frontend.caps", "")) | ({_INPUTS} if inputs else set())
+    has = capabilities(image.config.config.labels.get(_CAPS, ""))
+    wanted = capabilities(options.get("frontend.caps", "")) | ({_INPUTS} if inputs else set())
     for cap in sorted(wanted - has):
-        raise Unsupported(f"unsupported frontend capability {cap}", hint=f"{name} does not say that it has it")
-
-
-def _names(text: str) -> set[str]:
-    """The capabilities of a list; what stands behind a `+` is a hint."""
-    return {name for part in text.split(",") if (name := part.partition("+")[0])}
+        raise UnsupportedCapability(cap, hint=f"{name} does not say that it has it")
 
 
 def _source(image: ResolvedImage, platform: Platform) -> Ref:

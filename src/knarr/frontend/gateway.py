@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from knarr.errors import Unsupported
 from knarr.frontend.bridge import ResolvedImage
 from knarr.llb.ops import ExecMount, Graph, HostIP, Meta, NetMode, SecretEnv, SecurityMode, SourceOp
 from knarr.progress import Warned
@@ -22,6 +23,22 @@ from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
 
 ONLY = ""  # the name of a result that is the only one
+
+
+class UnsupportedRequest(Unsupported):
+    """A question that the frontend does not know: `name` is what the option `requestid` says."""
+
+    def __init__(self, name: str, *, hint: str = "") -> None:
+        super().__init__(f"unsupported request {name}", hint=hint)
+        self.name = name
+
+
+class UnsupportedCapability(Unsupported):
+    """Something that is asked of a frontend whose image does not say that it has it."""
+
+    def __init__(self, name: str, *, hint: str = "") -> None:
+        super().__init__(f"unsupported frontend capability {name}", hint=hint)
+        self.name = name
 
 
 @record

@@ -88,6 +88,11 @@ def from_options(options: Mapping[str, str], dockerfile: bytes, dockerignore: by
     )
 
 
+def capabilities(text: str) -> set[str]:
+    """The capabilities of a frontend in a list; what stands behind a `+` is a hint."""
+    return {name for part in text.split(",") if (name := part.partition("+")[0])}
+
+
 def cache_imports(options: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
     """The shared caches that `options` name: (type, attributes).
 

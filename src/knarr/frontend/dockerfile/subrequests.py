@@ -112,6 +112,30 @@ def targets(request: FrontendRequest) -> Answer:
     return Answer(_table(rows, padding=1), _json({"targets": found or None, "sources": [_data(request)]}))
 
 
+def describe() -> Answer:
+    """The questions that a client may ask; that of a check is not among them, as with BuildKit."""
+    asked: list[tuple[str, str, list[dict[str, str]] | None]] = [
+        (
+            "frontend.outline",
+            "List all parameters current build target supports",
+            [{"name": "target", "description": "Target build stage"}],
+        ),
+        ("frontend.targets", "List all targets current build supports", []),
+        ("frontend.subrequests.describe", "List available subrequest types", None),
+    ]
+    results = [{"name": name, "description": ""} for name in ("result.json", "result.txt")]
+    found = [
+        {"name": name, "version": "1.0.0", "type": "rpc", "description": about}
+        | {"opts": options, "inputs": None, "metadata": results, "refs": None}
+        for name, about, options in asked
+    ]
+    rows = [
+        ["NAME", "VERSION", "DESCRIPTION"],
+        *([name.removeprefix("frontend."), "1.0.0", about] for name, about, _ in asked),
+    ]
+    return Answer(_table(rows, padding=1), html_safe(json.dumps(found, indent=2)))
+
+
 def _in_order(warnings: Iterable[Warning]) -> list[Warning]:
     return sorted(warnings, key=lambda warning: (warning.span.first, "") if warning.span else (0, warning.rule))
 
