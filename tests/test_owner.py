@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from knarr.owner import Owner
+from knarr.owner import Owner, owned_directory
 
 CLAIM = """
 import sys
 from pathlib import Path
-from knarr.owner import Owner
+from knarr.owner import Owner, owned_directory
 print(Owner.claim(Path(sys.argv[1])).token, flush=True)
 sys.stdin.read()
 """
@@ -62,3 +63,30 @@ def test_a_forked_child_knows_that_the_claim_is_not_its_own(tmp_path: Path) -> N
         os._exit(1 if owner.is_ours else 0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert owner.is_ours
+
+
+def test_an_owned_directory_goes_with_its_block(tmp_path: Path) -> None:
+    with owned_directory(tmp_path / "here") as mine, owned_directory(tmp_path / "here") as other:
+        (mine / "file").write_text("")
+        assert mine != other
+        assert mine.stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in (tmp_path / "here").rglob("*")] == ["owners"]
+
+
+def test_the_directory_of_who_was_killed_goes_with_the_next(tmp_path: Path) -> None:
+    ready, told = os.pipe()
+    child = os.fork()
+    if not child:
+        with owned_directory(tmp_path) as mine:
+            (mine / "left").write_text("")
+            os.write(told, mine.name.encode())
+            time.sleep(60)
+    name = os.read(ready, 100).decode()
+    with owned_directory(tmp_path):
+        assert (tmp_path / name / "left").exists()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with owned_directory(tmp_path):
+        assert not (tmp_path / name).exists()
+    os.close(ready)
+    os.close(told)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
 import stat
 import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,6 +94,21 @@ def test_the_socket_is_the_user_s_who_asked_and_goes_with_the_block(tmp_path: Pa
         assert stat.S_IMODE(found.st_mode) == 0o640
         assert (found.st_uid, found.st_gid) == (0, 0)
     assert list((tmp_path / "run/agents").glob("*/*")) == []
+
+
+@pytest.mark.root
+def test_who_is_not_root_lends_an_agent_too(tmp_path: Path, key: Path) -> None:
+    agent = open_agent("default", SshSource((key,)), b"")
+    place = Path(tempfile.mkdtemp())
+    os.chown(place, 65534, 65534)
+    child = os.fork()
+    if not child:
+        os.setgid(65534)
+        os.setuid(65534)
+        with Scope() as scope, lent_socket(place, agent, scope) as door:
+            os._exit(0 if "ED25519" in ask_agent(door.path, "-l", check=False).stdout else 3)
+    assert os.waitpid(child, 0)[1] == 0
+    shutil.rmtree(place)
 
 
 def test_a_state_directory_may_have_a_long_path(tmp_path: Path, key: Path) -> None:
