@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 
 from knarr.errors import DockerfileError
+from knarr.frontend.dockerfile.gotext import truth
 from knarr.frontend.dockerfile.imagepath import join
 from knarr.frontend.dockerfile.suggest import did_you_mean
 from knarr.record import record, replace
@@ -26,8 +27,6 @@ _SCP = re.compile(r"([a-zA-Z0-9\-_]+)@([a-zA-Z0-9\-.]+):(.*?)(?:\?(.*?))?(?:#(.*
 _WRITTEN = re.compile(r"(?:[A-Za-z0-9._~/$&+,:;=@!*'()\[\]-]|%[0-9A-Fa-f]{2})*")
 _UNQUOTED = "/$&+,:;=@"  # what Go leaves as it is in a path that has to be quoted
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_TRUE = ("1", "t", "T", "TRUE", "true", "True")
-_FALSE = ("0", "f", "F", "FALSE", "false", "False")
 _CONTROL = re.compile("[\0-\x1f\x7f]")
 _SWITCHES = ("submodules", "keep-git-dir", "fetch-by-commit")
 _QUERIES = ("ref", "tag", "branch", "subdir", "checksum", "commit", "mtime", *_SWITCHES)
@@ -182,10 +181,9 @@ def _pairs(query: str) -> Iterator[tuple[str, str]]:
 
 
 def _switch(key: str, value: str) -> bool:
-    if value in _TRUE or not value:
-        return True
-    if value in _FALSE:
-        return False
+    found = truth(value) if value else True
+    if found is not None:
+        return found
     raise DockerfileError(f'invalid {key} value: "{value}"', hint="true or false")
 
 

@@ -1,4 +1,4 @@
-"""Values as Go's fmt shows them: history lines carry these texts, and history is part of an image's digest."""
+"""Values as Go writes and reads them: history lines carry these texts, and history is part of an image's digest."""
 
 from __future__ import annotations
 
@@ -15,6 +15,17 @@ _SHORT = {
     "\\": "\\\\",
     '"': '\\"',
 }
+
+
+_TRUTHS = {
+    **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
+}
+
+
+def truth(text: str) -> bool | None:
+    """A boolean as strconv.ParseBool reads it; None when it is none."""
+    return _TRUTHS.get(text)
 
 
 def listed(words: Iterable[str]) -> str:

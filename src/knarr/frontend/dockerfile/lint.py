@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from knarr.errors import DockerfileError, Excerpt, KnarrError, Span, UsageError
 from knarr.frontend.dockerfile.directives import read_directives
+from knarr.frontend.dockerfile.gotext import truth
 from knarr.frontend.dockerfile.suggest import nearest
 from knarr.frontend.request import FrontendRequest, Warning
 from knarr.record import record, replace
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 CHECK_ARG = "BUILDKIT_DOCKERFILE_CHECK"
 _ALL = "all"
-_TRUE = ("1", "t", "T", "true", "TRUE", "True")
-_FALSE = ("0", "f", "F", "false", "FALSE", "False")
 _MOST_COMPARISONS = 200_000  # of names in search of a near one: a second's; no file a person wrote needs more
 _DIRECTIVE_LINES = 4  # one for each directive there is, and one before them for `#!`
 
@@ -73,8 +72,8 @@ def read_options(text: str) -> CheckOptions:
             )
         if key != "error":
             found[key] = frozenset(rule.strip() for rule in value.split(","))
-        elif value in _TRUE or value in _FALSE:
-            is_error = value in _TRUE
+        elif (said := truth(value)) is not None:
+            is_error = said
         else:
             raise UsageError(f'failed to parse check options: failed to parse check option "{part}"', hint="error=true")
     return CheckOptions(found.get("skip", frozenset()), found.get("experimental", frozenset()), is_error)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from knarr.errors import DockerfileError
+from knarr.frontend.dockerfile.gotext import truth
 from knarr.frontend.dockerfile.instructions import MountText, RunDevice, RunMount
 from knarr.frontend.dockerfile.suggest import did_you_mean
 from knarr.record import replace
@@ -35,8 +36,6 @@ _FIELD_OF_KEY = {
     "env": "env",
 }
 _BARE_TRUE = frozenset(("readonly", "readwrite", "required"))
-_GO_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
-_GO_FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 _SIZE = re.compile(r"([0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30}) ?(?:([kmgtp])(?:i?b)?|b)?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 _MAX_ID = 2**32 - 1
@@ -237,10 +236,9 @@ def _choice(what: str, value: str, known: tuple[str, ...]) -> str:
 
 
 def _boolean(key: str, value: str) -> bool:
-    if value in _GO_TRUE:
-        return True
-    if value in _GO_FALSE:
-        return False
+    found = truth(value)
+    if found is not None:
+        return found
     raise DockerfileError(f"invalid value for {key}: {value}", hint="true or false")
 
 

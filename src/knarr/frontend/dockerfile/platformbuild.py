@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from knarr.errors import Excerpt, KnarrError, Span, Unsupported, UsageError
 from knarr.frontend.dockerfile.contexts import archive_context, main_context, normal_contexts, remote_context
 from knarr.frontend.dockerfile.expand import Expander
+from knarr.frontend.dockerfile.gotext import truth
 from knarr.frontend.dockerfile.instructions import Dockerfile
 from knarr.frontend.dockerfile.lint import Linter
 from knarr.frontend.dockerfile.platformargs import global_args, platform_args, proxy_env
@@ -20,8 +21,6 @@ from knarr.spec.platform import Platform, host_platform
 _EPOCH = re.compile(r"[-+]?[0-9]{1,19}")
 _MAX_EPOCH = (2**63 - 1) // 10**9  # LLB has nanoseconds
 _MULTI_PLATFORM = "BUILDKIT_MULTI_PLATFORM"
-_TRUE = ("1", "t", "T", "true", "TRUE", "True")
-_FALSE = ("0", "f", "F", "false", "FALSE", "False")
 _NETWORKS = {"default": NetMode.UNSET, "sandbox": NetMode.UNSET, "none": NetMode.NONE, "host": NetMode.HOST}
 
 
@@ -132,9 +131,9 @@ def is_multi_platform(request: FrontendRequest) -> bool:
         UsageError: BUILDKIT_MULTI_PLATFORM is no truth, or says that several platforms are one.
     """
     asked = request.build_args.get(_MULTI_PLATFORM, "")
-    if asked in _TRUE:
+    if truth(asked):
         return True
-    if asked and asked not in _FALSE:
+    if asked and truth(asked) is None:
         raise UsageError(f"invalid boolean value for {_MULTI_PLATFORM}: {asked}", hint="1 or 0")
     several = len(request.platforms) > 1
     if asked and several:
