@@ -53,7 +53,7 @@ def test_a_build_that_asks_a_server_is_never_taken_for_unchanged(knarr: Knarr, f
     assert files.statuses() == [200, 304]
     files.pages["/f"] = Page(b"two", etag='"2"')
     assert "CACHED" not in knarr.run(*command).stderr
-    assert f"{files.url('/f')} changed" in knarr.run("debug", "why", "ADD").stdout
+    assert f"file f: content ({files.url('/f')})" in knarr.run("debug", "why", "ADD").stdout
 
 
 def test_a_checksum_saves_the_question(knarr: Knarr, files: FileServer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from knarr.builder import CacheEntry
-from knarr.errors import KnarrError, Unsupported, UsageError
+from knarr.errors import KnarrError, UsageError
 from knarr.export.cacheoptions import CACHE_FROM, CACHE_TO, cache_target, parse_cache
 from knarr.layer.compress import Compression
 
@@ -70,8 +70,8 @@ def test_compression() -> None:
             *(CACHE_TO, "type=registry,ref=a,image-manifest=true,oci-mediatypes=false", UsageError),
             "--cache-to type=registry: image-manifest and oci-mediatypes=false exclude each other",
         ),
-        (CACHE_TO, "type=gha", Unsupported, "--cache-to type=gha is not supported"),
-        (CACHE_FROM, "type=s3,bucket=x", Unsupported, "--cache-from type=s3 is not supported"),
+        (CACHE_TO, "type=gha", UsageError, "--cache-to type=gha is not supported"),
+        (CACHE_FROM, "type=s3,bucket=x", UsageError, "--cache-from type=s3 is not supported"),
     ],
 )
 def test_refusals(flag: str, text: str, kind: type[KnarrError], message: str) -> None:

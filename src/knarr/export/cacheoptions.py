@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from knarr.builder import CacheEntry
-from knarr.errors import Unsupported, UsageError
+from knarr.errors import UsageError
 from knarr.export.options import compression, near, switch
 from knarr.record import record
 from knarr.spec.reference import Reference
@@ -66,8 +66,7 @@ def parse_cache(flag: str, text: str, *, cwd: str = "") -> CacheEntry:
     """The cache a user wrote. A relative directory is one below `cwd`, or else below this process's own.
 
     Raises:
-        UsageError: malformed, or an option that the type does not have.
-        Unsupported: a type that exists elsewhere, but not here.
+        UsageError: malformed, an option that the type does not have, or a type that exists elsewhere, but not here.
     """
     fields = _fields(flag, text)
     if len(fields) == 1 and "=" not in fields[0]:
@@ -137,7 +136,7 @@ def _check(flag: str, entry: CacheEntry, place: str) -> None:
     known = _KEYS.get((flag, kind))
     if known is None:
         if kind in _ELSEWHERE:
-            raise Unsupported(f"{where} is not supported", hint=_ELSEWHERE[kind])
+            raise UsageError(f"{where} is not supported", hint=_ELSEWHERE[kind])
         kinds = [name for given, name in _KEYS if given == flag]
         if kind == "inline":
             raise UsageError(f"{where}: an inline cache is read from its image", hint=f"{flag} type=registry,ref=IMAGE")
