@@ -78,17 +78,17 @@ def test_a_step_that_gives_a_secret_away_is_seen_by_the_test_above(
 
 
 def test_a_list_of_processes_shows_no_secret(knarr: Knarr, lent: list[str], tmp_path: Path) -> None:
-    command = knarr.command(f"FROM busybox\n{STEP} sleep 4\n", *lent)
+    command = knarr.command(f"FROM busybox\n{STEP} sleep 0004\n", *lent)
     with subprocess.Popen(
         [sys.executable, "-m", "knarr", *command], env=knarr.env, cwd=knarr.work, stderr=subprocess.PIPE
     ) as build:
         lists = b""
-        while build.poll() is None and b"sleep" not in lists:
+        while build.poll() is None and b"sleep 0004" not in lists:
             lists = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, check=True).stdout
             time.sleep(0.05)
         build.communicate()
     assert build.returncode == 0
-    assert b"sleep 4" in lists
+    assert b"sleep 0004" in lists
     assert found_in(lists, tmp_path) == []
 
 
