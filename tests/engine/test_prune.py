@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from knarr.snapshot.choose import choose
+
 pytestmark = [pytest.mark.root, pytest.mark.system]
 
 Knarr = Any  # tests/engine/conftest.py
@@ -55,3 +57,11 @@ def _eventually(mounts: Path) -> Path:
                 return found[0]
         time.sleep(0.05)
     raise AssertionError("the step did not start")
+
+
+def test_prune_leaves_no_tree_that_was_mounted_after_its_record_was_made(knarr: Knarr) -> None:
+    text = "FROM busybox AS base\nRUN echo one > /one\nFROM scratch\nCOPY --from=base one /\n"
+    cache = f"type=local,dest={knarr.work}/cache"
+    knarr.run(*knarr.command(text), "--cache-to", cache, "-o", f"type=local,dest={knarr.work}/out")
+    knarr.run("prune", "--all", "--force")
+    assert [info.name for info in choose(knarr.root / "snapshots", "auto").walk()] == []

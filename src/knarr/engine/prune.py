@@ -106,8 +106,10 @@ def prune(parts: Parts, policy: Policy, *, dry_run: bool = False, grace_s: float
     freed = sum(record.size_bytes for record in links)
     parts.cache.remove(*(record.id for record in links))
     for link in links:
-        if link.snapshot is not None:
-            parts.snapshotter.remove(link.snapshot)
+        # A tree that was mounted after its record was made may be there under the record's name alone.
+        for name in dict.fromkeys((link.snapshot, link.id)):
+            if name is not None and parts.snapshotter.stat(name) is not None:
+                parts.snapshotter.remove(name)
     kept = [record for record in places if not _remove_place(parts.settings.root, record)]
     freed += sum(record.size_bytes for record in places if record not in kept)
     swept = collect(parts.store, roots=lambda: held_by_records(parts.cache.all()), grace_s=grace_s)
