@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from knarr.buildkit.failure import Told
 from knarr.buildkit.gateway import Bridge
 from knarr.errors import KnarrError
+from knarr.pb.status_pb2 import Status
 
 if TYPE_CHECKING:
     import grpc
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from knarr.daemon.builds import Builds
 
 _BUILD = "buildkit-controlapi-buildid"
+_NOT_FOUND = 5  # of google.rpc.Code
 _WAIT_S = 3.0  # a client asks for its build and calls the gateway at the same time
 
 
@@ -43,5 +46,5 @@ class Bridges:
         build = self._builds.get(ref, wait_s=_WAIT_S)
         bridge = build.bridge(wait_s=_WAIT_S) if build is not None else None
         if bridge is None:
-            raise KnarrError(f"no such job {ref}")
+            raise Told(f"no such job {ref}", status=Status(code=_NOT_FOUND))
         return bridge

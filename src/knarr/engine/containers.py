@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 _NO_ARGS = Meta(args=())
 _TERM = "TERM=xterm"
-_WINDOWS_PATH = "PATH=c:\\Windows\\System32;c:\\Windows"  # as BuildKit sets it, whatever then runs
+# As BuildKit sets it for a container that is said to be Windows, whatever then runs.
+_WINDOWS_PATH = "PATH=c:\\Windows\\System32;c:\\Windows;C:\\Windows\\System32\\WindowsPowerShell\\v1.0"
 _AGAIN_S = 0.005
 _PATIENCE_S = 10.0  # until a process that was started is there
 
