@@ -11,31 +11,30 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from knarr.cache.flight import flight
 from knarr.cache.record import EMPTY, SHARED, Record, RecordId
-from knarr.errors import Bug, Cancelled, KnarrError, Unsupported
+from knarr.engine.contents import Contents
+from knarr.engine.sources import Sources
+from knarr.errors import Bug, Cancelled, KnarrError
 from knarr.llb.ops import BuildOp, DiffOp, Edge, ExecOp, FileOp, MergeOp, PassthroughOp, SourceOp, Vertex
-from knarr.ops import source_image, source_local
+from knarr.ops import source_local
 from knarr.progress import Status, VertexDone, VertexStarted, Warned
 from knarr.scope import TICK_S
 from knarr.solver import messages as m
 from knarr.solver.explain import Input, called
 from knarr.solver.graph import base_edges, layers_of_goals
-from knarr.solver.keys import Selection, cache_map
+from knarr.solver.keys import cache_map
 from knarr.solver.machine import Machine
 from knarr.spec.digest import Digest
-from knarr.spec.platform import host_platform
 
 if TYPE_CHECKING:
     from knarr.cache.contenthash import TreeHasher
-    from knarr.cache.statcache import StatCache
     from knarr.engine.ahead import Ahead
     from knarr.engine.history import Diary
     from knarr.engine.sharing import Sharing
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from knarr.errors import Span
     from knarr.llb.ops import Graph
     from knarr.ops.exec import StepOptions
-    from knarr.ops.fetched import Fetched
     from knarr.ops.images import Images
     from knarr.ops.trees import DiskTrees
     from knarr.ops.world import World
@@ -78,10 +76,8 @@ class Drive:
         """
         self._world = world
         self._trees = trees
-        self._images = images
         self._graph = graph
         self._options = options
-        self._nonce = nonce
         self._sweep = sweep
         self._nested = nested
         self._ahead = ahead
@@ -91,10 +87,8 @@ class Drive:
         self._shown = shown
         self._machine = Machine(graph, nonce=nonce)
         self._events: SimpleQueue[m.Event] = SimpleQueue()
-        self._fetched: dict[Digest, Fetched] = {}  # by source vertex
-        self._hashers: dict[RecordId, TreeHasher] = {}
-        self._listings: dict[tuple[RecordId, Selection], Mapping[str, str]] = {}  # of trees that steps made
-        self._memories: list[StatCache] = []
+        self._sources = Sources(world, trees, images, nonce, sharing)
+        self._contents = Contents(world, trees)
         self._lock = threading.Lock()
         self._cores = threading.BoundedSemaphore(max(2, 2 * (os.cpu_count() or 1)))
 
@@ -131,12 +125,12 @@ class Drive:
     @property
     def hashers(self) -> dict[RecordId, TreeHasher]:
         """What was hashed in this build, by record: the fingerprint asks which files were looked at."""
-        return self._hashers
+        return self._contents.hashers
 
     @property
     def asked_elsewhere(self) -> bool:
         """Whether a server was asked what a source is now, so that no file of this machine tells if it changed."""
-        return any(not found.pinned for found in self._fetched.values())
+        return any(not found.pinned for found in self._sources.fetched.values())
 
     def run(self) -> dict[Edge, RecordId]:
         """Solve; returns the record of each goal.
@@ -169,7 +163,7 @@ class Drive:
 
     def _end_resolved(self) -> None:
         """Sources that were asked for, but that nobody needed as a tree, are done too."""
-        for digest in self._fetched:
+        for digest in self._sources.fetched:
             self._end(self._graph.vertices[digest], cached=True)
 
     def _next_event(self) -> m.Event:
@@ -242,104 +236,27 @@ class Drive:
             return self._execute(instruction)
         raise Bug(f"cannot carry out {instruction}")
 
-    # Sources
+    # Sources and content
 
     def _resolve(self, instruction: m.ResolveSource) -> m.Event:
         vertex = self._graph.vertices[instruction.vertex]
-        op = vertex.op
-        if not isinstance(op, SourceOp):
-            raise Bug("only a source is resolved")
-        if op.identifier.startswith(source_image.SCHEME):
+        if not self._sources.is_lent(vertex):
             self._start(vertex)
-            platform = vertex.platform or host_platform()
-            key, record = source_image.resolve(self._images, op, platform)
-            self._world.cache.touch(link.id for link in self._trees.chain(record))
-            if self.sharing is not None:
-                self.sharing.resolved(vertex.digest, source_image.shared_keys(self._images, op, platform, record))
+        resolved = self._sources.resolve(instruction, vertex)
+        if resolved.record is not None:  # an image: its layers come when somebody needs them
             self._end(vertex)
-            return m.SourceResolved(instruction, key, record=record)
-        if op.identifier.startswith("oci-layout://"):
-            from knarr.ops import source_layout
-
-            self._start(vertex)
-            platform, digest = vertex.platform or host_platform(), str(vertex.digest)
-            key, record = source_layout.resolve(self._world, self._images, op, platform, digest)
-            self._world.cache.touch(link.id for link in self._trees.chain(record))
-            if self.sharing is not None:
-                self.sharing.resolved(vertex.digest, source_image.layer_keys(record))
-            self._end(vertex)
-            return m.SourceResolved(instruction, key, record=record)
-        if op.identifier.startswith(source_local.SCHEME):
-            name = f"{vertex.digest}-{self._nonce}"  # what is asked of a directory counts too: a job may ask twice
-            return m.SourceResolved(instruction, name, volatile=True)
-        self._start(vertex)
-        found = self._fetched[vertex.digest] = self._find(op, str(vertex.digest))
-        if self.sharing is not None and found.shared_key:
-            self.sharing.resolved(vertex.digest, (found.shared_key,))
-        return m.SourceResolved(instruction, found.key)
-
-    def _find(self, op: SourceOp, vertex: str) -> Fetched:
-        scheme = op.identifier.partition("://")[0]
-        if scheme in ("http", "https"):
-            from knarr.ops import source_http
-
-            return source_http.resolve(self._world, op, vertex)
-        if scheme == "git":
-            from knarr.ops import source_git
-
-            return source_git.resolve(self._world, op, vertex)
-        raise Unsupported(
-            f"sources of the kind {scheme} are not supported yet",
-            hint="fetch the files yourself and COPY them from the context",
-        )
-
-    # Content
+        return resolved
 
     def _hash(self, instruction: m.HashContent) -> m.Event:
         record, selection = instruction.record, instruction.selection
-        checksum = self._checksum(record, selection)  # first: it says best what is missing
+        checksum = self._contents.checksum(record, selection)  # first: it says best what is missing
         if self.sharing is not None:
             self.sharing.hash(record, selection)
         return m.Hashed(instruction, checksum)
 
-    def _checksum(self, record: RecordId, selection: Selection) -> str:
-        if self._trees.lent(record) is not None:
-            return self._hasher(record).checksum_of(selection)
-        from knarr.cache.contenthash import TreeHasher
-
-        with self._trees.readable(record) as tree:
-            hasher = TreeHasher(tree.root, name="image", check=self._world.scope.check)
-            checksum, self._listings[record, selection] = hasher.checksum_and_listing(selection)
-        return checksum
-
-    def _hasher(self, record: RecordId) -> TreeHasher:
-        """The hasher of a lent directory, which remembers the digests of files that keep their stat data."""
-        from knarr.cache.contenthash import TreeHasher
-        from knarr.cache.statcache import StatCache
-
-        with self._lock:
-            hasher = self._hashers.get(record)
-            tree = self._trees.lent(record)
-            if hasher is None and tree is not None:
-                memory = StatCache.for_directory(self._world.settings.root / "contexts", Path(tree.root))
-                self._memories.append(memory)
-                hasher = TreeHasher(
-                    tree.root,
-                    cache=memory,
-                    zero_owner=tree.zero_owner,
-                    hidden=tree.hidden,
-                    name=tree.name,
-                    check=self._world.scope.check,
-                )
-                self._hashers[record] = hasher
-            if hasher is None:
-                raise Bug(f"{record} was not lent")
-            return hasher
-
     def save_memories(self) -> None:
         """Keep what was learned about the files of lent directories for the next build."""
-        for memory in self._memories:
-            memory.save()
+        self._contents.save()
         if self.sharing is not None:
             self.sharing.save_memories()
 
@@ -390,7 +307,7 @@ class Drive:
     def _execute(self, instruction: m.Execute) -> m.Event:
         vertex = self._graph.vertices[instruction.vertex]
         op = vertex.op
-        if isinstance(op, SourceOp) and vertex.digest not in self._fetched:
+        if isinstance(op, SourceOp) and vertex.digest not in self._sources.fetched:
             self._start(vertex)
             told = source_local.Transfer(self._world.sink, str(vertex.digest), op.identifier)
             tree = source_local.lent_tree(self._world.session, op, sent=told.sent)
@@ -461,7 +378,7 @@ class Drive:
         op = vertex.op
         names = _names(instruction.outputs)
         if isinstance(op, SourceOp):
-            self._fetched[vertex.digest].make(names[0])
+            self._sources.fetched[vertex.digest].make(names[0])
         elif isinstance(op, ExecOp):
             from knarr.ops import exec as exec_op
 
@@ -519,10 +436,10 @@ class Drive:
         inputs = []
         for index, (edge, dep) in enumerate(zip(vertex.inputs, cache_map(vertex).deps, strict=True)):
             source, record = self._graph.vertices[edge.digest], instruction.inputs[index]
-            fetched, hasher = self._fetched.get(edge.digest), self._hashers.get(record)
+            fetched = self._sources.fetched.get(edge.digest)
             files: dict[str, str] = {}
             for selection in dep.content:
-                files |= hasher.listing(selection) if hasher else self._listings.get((record, selection), {})
+                files |= self._contents.listing(record, selection)
             name = step_name(source)
             inputs.append(
                 Input(

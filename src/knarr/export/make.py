@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from knarr.cache.sharedconfig import INLINE_MEMBER
 from knarr.export.assemble import Assembled, Ingredients, assemble
 from knarr.export.clock import SECOND, rfc3339
 from knarr.export.context import epoch_of
@@ -90,6 +89,10 @@ def _no_cache(platform: int, layers: Sequence[Layer]) -> bytes:
 
 def _with_cache(config: ImageConfig, records: bytes) -> ImageConfig:
     """`config` with the cache records of this image in it; those of its base are not about it."""
+    if not records and not config.extra:
+        return config
+    from knarr.cache.sharedconfig import INLINE_MEMBER
+
     if not records and INLINE_MEMBER not in config.extra:
         return config
     extra = {key: value for key, value in config.extra.items() if key != INLINE_MEMBER}
