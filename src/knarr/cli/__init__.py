@@ -36,7 +36,7 @@ COMMANDS = {
     "registry": ("registry", "Serve images to others from the store"),
     "du": ("du", "Show what the build cache takes"),
     "prune": ("prune", "Remove what builds no longer need"),
-    "daemon": ("daemon", "Serve BuildKit's API to buildctl, docker buildx and nerdctl"),
+    "daemon": ("daemon", "Serve BuildKit's API to buildctl and docker buildx"),
     "pki": ("pki", "Be a certificate authority for a private domain, and have it believed"),
     "doctor": ("doctor", "Say what this machine can do, and check the store"),
     "debug": ("debug", "Look inside a build: its LLB, and why a step ran"),

@@ -59,7 +59,7 @@ def help_text() -> str:
     """What `knarr daemon --help` prints."""
     return (
         "Usage: knarr daemon [OPTIONS]\n\n"
-        "Serve BuildKit's API: buildctl, docker buildx and nerdctl build with knarr unchanged. Other flags of\n"
+        "Serve BuildKit's API: buildctl and docker buildx build with knarr unchanged. Other flags of\n"
         "buildkitd's are accepted and have no effect.\n\n"
         f"Options:\n{usage(FLAGS)}"
     )
