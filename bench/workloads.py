@@ -1,12 +1,13 @@
 """What is built: a context, a Dockerfile, what happens before each measured run.
 
-All random bytes come from a fixed seed, so every machine builds the same.
+All random bytes come from a fixed seed, so every machine builds the same; what is touched has the time in it.
 """
 
 from __future__ import annotations
 
 import random
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,7 @@ def _app(context: Path) -> None:
 
 
 def _touch_app(context: Path, run: int) -> None:
-    (context / "src/module7.py").write_text(f"changed = {run}\n")
+    (context / "src/module7.py").write_text(f"changed = {run}, {time.time_ns()}\n")  # as no cache that was kept has it
 
 
 def _nothing(context: Path) -> None:
@@ -54,7 +55,7 @@ def _nothing(context: Path) -> None:
 
 
 def _touch_nothing(context: Path, run: int) -> None:
-    (context / "empty").write_text(str(run))
+    (context / "empty").write_text(f"{run} {time.time_ns()}")
 
 
 def small_files(count: int) -> Callable[[Path], None]:
@@ -91,7 +92,7 @@ def one_large_file(mib: int) -> Callable[[Path], None]:
 
 
 def _touch_kept(context: Path, run: int) -> None:
-    (context / "keep/k7").write_text(str(run))
+    (context / "keep/k7").write_text(f"{run} {time.time_ns()}")
 
 
 def _mostly_ignored(context: Path) -> None:
