@@ -75,8 +75,10 @@ def _wait(daemon: Running) -> None:
             except OSError:
                 time.sleep(0.05)
             else:
-                return  # and hang up at once, which must not hurt it
-    raise AssertionError(f"the daemon does not listen: {daemon.log.read_text()}")
+                break  # and hang up at once, which must not hurt it
+    while b"running server on" not in daemon.log.read_bytes():  # where else it listens stands there
+        assert time.monotonic() < deadline, f"the daemon does not listen: {daemon.log.read_text()}"
+        time.sleep(0.01)
 
 
 class Builder:

@@ -155,6 +155,10 @@ def test_a_client_that_vanishes_cancels_its_build(
             )
             call = stub.future(request)
             wait_for_step(builder, request.Ref, "sleep 543")
+            deadline = time.monotonic() + 60
+            while not sleeping():  # else it is cancelled before there is a container
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
             call.cancel()
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and (sleeping() or list((daemon.root / "run/bundles").glob("*/*"))):

@@ -171,3 +171,13 @@ def stopped_during(bases: object, tmp_path: Path, context: Path, step: str, *fla
         assert daemon.process.wait(60) == 0
     assert str(root) not in Path("/proc/self/mounts").read_text()
     return outcome
+
+
+def test_a_signal_as_soon_as_it_can_be_found_ends_it_well(tmp_path: Path) -> None:
+    place = tmp_path / "d.sock"
+    command = [sys.executable, "-m", "knarr", "daemon", "--root", str(tmp_path / "root"), "--addr", f"unix://{place}"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while not place.exists():
+            assert process.poll() is None
+        process.terminate()
+        assert process.wait(30) == 0

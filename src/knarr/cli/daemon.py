@@ -88,7 +88,7 @@ def run(argv: list[str]) -> int:
 
     for warning in settings.warnings:
         log.warning("%s", warning)
-    with Daemon(settings) as daemon, daemon.signals():
+    with Daemon(settings, signals=True) as daemon:
         log.info("running server on %s, state in %s", ", ".join(daemon.addresses), settings.root)
         daemon.wait()
         log.info("stopping server")

@@ -56,8 +56,11 @@ _LAST_WORDS_S = 2.0  # for answers that are on their way when the daemon ends
 class Daemon:
     """A running daemon. `addresses` are those it listens at."""
 
-    def __init__(self, settings: DaemonSettings) -> None:
+    def __init__(self, settings: DaemonSettings, *, signals: bool = False) -> None:
         """Take possession of the state directory and listen.
+
+        With `signals`, SIGTERM and SIGINT stop it, from before anybody can find it
+        listening: only for the main thread.
 
         Raises:
             UsageError: another daemon has it, or an address cannot be had.
@@ -68,6 +71,8 @@ class Daemon:
         self._stopped = threading.Event()
         self._signals = 0
         with ExitStack() as stack:
+            if signals:
+                stack.enter_context(self._on_signals())
             self._open(stack)
             self._stack = stack.pop_all()
 
@@ -145,7 +150,7 @@ class Daemon:
         self._stopped.set()
 
     @contextmanager
-    def signals(self) -> Iterator[None]:
+    def _on_signals(self) -> Iterator[None]:
         """While in the block, SIGTERM and SIGINT stop the daemon."""
 
         def on_signal(number: int, frame: FrameType | None) -> None:
