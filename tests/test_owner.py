@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from knarr.owner import Owner, owned_directory
 
@@ -90,3 +93,24 @@ def test_the_directory_of_who_was_killed_goes_with_the_next(tmp_path: Path) -> N
         assert not (tmp_path / name).exists()
     os.close(ready)
     os.close(told)
+
+
+def test_a_draft_of_a_killed_process_goes_when_it_is_old(tmp_path: Path) -> None:
+    old, young = tmp_path / ".old", tmp_path / ".young"
+    old.touch()
+    young.touch()
+    os.utime(old, (time.time() - 3600,) * 2)
+    assert Owner.dead(tmp_path) == []
+    assert os.listdir(tmp_path) == [young.name]
+
+
+def test_without_nameless_files_a_claim_is_made_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(os, "link", refused)
+    owner = Owner.claim(tmp_path)
+    assert os.listdir(tmp_path) == [owner.token]
+    assert Owner.dead(tmp_path) == []
+    owner.release()
+    assert Owner.dead(tmp_path) == [owner.token]

@@ -15,9 +15,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_NEWBORN_S = 60
 
 
 class Owner:
@@ -38,11 +41,15 @@ class Owner:
         """A new claim under `directory` (made if missing), held until the process ends or `release`."""
         os.makedirs(directory, mode=0o711, exist_ok=True)
         token = os.urandom(6).hex()
+        path = os.path.join(directory, token)
         # Locked before it is visible, so that nobody can take a newborn for dead.
-        unborn = os.path.join(directory, "." + token)
-        descriptor = os.open(unborn, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        os.rename(unborn, os.path.join(directory, token))
+        try:
+            descriptor = _nameless(directory, path)
+        except OSError:  # a file system without nameless files, or no /proc
+            draft = os.path.join(directory, "." + token)
+            descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            os.rename(draft, path)
         return cls(token, descriptor)
 
     def release(self) -> None:
@@ -69,6 +76,8 @@ class Owner:
             tokens = os.listdir(directory)
         except FileNotFoundError:
             return []
+        for draft in (token for token in tokens if token.startswith(".")):
+            _remove_old_draft(os.path.join(directory, draft))
         visible = [token for token in tokens if not token.startswith(".")]
         return [token for token in visible if not _is_locked(os.path.join(directory, token))]
 
@@ -79,6 +88,28 @@ class Owner:
             os.unlink(os.path.join(directory, token))
         except FileNotFoundError:
             return
+
+
+def _nameless(directory: Path, path: str) -> int:
+    """A locked file that got its name `path` last: a kill at any moment leaves nothing, or a dead claim."""
+    descriptor = os.open(directory, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # Given a directory's descriptor, Python calls linkat, which can follow the link (open(2), O_TMPFILE).
+        os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _remove_old_draft(path: str) -> None:
+    """Remove a claim whose maker was killed before it had a name; a newborn is not locked yet, but young."""
+    try:
+        if os.stat(path).st_mtime < time.time() - _NEWBORN_S and not _is_locked(path):
+            os.unlink(path)
+    except FileNotFoundError:
+        return
 
 
 def _is_locked(path: str) -> bool:

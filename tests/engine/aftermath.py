@@ -100,7 +100,7 @@ def assert_nothing_left(knarr: Knarr) -> None:
         assert _listed(root / place) == [], place
     for owners in root.glob("**/owners"):
         if "fs" not in owners.relative_to(root).parts:
-            assert _listed(owners) == [], owners
+            assert _listed(owners) == [], (owners, _listed(owners))
     found = knarr.run("doctor", "--store", check=False)
     assert found.returncode == 0, found.stdout
     assert "WRONG" not in found.stdout
