@@ -43,6 +43,7 @@ class SolveRequest:
     allow: tuple[str, ...] = ()  # entitlements: see ops/entitlements
     cache_from: tuple[CacheEntry, ...] = ()
     cache_to: tuple[CacheEntry, ...] = ()
+    attest: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)  # kind → options: attest/wanted
     name: str = ""  # for the history: the command as a person knows it
 
 

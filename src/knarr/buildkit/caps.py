@@ -13,8 +13,7 @@ from collections.abc import Iterable
 
 from knarr.pb.caps_pb2 import APICap
 
-# Not here: reference.attestations, source.metaresolver.image.attestations,
-# source.metaresolver.http.checksumrequest.
+# Not here: source.metaresolver.image.attestations, source.metaresolver.http.checksumrequest.
 FRONTEND_CAPS = (
     "solve.base",
     "solve.inlinereturn",
@@ -28,6 +27,7 @@ FRONTEND_CAPS = (
     "importcaches",
     "proto.refarray",
     "reference.output",
+    "reference.attestations",
     "frontend.inputs",
     "gateway.solve.metadata",
     "frontend.caps",

@@ -143,9 +143,11 @@ def send_tree(
     scope: Scope,
     epoch_ns: int | None = None,
     replaces: bool = False,
+    more: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
     """Send directories to the client, each below its name ("": the one there is, at the top); gives up what it cannot.
 
+    `more` are files that lie elsewhere, by the directory's name and their own in it.
     `epoch_ns` replaces all times. With `replaces` the client removes what it was not sent.
 
     Raises:
@@ -157,7 +159,7 @@ def send_tree(
         wanted: SimpleQueue[int | str | None] = SimpleQueue()
         threads.attempt(_listen, stream.call, wanted)
         try:
-            _Sender(stream, scope, epoch_ns).run(roots, wanted)
+            _Sender(stream, scope, epoch_ns).run(roots, more or {}, wanted)
         finally:
             stream.call.cancel()
 
@@ -190,9 +192,14 @@ class _Sender:
         self._links: dict[tuple[int, int], str] = {}
         self._count = 0
 
-    def run(self, roots: Mapping[str, Path], wanted: SimpleQueue[int | str | None]) -> None:
+    def run(
+        self,
+        roots: Mapping[str, Path],
+        more: Mapping[str, Mapping[str, str]],
+        wanted: SimpleQueue[int | str | None],
+    ) -> None:
         for name in sorted(roots, key=os.fsencode):
-            self._tell_all(os.fspath(roots[name]), name)
+            self._tell_all(os.fspath(roots[name]), name, more.get(name, {}))
         self._stream.put(Packet(type=Packet.PACKET_STAT))
         while (asked := self._next(wanted)) is not None:
             if isinstance(asked, str):
@@ -209,12 +216,12 @@ class _Sender:
             except Empty:
                 continue
 
-    def _tell_all(self, root: str, name: str) -> None:
+    def _tell_all(self, root: str, name: str, more: Mapping[str, str]) -> None:
         """Tell every entry, in the order of the paths' parts; with a stack, for trees deeper than Python's frames."""
         if name:
             top = Stat(path=name, mode=go_mode(kinds.S_IFDIR | 0o755), modTime=self._epoch_ns or 0)
             self._tell(top, root)
-        levels = [(root, name, iter(sorted(os.listdir(root), key=os.fsencode)))]
+        levels = [(root, name, iter(sorted({*os.listdir(root), *more}, key=os.fsencode)))]
         while levels:
             path, shown, names = levels[-1]
             entry = next(names, None)
@@ -222,7 +229,7 @@ class _Sender:
                 levels.pop()
                 continue
             self._scope.check()
-            place = f"{path}/{entry}"
+            place = more[entry] if entry in more and len(levels) == 1 else f"{path}/{entry}"
             told = f"{shown}/{entry}" if shown else entry
             status = os.lstat(place)
             if kinds.S_ISSOCK(status.st_mode):

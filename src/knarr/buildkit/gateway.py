@@ -121,9 +121,10 @@ class Bridge:
                 for ref in answer.refs.values():
                     self._gateway.evaluate(ref, scope=scope)
         ids = {name: self._name(ref) for name, ref in answer.refs.items()}
-        response = records.solve_response(request, answer, ids)
+        response = records.solve_response(request, answer, ids, self._name)
         if request.Final:  # clients from before Return
-            self._finish(Answer(answer.refs, {**_exporter_attributes(request.ExporterAttr), **answer.metadata}))
+            metadata = {**_exporter_attributes(request.ExporterAttr), **answer.metadata}
+            self._finish(Answer(answer.refs, metadata, answer.attestations))
         return response
 
     def _solved(self, request: pb.SolveRequest, scope: Scope) -> Answer:
@@ -172,8 +173,8 @@ class Bridge:
             self._finish(error_of(request.error))
         else:
             refs = {name: self._returned(id) for name, id in records.ids_of(request.result).items()}
-            records.refuse_attestations(request.result)
-            self._finish(Answer(refs, dict(request.result.metadata)))
+            said = records.attestations_of(request.result, self._ref)
+            self._finish(Answer(refs, dict(request.result.metadata), said))
         return pb.ReturnResponse()
 
     def _returned(self, id: str) -> Ref:

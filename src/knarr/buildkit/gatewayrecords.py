@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from knarr.buildkit.gomode import go_mode
 from knarr.errors import Unsupported, UsageError
-from knarr.frontend.gateway import ONLY, Answer, FileStatus, SourceState
+from knarr.frontend.gateway import ONLY, Answer, FileStatus, GivenAttestation, Ref, SourceState
 from knarr.llb.ops import SourceOp
 from knarr.pb import gateway_pb2 as pb
 from knarr.pb import ops_pb2
@@ -104,17 +104,57 @@ def ids_of(result: pb.Result) -> dict[str, str]:
     return {ONLY: ""}
 
 
-def refuse_attestations(result: pb.Result) -> None:
-    if any(given.attestation for given in result.attestations.values()):
-        raise Unsupported("attestations that a frontend makes are not supported yet")
+def attestations_of(result: pb.Result, ref: Callable[[str], Ref]) -> dict[str, tuple[GivenAttestation, ...]]:
+    """The attestations of a result by platform; `ref` knows the results that they lie in by their ids."""
+    return {
+        name: tuple(_attestation(one, ref) for one in given.attestation)
+        for name, given in result.attestations.items()
+        if given.attestation
+    }
 
 
-def solve_response(request: pb.SolveRequest, answer: Answer, ids: Mapping[str, str]) -> pb.SolveResponse:
-    """`answer` with its results under `ids`, in the form that the client understands."""
+def _attestation(message: pb.Attestation, ref: Callable[[str], Ref]) -> GivenAttestation:
+    subjects = tuple((one.name, tuple(one.digest) if one.kind == pb.Raw else None) for one in message.inTotoSubjects)
+    return GivenAttestation(
+        ref(message.ref.id) if message.ref.id else None,
+        message.path,
+        message.inTotoPredicateType,
+        message.kind == pb.Bundle,
+        subjects,
+        dict(message.metadata),
+    )
+
+
+def to_attestation(given: GivenAttestation, id: str) -> pb.Attestation:
+    """The message for `given`, whose result has this id; "": it has none."""
+    raw, self = pb.Raw, pb.Self
+    message = pb.Attestation(
+        kind=pb.Bundle if given.is_bundle else pb.InToto,
+        metadata=given.metadata,
+        path=given.path,
+        inTotoPredicateType=given.predicate_type,
+        inTotoSubjects=[
+            pb.InTotoSubject(kind=self if digests is None else raw, name=name, digest=digests or ())
+            for name, digests in given.subjects
+        ],
+    )
+    if given.ref is not None:
+        _fill(message.ref, id, given.ref.definition)
+    return message
+
+
+def solve_response(
+    request: pb.SolveRequest, answer: Answer, ids: Mapping[str, str], named: Callable[[Ref], str]
+) -> pb.SolveResponse:
+    """`answer` with its results under `ids`, in the form that the client understands; `named` gives ids to others."""
     if ONLY not in ids and not request.allowResultReturn:
         raise UsageError("a client of this age cannot be given several results")
     response = pb.SolveResponse()
     response.result.metadata.update(answer.metadata)
+    for platform, given in answer.attestations.items():
+        response.result.attestations[platform].attestation.extend(
+            to_attestation(one, named(one.ref) if one.ref is not None else "") for one in given
+        )
     if ONLY in ids:
         if not request.allowResultReturn:
             response.ref = ids[ONLY]

@@ -156,9 +156,17 @@ class RemoteSession:
         """A place to write an archive to, which the client puts where its user wants it."""
         return sent_file(self.client(), number, about, scope=self._scope)
 
-    def take_tree(self, number: int, roots: Mapping[str, Path], *, epoch_ns: int | None, replaces: bool) -> None:
+    def take_tree(
+        self,
+        number: int,
+        roots: Mapping[str, Path],
+        *,
+        epoch_ns: int | None,
+        replaces: bool,
+        more: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         """Give directories, each below its name, to the client."""
-        send_tree(self.client(), number, roots, scope=self._scope, epoch_ns=epoch_ns, replaces=replaces)
+        send_tree(self.client(), number, roots, scope=self._scope, epoch_ns=epoch_ns, replaces=replaces, more=more)
 
     def credentials(self, host: str) -> Credentials:
         """The client's login for a registry host; one for a single repository is not known to clients."""

@@ -73,6 +73,7 @@ class Solver:
     ) -> dict[str, str]:
         """One attempt; `anew` forgets first what was taken from shared caches."""
         exports = _exports(request)
+        attests: Mapping[str, Mapping[str, str]] = {}
         allowed = self._allowed(request)
         with (
             RemoteSession(self._sessions, request.Session, self._kept, build.scope, _lenders(request)) as session,
@@ -90,7 +91,8 @@ class Solver:
                 for graph in graphs:
                     with_excerpt(error, graph)
                 raise
-            return _response(job.export(exports, frontend, records))
+            said = job.attest(frontend, records, attests, request.FrontendAttrs)
+            return _response(job.export(exports, frontend, records, said))
 
     def _allowed(self, request: SolveRequest) -> Allowed:
         """What the request asks leave for, as far as the daemon gives it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,8 @@ from knarr.session.session import Session
 from knarr.spec.digest import Digest
 
 if TYPE_CHECKING:
+    from knarr.attest.statement import Attestation
+    from knarr.cache.record import RecordId
     from knarr.remote.settings import RegistrySettings
 
 
@@ -144,8 +146,19 @@ def _solve(job: Job, request: SolveRequest) -> SolveResult:
 
         raise blame.with_empty_names(error, frontend.empty_names) from error.__cause__
     with _Timed(timings, "export"):
-        metadata = job.export(request.exports, frontend, records)
+        metadata = job.export(request.exports, frontend, records, _attestations(job, request, frontend, records))
     return _result(metadata, timings)
+
+
+def _attestations(
+    job: Job, request: SolveRequest, frontend: FrontendResult, records: Sequence[RecordId | None]
+) -> Sequence[Sequence[Attestation]]:
+    options: Mapping[str, str] = {}
+    if request.attest:
+        from knarr.frontend.options import to_options
+
+        options = to_options(request.frontend)
+    return job.attest(frontend, records, request.attest, options)
 
 
 class _Timed:

@@ -29,6 +29,7 @@ from knarr.scope import Scope
 from knarr.session.session import Taker
 
 if TYPE_CHECKING:
+    from knarr.attest.statement import Attestation
     from knarr.builder import CacheEntry, Export
     from knarr.engine.gateway import EngineGateway
     from knarr.engine.givecache import Giving
@@ -167,8 +168,30 @@ class Job:
             with self._lock:
                 self._building.discard(digest)
 
+    def attest(
+        self,
+        frontend: FrontendResult,
+        records: Sequence[RecordId | None],
+        wanted: Mapping[str, Mapping[str, str]],
+        options: Mapping[str, str],
+    ) -> Sequence[Sequence[Attestation]]:
+        """What is attested of what was solved, platform by platform; empty when there is nothing.
+
+        `wanted` names the kinds that were asked for, with the options of each, and
+        `options` are the frontend's.
+        """
+        if not wanted and not any(found.attestations for found in frontend.results):
+            return ()
+        from knarr.engine.attesting import Build, attestations
+
+        return attestations(Build(self, frontend, records, options), wanted)
+
     def export(
-        self, exports: Sequence[Export], frontend: FrontendResult, records: list[RecordId | None]
+        self,
+        exports: Sequence[Export],
+        frontend: FrontendResult,
+        records: list[RecordId | None],
+        attestations: Sequence[Sequence[Attestation]] = (),
     ) -> Mapping[str, Any]:
         """Carry out `exports` for what was solved; returns what `--metadata-file` tells."""
         from knarr.engine.results import ResultTrees
@@ -191,7 +214,7 @@ class Job:
             giving = self._giving(trees, frontend)
             is_inline = any(entry.type == "inline" for entry in self.cache_to)
             inline = giving.inline if giving is not None and is_inline else None
-            metadata = export(exports, Result(frontend, records, trees, inline), context)
+            metadata = export(exports, Result(frontend, records, trees, inline, attestations), context)
         self.trees.settle()
         if self.cache_to and giving is not None:
             from knarr.engine.givecache import give

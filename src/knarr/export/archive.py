@@ -9,7 +9,7 @@ from knarr.builder import Export
 from knarr.errors import Unsupported
 from knarr.export.clock import SECOND, rfc3339
 from knarr.export.context import epoch_of
-from knarr.export.make import make_image, makes_index, metadata
+from knarr.export.make import attestations_for, make_image, makes_index, metadata
 from knarr.export.options import ArchiveOptions, archive_options
 from knarr.export.taken import opened_for
 from knarr.export.vertex import Vertex
@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 def export_archive(export: Export, result: Result, context: ExportContext) -> dict[str, Any]:
     """Write the archive or the directory; returns the image's metadata."""
     options = archive_options(export)
-    if export.type == "docker" and makes_index(result, context):
-        raise Unsupported(
-            "type=docker cannot hold images of several platforms", hint="use type=oci, or build one --platform"
-        )
+    if export.type == "docker":
+        _check_single(options, result, context)
     platform = result.frontend.results[0].platform if export.type == "docker" else None
     with Vertex(context.sink, f"exporting to {export.type} image format") as vertex:
         image, _ = make_image(options.layers, result, context, vertex)
@@ -41,6 +39,19 @@ def export_archive(export: Export, result: Result, context: ExportContext) -> di
         else:
             _write_directory(image, options, result, context, vertex)
     return metadata(image, options.layers, context)
+
+
+def _check_single(options: ArchiveOptions, result: Result, context: ExportContext) -> None:
+    """See that what comes of it is one manifest, all that docker's archive holds."""
+    if makes_index(result, context):
+        raise Unsupported(
+            "type=docker cannot hold images of several platforms", hint="use type=oci, or build one --platform"
+        )
+    if attestations_for(options.layers, result, context):
+        raise Unsupported(
+            "type=docker cannot hold attestations",
+            hint="use type=oci, or leave out --attest, --provenance and --sbom",
+        )
 
 
 def _dated(image: Assembled, options: ArchiveOptions, result: Result, context: ExportContext) -> Assembled:

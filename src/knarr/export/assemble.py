@@ -25,6 +25,8 @@ from knarr.spec.manifest import encode_index, encode_manifest
 from knarr.spec.platform import Platform
 
 if TYPE_CHECKING:
+    from knarr.attest.statement import Attestation
+    from knarr.export.attestations import Attested
     from knarr.export.options import LayerOptions
     from knarr.export.vertex import Vertex
 
@@ -40,6 +42,7 @@ class Ingredients:
     base: ImageConfig | None
     layers: tuple[Layer, ...]
     epoch: int | None = None  # seconds since 1970: nothing new is later
+    attestations: Sequence[Attestation] = ()
 
 
 @record
@@ -49,6 +52,7 @@ class Assembled:
     root: Descriptor  # of the index, or of the only manifest (then with its platform)
     manifests: tuple[Descriptor, ...]
     configs: tuple[Descriptor, ...]
+    attested: tuple[Attested, ...] = ()
 
     @property
     def is_index(self) -> bool:
@@ -72,18 +76,26 @@ def assemble(
         UsageError: annotations for something that is not there.
     """
     notes.check(options.annotations, [image.platform for image in images], is_index=is_index)
-    made = [_image(image, options, store, now_ns, vertex) for image in images]
+    made, attested = [], []
+    for image in images:
+        made.append(_image(image, options, store, now_ns, vertex))
+        if image.attestations:
+            from knarr.export.attestations import attest
+
+            about = made[-1][0]
+            attested.append(attest(image.attestations, about, image.platform, options, store, vertex))
     manifests = tuple(manifest for manifest, _ in made)
     configs = tuple(config for _, config in made)
     if not is_index:
         if len(manifests) != 1:
             raise Bug(f"{len(manifests)} platforms and no index")
         return Assembled(manifests[0], manifests, configs)
-    index = encode_index(manifests, oci=options.oci, annotations=notes.at(options.annotations, notes.INDEX))
+    entries = [*manifests, *(one.entry for one in attested)]
+    index = encode_index(entries, oci=options.oci, annotations=notes.at(options.annotations, notes.INDEX))
     with vertex.phase(f"exporting manifest list {index.descriptor.digest}"):
         root = store.put(index.media_type, index.raw)
     described = root.with_annotations(notes.at(options.annotations, notes.INDEX_DESCRIPTOR))
-    return Assembled(described, manifests, configs)
+    return Assembled(described, manifests, configs, tuple(attested))
 
 
 def _image(

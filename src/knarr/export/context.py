@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from knarr.record import field, record
 
 if TYPE_CHECKING:
+    from knarr.attest.statement import Attestation
     from knarr.cache.record import RecordId
     from knarr.config import Settings
     from knarr.content.store import Store
@@ -45,6 +46,7 @@ class Result:
     records: Sequence[RecordId | None]
     trees: Trees
     inline: Callable[[int, Sequence[Layer]], bytes] | None = None
+    attestations: Sequence[Sequence[Attestation]] = ()  # of each platform, in the frontend's order; empty: none at all
 
 
 def epoch_of(given: int | None, context: ExportContext, *found: PlatformResult) -> int | None:

@@ -37,7 +37,8 @@ def export_image(export: Export, result: Result, context: ExportContext) -> dict
             options.layers, result, context, vertex, on_layer=push.layer if push is not None else None
         )
         if push is not None:
-            push.finish(image.root, [layer.descriptor for layer in layers], image.configs)
+            said = [blob for one in image.attested for blob in one.blobs]
+            push.finish(image.root, [layer.descriptor for layer in layers], [*image.configs, *said])
         if options.store:
             _keep(image, layers, options, result, context, vertex)
     return metadata(image, options.layers, context)

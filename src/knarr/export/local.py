@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from knarr.builder import Export
@@ -44,7 +45,7 @@ def export_local(export: Export, result: Result, context: ExportContext) -> dict
         for part in parts:
             writer = _Writer(context.scope, epoch, written)
             with vertex.phase(f"copying files {part.platform}"):
-                writer.run(part.root, dest, part.directory)
+                writer.run(part.root, dest, part.directory, part.more)
         if written is not None:
             with vertex.phase("removing what is not in the result"):
                 remove_leftovers(dest, written, check=context.scope.check)
@@ -64,14 +65,16 @@ class _Writer:
         self._written = written
         self._links: dict[tuple[int, int], str] = {}  # inode in the tree → the path it was written to
 
-    def run(self, source: str, dest: str, directory: str) -> None:
-        """Copy `source` into `dest`, or into `directory` there, which is made for it."""
+    def run(self, source: str, dest: str, directory: str, more: Mapping[str, str]) -> None:
+        """Copy `source` and the files `more` into `dest`, or into `directory` there, which is made for it."""
         target = os.path.join(dest, directory) if directory else dest
         try:
             os.makedirs(dest, exist_ok=True)
             if directory:
                 self._make_directory(target)
             self._directory(source, target)
+            for name, place in more.items():
+                self._other(place, f"{target}/{name}", os.lstat(place))
             if directory:  # like BuildKit's it has no time but the epoch
                 os.chmod(target, PLATFORM_MODE)
                 os.utime(target, ns=(self._epoch_ns or 0, self._epoch_ns or 0))

@@ -17,6 +17,7 @@ from knarr.record import replace
 from knarr.spec.digest import Digest
 
 if TYPE_CHECKING:
+    from knarr.attest.statement import Attestation
     from knarr.cache.record import RecordId
     from knarr.export.context import ExportContext, Result
     from knarr.export.options import LayerOptions
@@ -51,8 +52,16 @@ def make_image(
         todo = list(zip(result.records, forms, strict=True))
         layers = each(layers_of, todo, scope=context.scope, jobs=len(platforms))
     inline = result.inline or _no_cache
+    said = attestations_for(options, result, context)
     ingredients = [
-        Ingredients(found.platform, _with_cache(found.config, inline(number, own)), found.base_config, own, epoch)
+        Ingredients(
+            found.platform,
+            _with_cache(found.config, inline(number, own)),
+            found.base_config,
+            own,
+            epoch,
+            said[number] if said else (),
+        )
         for number, (found, own, epoch) in enumerate(zip(platforms, layers, epochs, strict=True))
     ]
     image = assemble(
@@ -60,7 +69,7 @@ def make_image(
         options,
         context.store,
         now_ns=context.now_ns,
-        is_index=makes_index(result, context),
+        is_index=bool(said) or makes_index(result, context),
         vertex=vertex,
     )
     return image, tuple(seen.layers.values())
@@ -102,8 +111,21 @@ def _with_cache(config: ImageConfig, records: bytes) -> ImageConfig:
 
 
 def makes_index(result: Result, context: ExportContext) -> bool:
-    """Whether the image is an index: there are several platforms, or one was asked for even for one."""
+    """Whether the image is an index whatever is attested: there are several platforms, or one was asked for."""
     return len(result.records) > 1 or result.frontend.multi_platform or context.settings.multi_platform
+
+
+def attestations_for(options: LayerOptions, result: Result, context: ExportContext) -> Sequence[Sequence[Attestation]]:
+    """The attestations that go into the image, platform by platform; empty when there are none at all.
+
+    Raises:
+        UsageError: the image cannot hold what was asked for.
+    """
+    if not any(result.attestations):
+        return ()
+    from knarr.export.attestations import attached
+
+    return attached(result, options, is_index=makes_index(result, context))
 
 
 def metadata(image: Assembled, options: LayerOptions, context: ExportContext) -> dict[str, Any]:

@@ -27,6 +27,7 @@ _FALSE = ("0", "f", "F", "false", "FALSE", "False")
 
 _LAYERS = (
     *("compression", "compression-level", "force-compression", "oci-mediatypes", "name"),
+    *("oci-artifact", "attestation-inline"),
     *("source-date-epoch", "rewrite-timestamp", "squash", "prefer-nondist-layers"),
 )
 _IMAGE = (
@@ -38,16 +39,11 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "registry": (*_LAYERS, *_IMAGE),
     "oci": (*_LAYERS, "dest", "tar"),
     "docker": (*_LAYERS, "dest", "tar"),
-    "local": ("dest", "platform-split", "mode", "source-date-epoch", "rewrite-timestamp"),
-    "tar": ("dest", "platform-split", "source-date-epoch", "rewrite-timestamp"),
+    "local": ("dest", "platform-split", "mode", "source-date-epoch", "rewrite-timestamp", "attestation-prefix"),
+    "tar": ("dest", "platform-split", "source-date-epoch", "rewrite-timestamp", "attestation-prefix"),
     "cacheonly": (),
 }
 _ANNOTATED = ("image", "registry", "oci", "docker")
-# Of attestations, which knarr does not make: they say how something would be stored that is not there.
-_ATTESTATIONS = {
-    **dict.fromkeys(_ANNOTATED, ("oci-artifact", "attestation-inline")),
-    **dict.fromkeys(("local", "tar"), ("attestation-prefix",)),
-}
 # What BuildKit once had, or hears of and does not know: passed over by both.
 PASSED_OVER = ("buildinfo", "buildinfo-attrs", "prefer-image-digest", "unsafe-internal-store-allow-incomplete")
 
@@ -64,6 +60,8 @@ class LayerOptions:
     rewrite: bool = False  # cut the times in new layers down to the epoch
     squash: str = ""  # "all", "new"
     prefer_nondist: bool = False  # a base image's layers that must not be distributed stay so marked
+    artifact: bool = True  # attestation manifests are OCI artifacts with a subject; else BuildKit's older form
+    inline: bool = False  # attestations that are never a reason for an index are one all the same
 
 
 @record
@@ -102,6 +100,7 @@ class TreeOptions:
     split: bool | None
     epoch: int | None
     delete: bool = False
+    attestation_prefix: str = ""  # before the names of files that hold attestations
 
 
 def parse_output(text: str, *, cwd: str = "") -> Export:
@@ -178,7 +177,7 @@ def _check_keys(export: Export) -> None:
 
 
 def _check_key(kind: str, key: str) -> None:
-    if key in _KEYS[kind] or key in _ATTESTATIONS.get(kind, ()) or (kind in _ANNOTATED and key in PASSED_OVER):
+    if key in _KEYS[kind] or (kind in _ANNOTATED and key in PASSED_OVER):
         return
     if kind in _ANNOTATED and parse_key(key) is not None:
         return
@@ -199,7 +198,7 @@ def image_options(export: Export) -> ImageOptions:
     _check_keys(export)
     attrs, where = export.attrs, f"type={export.type}"
     options = ImageOptions(
-        layers=_layers(attrs, where),
+        layers=_layers(attrs, where, inline=True),
         push=switch(attrs, "push", where, default=export.type == "registry"),
         push_by_digest=switch(attrs, "push-by-digest", where, default=False),
         insecure=switch(attrs, "registry.insecure", where, default=False),
@@ -235,7 +234,7 @@ def archive_options(export: Export) -> ArchiveOptions:
         raise UsageError(f"{where},tar=false needs dest=DIRECTORY")
     if tar:
         _check_file(dest, where)
-    return ArchiveOptions(_layers(attrs, where), dest or STDOUT, tar)
+    return ArchiveOptions(_layers(attrs, where, inline=False), dest or STDOUT, tar)
 
 
 def _check_file(dest: str, where: str) -> None:
@@ -257,7 +256,10 @@ def tree_options(export: Export) -> TreeOptions:
     else:
         _check_file(dest, where)
     split = switch(attrs, "platform-split", where, default=True) if "platform-split" in attrs else None
-    return TreeOptions(dest or STDOUT, split, _epoch(attrs, where), deletes(export))
+    prefix = attrs.get("attestation-prefix", "")
+    if "/" in prefix:
+        raise UsageError(f"{where}: attestation-prefix={prefix} has a slash", hint="it begins the names of files")
+    return TreeOptions(dest or STDOUT, split, _epoch(attrs, where), deletes(export), prefix)
 
 
 def deletes(export: Export) -> bool:
@@ -272,14 +274,15 @@ def deletes(export: Export) -> bool:
     return export.type == "local" and mode == "delete"
 
 
-def _layers(attrs: Mapping[str, str], where: str) -> LayerOptions:
+def _layers(attrs: Mapping[str, str], where: str, *, inline: bool) -> LayerOptions:
     oci = switch(attrs, "oci-mediatypes", where, default=True)
+    artifact = switch(attrs, "oci-artifact", where, default=oci)
     compressed = compression(attrs, where)
     annotations = tuple((parsed, value) for key, value in attrs.items() if (parsed := parse_key(key)) is not None)
     if not oci:
         if compressed.kind == "zstd":
             raise UsageError(f"{where}: compression=zstd and oci-mediatypes=false exclude each other")
-        if switch(attrs, "oci-artifact", where, default=False):
+        if artifact:
             raise UsageError(f"{where}: oci-artifact=true and oci-mediatypes=false exclude each other")
         if any(annotation.level != MANIFEST for annotation, _ in annotations):
             raise UsageError(
@@ -295,6 +298,8 @@ def _layers(attrs: Mapping[str, str], where: str) -> LayerOptions:
         rewrite=switch(attrs, "rewrite-timestamp", where, default=False),
         squash=_squash(attrs, where),
         prefer_nondist=switch(attrs, "prefer-nondist-layers", where, default=False),
+        artifact=artifact,
+        inline=switch(attrs, "attestation-inline", where, default=inline),
     )
 
 

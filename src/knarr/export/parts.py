@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from knarr.errors import UsageError
-from knarr.record import record
+from knarr.record import field, record, replace
 
 if TYPE_CHECKING:
     from knarr.export.context import ExportContext, Result
@@ -25,6 +25,7 @@ class Part:
     platform: Platform
     root: str
     directory: str
+    more: Mapping[str, str] = field(default_factory=dict, hash=False)  # files beside the tree's: name → where it lies
 
 
 @contextmanager
@@ -47,7 +48,43 @@ def mounted_parts(result: Result, options: TreeOptions, context: ExportContext) 
         ]
         if not split and len(parts) > 1:
             _check_disjoint(parts)
+        if any(result.attestations):
+            parts = stack.enter_context(_attested(parts, result, options, context, several=several, split=split))
         yield parts
+
+
+@contextmanager
+def _attested(
+    parts: Sequence[Part],
+    result: Result,
+    options: TreeOptions,
+    context: ExportContext,
+    *,
+    several: bool,
+    split: bool,
+) -> Iterator[list[Part]]:
+    """The parts with what is said of them as further files, for as long as the block lasts."""
+    from knarr.export.attestations import epoch_or_now, write_files
+    from knarr.export.context import epoch_of
+    from knarr.owner import owned_directory
+
+    with owned_directory(context.settings.run / "statements") as place:
+        made = []
+        for number, (part, found, said) in enumerate(
+            zip(parts, result.frontend.results, result.attestations, strict=True)
+        ):
+            directory = place / str(number)
+            directory.mkdir()
+            more = write_files(
+                said,
+                part,
+                os.fspath(directory),
+                prefix=options.attestation_prefix,
+                suffix=f".{str(part.platform).replace('/', '_')}" if several and not split else "",
+                now_ns=epoch_or_now(epoch_of(options.epoch, context, found), context.now_ns),
+            )
+            made.append(replace(part, more=more))
+        yield made
 
 
 def _check_disjoint(parts: Sequence[Part]) -> None:

@@ -46,8 +46,9 @@ def export_directory(export: Export, result: Result, context: ExportContext) -> 
         for group in [parts] if together else [[part] for part in parts]:
             shown = ", ".join(str(part.platform) for part in group)
             roots = {part.directory: Path(part.root) for part in group}
+            more = {part.directory: part.more for part in group}
             with vertex.phase(f"copying files {shown}"):
-                _taker(context).take_tree(_number(export), roots, epoch_ns=epoch_ns, replaces=options.delete)
+                _taker(context).take_tree(_number(export), roots, epoch_ns=epoch_ns, replaces=options.delete, more=more)
     return {}
 
 

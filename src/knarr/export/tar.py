@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from knarr.builder import Export
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from knarr.scope import Scope
 
 
+_NOTHING: Mapping[str, str] = {}
+
+
 def export_tar(export: Export, result: Result, context: ExportContext) -> dict[str, Any]:
     """Write the tar; it appears only when it is complete."""
     options = tree_options(export)
@@ -38,7 +42,7 @@ def export_tar(export: Export, result: Result, context: ExportContext) -> dict[s
         for part in parts:
             if part.directory:
                 writer.put(platform_directory(part.directory, epoch))
-            write_below(writer, part.root, part.directory, directories, context.scope)
+            write_below(writer, part.root, part.directory, directories, context.scope, part.more)
         writer.close()
     return {}
 
@@ -48,13 +52,21 @@ def platform_directory(name: str, epoch: int | None) -> bytes:
     return encode(Entry(f"{name}/", DIRECTORY, PLATFORM_MODE, mtime_ns=(epoch or 0) * SECOND))
 
 
-def write_below(writer: TreeWriter, root: str, directory: str, directories: set[str], scope: Scope) -> None:
+def write_below(
+    writer: TreeWriter,
+    root: str,
+    directory: str,
+    directories: set[str],
+    scope: Scope,
+    more: Mapping[str, str] = _NOTHING,
+) -> None:
     """Write the tree `root` below `directory` ("": at the top), in the order of its names.
 
-    `directories` are those that the tar has already, which are not repeated; what is written is added.
+    `directories` are those that the tar has already, which are not repeated; what is
+    written is added. `more` are files that lie elsewhere, by their names at the top.
     """
     prefix = f"{directory}/" if directory else ""
-    levels = [(root + "/", prefix, iter(sorted(os.listdir(root), key=os.fsencode)))]
+    levels = [(root + "/", prefix, iter(sorted({*os.listdir(root), *more}, key=os.fsencode)))]
     while levels:
         path, shown, names = levels[-1]
         name = next(names, None)
@@ -62,6 +74,9 @@ def write_below(writer: TreeWriter, root: str, directory: str, directories: set[
             levels.pop()
             continue
         scope.check()
+        if name in more and len(levels) == 1:
+            writer.file(shown + name, more[name], os.lstat(more[name]))
+            continue
         status = os.lstat(path + name)
         if stat.S_ISDIR(status.st_mode):
             if shown + name not in directories:

@@ -27,6 +27,7 @@ def to_answer(result: FrontendResult) -> Answer:
     """`result` as another frontend would have given it."""
     refs: dict[str, Ref] = {}
     metadata: dict[str, bytes] = {}
+    attestations = {str(found.platform): found.attestations for found in result.results if found.attestations}
     listed = []
     for found in result.results:
         id = str(found.platform)
@@ -39,7 +40,7 @@ def to_answer(result: FrontendResult) -> Answer:
         if found.epoch is not None:
             metadata[EPOCH + suffix] = b"%d" % found.epoch
     metadata[PLATFORMS] = json.dumps({"Platforms": listed}).encode()
-    return Answer(refs, metadata)
+    return Answer(refs, metadata, attestations)
 
 
 def from_answer(answer: Answer) -> FrontendResult:
@@ -69,7 +70,9 @@ def _platform_result(id: str, platform: Platform | None, answer: Answer) -> Plat
     if config is None:
         config = _empty(platform or host_platform())
     base = _config(answer.metadata, BASE_CONFIG, id, platform)
-    return PlatformResult(platform or config.platform, answer.refs[id].graph, config, base, _epoch(answer.metadata, id))
+    platform = platform or config.platform
+    said = answer.attestations.get(id) or answer.attestations.get(str(platform), ())
+    return PlatformResult(platform, answer.refs[id].graph, config, base, _epoch(answer.metadata, id), said)
 
 
 def _epoch(metadata: Mapping[str, bytes], id: str) -> int | None:

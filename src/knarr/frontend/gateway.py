@@ -50,14 +50,32 @@ class Ref:
 
 
 @record
+class GivenAttestation:
+    """An attestation that a frontend makes: the file `path` of a result has its predicate.
+
+    Of a bundle `path` is a directory, and each of its files a statement. A subject is
+    a name and digests; None for these: whatever the attestation is attached to.
+    """
+
+    ref: Ref | None
+    path: str
+    predicate_type: str = ""
+    is_bundle: bool = False
+    subjects: tuple[tuple[str, tuple[str, ...] | None], ...] = ()
+    metadata: Mapping[str, bytes] = field(default_factory=dict, hash=False)
+
+
+@record
 class Answer:
     """What a frontend gives: results by the id of their platform (`ONLY` for a single one), and what is said of them.
 
-    The keys of `metadata` are BuildKit's: `containerimage.config/linux/amd64`, `refs.platforms` …
+    The keys of `metadata` are BuildKit's: `containerimage.config/linux/amd64`,
+    `refs.platforms` … Attestations are found by the platform's id in any case.
     """
 
     refs: Mapping[str, Ref]
     metadata: Mapping[str, bytes] = field(default_factory=dict)
+    attestations: Mapping[str, tuple[GivenAttestation, ...]] = field(default_factory=dict)
 
 
 @record

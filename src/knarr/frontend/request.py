@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from knarr.errors import Span
 from knarr.llb.ops import Graph, ResolveMode, UlimitOpt
 from knarr.record import field, record
 from knarr.spec.config import ImageConfig
 from knarr.spec.platform import Platform
+
+if TYPE_CHECKING:
+    from knarr.frontend.gateway import GivenAttestation
 
 
 @record
@@ -75,6 +79,7 @@ class PlatformResult:
     config: ImageConfig
     base_config: ImageConfig | None = None
     epoch: int | None = None  # the SOURCE_DATE_EPOCH that was gone by, seconds since 1970
+    attestations: tuple[GivenAttestation, ...] = ()
 
 
 @record

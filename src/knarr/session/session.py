@@ -83,10 +83,19 @@ class Taker(Protocol):
         """A place to write an archive to; complete when the block is left. `about` is what there is to tell of it."""
         ...
 
-    def take_tree(self, number: int, roots: Mapping[str, Path], *, epoch_ns: int | None, replaces: bool) -> None:
+    def take_tree(
+        self,
+        number: int,
+        roots: Mapping[str, Path],
+        *,
+        epoch_ns: int | None,
+        replaces: bool,
+        more: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         """Give directories, each below its name ("": at the top, the only one).
 
-        `epoch_ns` replaces all times. With `replaces`, everything else goes from where they are put.
+        `epoch_ns` replaces all times. With `replaces`, everything else goes from where
+        they are put. `more` are files that lie elsewhere, by the directory's name and their own.
         """
         ...
 
