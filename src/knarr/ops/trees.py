@@ -108,14 +108,25 @@ class DiskTrees:
     def save_chain(self, outputs: Sequence[tuple[RecordId, Sequence[str]]], *, description: str) -> None:
         """Save finished records with their keys, and with them the links below that this build made."""
         keys = {id: found for id, found in outputs if id not in self._lent}
-        todo = [record for id in keys for record in (*self.chain(id), self.record(id)) if record.id in self._fresh]
-        saved = {record.id: record for record in todo}
+        saved = {record.id: record for id in keys for record in self._unsaved(id)}
         self._cache.save_many(
             (replace(record, description=record.description or description), keys.get(record.id, ()))
             for record in saved.values()
         )
         for id in saved:
             del self._fresh[id]
+
+    def _unsaved(self, record: RecordId) -> list[Record]:
+        """`record` and the links below it that are not saved, bottom up: whatever is saved stands on saved ones."""
+        links: list[Record] = []
+        below: RecordId | None = self.record(record).id
+        while below is not None and below in self._fresh:
+            link = self._fresh[below]
+            if below == record or EMPTY not in (link.id, link.same_as):
+                links.append(link)
+            below = link.parent
+        links.reverse()
+        return links
 
     # Writing
 
