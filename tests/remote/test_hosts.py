@@ -149,7 +149,8 @@ def test_buildkitd_toml_gives_mirrors_http_and_certificates(tmp_path: Path) -> N
         "https://registry-1.docker.io/v2",
     ]
     assert "push" not in mirror.capabilities
-    assert second.trust[:3] == (("/second.pem",), (("/c.pem", "/k.pem"),), False)
+    assert (second.trust.ca, second.trust.client) == (("/second.pem",), (("/c.pem", "/k.pem"),))
+    assert not second.trust.verify
     assert hub.trust.verify
 
 

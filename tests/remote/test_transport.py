@@ -10,6 +10,7 @@ import pytest
 
 from knarr.errors import Cancelled, NotFound, RegistryError
 from knarr.remote.settings import RegistrySettings, RetryBudget
+from knarr.remote.transport import Quota
 from knarr.scope import Scope
 from knarr.session.session import Credentials
 from knarr.spec.reference import Reference
@@ -80,7 +81,7 @@ def test_quotas_are_remembered_by_host(fake: FakeRegistry, app: Reference, conne
     fake.fail("HEAD", "/manifests/", headers=said)
     client = connect()
     client.repository(app).resolve("1")
-    assert client.quotas[fake.host] == (100, 76)
+    assert client.quotas[fake.host] == Quota(100, 76)
 
 
 def test_a_warning_is_handed_on_once(fake: FakeRegistry, app: Reference, connect: Connect) -> None:

@@ -18,7 +18,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from knarr.errors import ContentError, NotFound
 from knarr.image import dockerarchive
@@ -33,6 +33,7 @@ from knarr.image.layout import (
 )
 from knarr.image.listed import images_in
 from knarr.image.save import NamedImage
+from knarr.record import record
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 from knarr.streams import CHUNK, HashingReader, Readable, VerifiedReader, chunks
@@ -58,7 +59,8 @@ class Section:
         return data
 
 
-class _Place(NamedTuple):
+@record
+class _Place:
     start: int
     size: int
 

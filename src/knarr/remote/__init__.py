@@ -10,6 +10,4 @@ Floors inside, from the wire up:
 - `probe`: only "which digest has this tag now", for the warm path of a build.
 
 Main entry: `repository.Registry(settings, credentials).repository(reference)`.
-Records that are made on the warm path are NamedTuples: a dataclass costs half a
-millisecond of start-up each.
 """

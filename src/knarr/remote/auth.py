@@ -12,9 +12,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
 
 from knarr.errors import RegistryError
+from knarr.record import record
 from knarr.remote import url
 from knarr.remote.hosts import Endpoint
 from knarr.scope import Flights
@@ -43,7 +43,8 @@ def delete(repository: str) -> Scopes:
     return frozenset((f"repository:{repository}:delete", *pull(repository)))
 
 
-class Asked(NamedTuple):
+@record
+class Asked:
     """A token request, as `transport` carries it out: GET with a query, or POST with a form."""
 
     method: str
@@ -52,7 +53,8 @@ class Asked(NamedTuple):
     login: str  # an Authorization value, or nothing
 
 
-class Replied(NamedTuple):
+@record
+class Replied:
     """The answer to it."""
 
     status: int
@@ -60,13 +62,15 @@ class Replied(NamedTuple):
     detail: str  # what an error body says
 
 
-class _Token(NamedTuple):
+@record
+class _Token:
     value: str
     scopes: Scopes
     ends_at: float
 
 
-class _Way(NamedTuple):
+@record
+class _Way:
     """How a host wants to be told who we are."""
 
     scheme: str

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from knarr.errors import UsageError
+from knarr.record import record
 from knarr.remote.trust import Trust
 
 
-class Table(NamedTuple):
+@record
+class Table:
     """What the file says about one registry or mirror."""
 
     mirrors: tuple[str, ...] = ()  # host[:port][/path]

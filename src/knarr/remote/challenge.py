@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+
+from knarr.record import record
 
 _SCHEME = re.compile(r"[\s,]*([A-Za-z0-9!#$%&'*+.^_`|~-]+)(?:\s+|(?=,)|$)")
 _PARAM = re.compile(r'[\s,]*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
@@ -16,7 +17,8 @@ _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*(?=\s*(?:,|$))")
 _ESCAPED = re.compile(r"\\(.)")
 
 
-class Challenge(NamedTuple):
+@record
+class Challenge:
     """One way to identify oneself: `basic` or `bearer` (lower case) and its parameters."""
 
     scheme: str

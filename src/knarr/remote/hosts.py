@@ -17,8 +17,9 @@ when no directory has either. Spec: containerd 2, docs/hosts.md; docker,
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from knarr.record import record, replace
 from knarr.remote import url
 from knarr.remote.settings import RegistrySettings
 from knarr.remote.trust import Trust
@@ -32,7 +33,8 @@ ALL = frozenset((PULL, RESOLVE, PUSH, REFERRERS))
 HUB = {"docker.io": "registry-1.docker.io"}
 
 
-class Endpoint(NamedTuple):
+@record
+class Endpoint:
     """One place that answers for a registry."""
 
     origin: Origin
@@ -111,7 +113,7 @@ class Hosts:
         made = [self._complete(endpoint, registry) for endpoint in found]
         server = made[-1]
         if server.namespace and registry not in HUB:
-            made[-1] = server._replace(accounts=(*server.accounts, registry))
+            made[-1] = replace(server, accounts=(*server.accounts, registry))
         return tuple(made)
 
     def _complete(self, endpoint: Endpoint, registry: str) -> Endpoint:
@@ -123,7 +125,7 @@ class Hosts:
             trust |= self.trust(name)
         mirror = HUB.get(registry, registry) not in (netloc, f"{endpoint.origin.host}:{endpoint.origin.port}")
         account = registry if not mirror else netloc
-        return endpoint._replace(trust=trust, namespace=registry if mirror else "", accounts=(account,))
+        return replace(endpoint, trust=trust, namespace=registry if mirror else "", accounts=(account,))
 
     def _directories(self, netloc: str) -> list[str]:
         """The existing directories for `netloc`, in the order of the settings."""

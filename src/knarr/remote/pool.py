@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
+from knarr.record import record
 from knarr.remote.dial import dial
 from knarr.remote.settings import RegistrySettings
 from knarr.remote.trust import Trust
@@ -19,7 +19,8 @@ from knarr.remote.url import Origin
 from knarr.remote.wire import Connection
 
 
-class Line(NamedTuple):
+@record
+class Line:
     """What makes two connections interchangeable."""
 
     origin: Origin

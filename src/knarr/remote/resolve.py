@@ -6,9 +6,8 @@ Spec: distribution-spec v1.1, "Checking if content exists in the registry".
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from knarr.errors import ContentError, DigestMismatch, NotFound
+from knarr.record import record, replace
 from knarr.remote.access import Access
 from knarr.remote.hosts import RESOLVE, Endpoint
 from knarr.remote.wire import Answer
@@ -20,7 +19,8 @@ ACCEPT = (("Accept", ", ".join((*MANIFESTS, *INDEXES))),)
 _TYPES = frozenset((*MANIFESTS, *INDEXES))
 
 
-class Head(NamedTuple):
+@record
+class Head:
     """What a registry says about a manifest; its bytes are checked against it when they are fetched."""
 
     media_type: str
@@ -60,7 +60,7 @@ def _at(access: Access, endpoint: Endpoint, name: str, attempts: int) -> Head:
     # Another algorithm names the same bytes differently; only the fetch can tell then.
     if wanted is not None and wanted.algorithm == known.digest.algorithm and wanted != known.digest:
         raise DigestMismatch(f"{what}: {endpoint.origin.netloc} answers with {known.digest}")
-    return known if wanted is None else known._replace(digest=wanted)
+    return known if wanted is None else replace(known, digest=wanted)
 
 
 def _head(answer: Answer, size: int) -> Head | None:

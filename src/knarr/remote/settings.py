@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from knarr.record import field, record
 
@@ -18,7 +17,8 @@ USER_DIRS = (".config/docker/certs.d", ".config/containers/certs.d")  # rootless
 BUILDKITD_TOML = "/etc/buildkit/buildkitd.toml"
 
 
-class Proxies(NamedTuple):
+@record
+class Proxies:
     """Proxies by the scheme of the target; `none` holds NO_PROXY's entries."""
 
     http: str = ""
@@ -36,7 +36,8 @@ class Proxies(NamedTuple):
         return cls(value("HTTP_PROXY") or value("ALL_PROXY"), value("HTTPS_PROXY") or value("ALL_PROXY"), none)
 
 
-class RetryBudget(NamedTuple):
+@record
+class RetryBudget:
     """How hard to try when a failure is temporary; counted anew whenever bytes have moved."""
 
     attempts: int = 5  # 0.25 + 0.5 + 1 + 2 s: outlasts a registry's restart behind a load balancer

@@ -10,9 +10,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from knarr.errors import RegistryError, SizeMismatch
+from knarr.record import record, replace
 from knarr.remote import failure, url
 from knarr.remote.auth import Asked, Authorizer, Replied, Scopes, account_of
 from knarr.remote.hosts import Endpoint, Hosts
@@ -29,7 +29,8 @@ _MAX_TOKEN_BYTES = 1 << 20
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 
-class Request(NamedTuple):
+@record
+class Request:
     """What to ask an endpoint. `what` names it for people: "push of blob sha256:… to host/app"."""
 
     method: str
@@ -44,7 +45,8 @@ class Request(NamedTuple):
     attempts: int = 0  # 0: the settings' budget
 
 
-class Quota(NamedTuple):
+@record
+class Quota:
     """What a registry says is left of its rate limit; -1: it does not say."""
 
     limit: int
@@ -153,8 +155,8 @@ class Transport:
         """`endpoint`, in plain HTTP once an insecure host turned out to have no TLS."""
         if endpoint.origin not in self._without_tls:
             return endpoint
-        _, host, port = endpoint.origin
-        return endpoint._replace(origin=Origin("http", host, 80 if port == 443 else port))
+        origin = endpoint.origin
+        return replace(endpoint, origin=Origin("http", origin.host, 80 if origin.port == 443 else origin.port))
 
     def locate(self, endpoint: Endpoint, target: str | Url) -> Url:
         """The URL of a path below an endpoint; mirrors are told whom they stand in for."""
@@ -194,13 +196,13 @@ class Transport:
         for _ in range(_MAX_REDIRECTS + 1):
             own = target.origin == endpoint.origin
             extra = (*endpoint.headers, *((("Authorization", login),) if login else ())) if own else ()
-            answer = self._exchange(endpoint, target, request._replace(headers=(*request.headers, *extra)))
+            answer = self._exchange(endpoint, target, replace(request, headers=(*request.headers, *extra)))
             location = answer.headers.get("location")
             if answer.status not in _REDIRECTS or not location or answer.status in request.expect:
                 return answer
             answer.close()
             if answer.status == 303 or (answer.status < 303 and request.method not in ("GET", "HEAD")):
-                request = request._replace(method="GET", body=None)
+                request = replace(request, method="GET", body=None)
             target = self._redirected(endpoint, target, location)
         raise RegistryError(f"{request.what}: {endpoint.origin.netloc} redirects in circles")
 

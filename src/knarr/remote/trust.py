@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from knarr.errors import RegistryError
+from knarr.record import record
 
 
 class NotTls(RegistryError):
     """The far end answers, but not with TLS: most often it is plain HTTP."""
 
 
-class Trust(NamedTuple):
+@record
+class Trust:
     """Paths of PEM files, and whether certificates are checked at all."""
 
     ca: tuple[str, ...] = ()  # on top of the system's

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from knarr.errors import RegistryError
+from knarr.record import record
 
 DEFAULT_PORT = {"http": 80, "https": 443}
 
 
-class Origin(NamedTuple):
+@record
+class Origin:
     """Who is spoken to. Credentials and trust never pass from one origin to another."""
 
     scheme: str  # http or https
@@ -26,7 +26,8 @@ class Origin(NamedTuple):
         return f"{self.scheme}://{self.netloc}"
 
 
-class Url(NamedTuple):
+@record
+class Url:
     """An origin and what to ask it for: path and query, as they go on the wire."""
 
     origin: Origin

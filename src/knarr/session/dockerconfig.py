@@ -14,9 +14,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from knarr.errors import UsageError
+from knarr.record import record
 from knarr.session.session import Credentials
 
 _HUB = "docker.io"
@@ -173,7 +174,8 @@ class DockerConfig:
         return next((path for path in candidates if os.access(path, os.X_OK)), "")
 
 
-class _Place(NamedTuple):
+@record
+class _Place:
     """A key of `auths`, taken apart."""
 
     host: str
