@@ -124,6 +124,15 @@ class UsageError(KnarrError):
 class DockerfileError(KnarrError):
     """A Dockerfile that does not parse or compile; always has a span once it leaves the frontend."""
 
+    unread = False  # the instruction cannot even be read
+
+    @property
+    def told(self) -> str:
+        """The message as programs know it from BuildKit: what cannot be read is told with its line."""
+        if not self.unread or self.span is None:
+            return self.message
+        return f"dockerfile parse error on line {self.span.first}: {self.message}"
+
 
 class StepFailed(KnarrError):
     """A RUN ended badly: `step` as the user wrote it, its `status`, its last `output` lines."""

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knarr.buildkit.failure import SOURCE, error_of, status_of
-from knarr.errors import Bug, Cancelled, Excerpt, KnarrError, NotFound, Span, UsageError
+from knarr.errors import Bug, Cancelled, DockerfileError, Excerpt, KnarrError, NotFound, Span, UsageError
+from knarr.frontend.dockerfile.parser import parse
 from knarr.pb.status_pb2 import Status
 
 # As BuildKit's Dockerfile frontend gives it for `FOO` on line 2, details and all.
@@ -62,7 +63,7 @@ def test_a_file_that_is_missing_has_the_words_by_which_clients_know_it() -> None
         "app.py", "build context"
     )
     assert status_of(error).message == (
-        'failed to calculate checksum of ref: "/app.py": not found in the build context\n'
+        'failed to compute cache key: failed to calculate checksum of ref build-context: "/app.py": not found\n'
         "hint: the build context has app.p"
     )
 
@@ -70,6 +71,15 @@ def test_a_file_that_is_missing_has_the_words_by_which_clients_know_it() -> None
 def test_a_guess_is_part_of_the_message() -> None:
     status = status_of(UsageError('target stage "bulid" could not be found', hint="did you mean build?"))
     assert status.message == 'target stage "bulid" could not be found (did you mean build?)'
+
+
+def test_an_instruction_that_cannot_be_read_is_told_with_its_line() -> None:
+    with pytest.raises(DockerfileError) as raised:
+        parse(b"FROM scratch\nBADCMD\n")
+    assert (
+        status_of(raised.value).message.splitlines()[0]
+        == "dockerfile parse error on line 2: unknown instruction: BADCMD"
+    )
 
 
 def test_a_place_brings_the_whole_text_and_a_range_for_each_line() -> None:

@@ -187,7 +187,7 @@ def test_how_progress_is_shown(argv: list[str], environ: dict[str, str], mode: s
         (["--label", "=x"], "--label '=x': there is no key"),
         (["--annotation", "x"], "--annotation x: not KEY=VALUE"),
         (["--annotation", "indx:a=b"], "--annotation indx:a=b: 'indx' is not a level"),
-        (["--platform", "linux/"], "'linux/' is not a platform"),
+        (["--platform", "linux/"], '"" is an invalid component of "linux/"'),
         (["-t", "App"], "'App' is not an image reference: a repository is lower-case"),
         (["-t", "a@sha256:" + "0" * 64], f"--tag a@sha256:{'0' * 64}: a digest cannot be chosen"),
         (["--push"], "nothing says where to push"),

@@ -126,7 +126,7 @@ def test_every_mount_is_as_with_buildkit(knarr: Knarr, lent: Path) -> None:
     [
         ("source=none,target=/m", "none: not in the build context"),
         ("target=/", 'invalid mount target "/"'),
-        ("type=secret,id=none,required", "secret none: not given"),
+        ("type=secret,id=none,required", "secret none: not found"),
         ("type=secret,id=s,env=", "secret s: the variable it is to be has no name"),
         ("type=cache,target=/c,sharing=all", 'unsupported sharing value "all"'),
     ],

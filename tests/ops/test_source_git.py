@@ -239,12 +239,12 @@ def test_a_subdir_that_is_not_there(fetch: Fetch, work: Work) -> None:
 def test_a_pinned_commit_is_compared(overlay: World, work: Work) -> None:
     head = work.git("rev-parse", "HEAD")
     assert resolve(overlay, work.url, checksum=head[:8]).key == f"git:{head}"
-    with pytest.raises(KnarrError, match=rf"the default branch is {head}, but 0123 was expected"):
+    with pytest.raises(KnarrError, match=rf"the default branch: expected checksum to match 0123, got {head}"):
         resolve(overlay, work.url, checksum="0123")
 
 
 def test_a_ref_that_is_not_there(overlay: World, work: Work) -> None:
-    with pytest.raises(KnarrError, match=r"/app.git: there is no branch or tag nowhere$"):
+    with pytest.raises(KnarrError, match=r"/app.git: repository does not contain ref nowhere$"):
         resolve(overlay, f"{work.url}#nowhere")
     with pytest.raises(KnarrError) as caught:
         resolve(overlay, f"{work.url}#abcdef1")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 from google.protobuf.message import DecodeError
 
-from knarr.errors import Bug, Cancelled, Excerpt, KnarrError, NotFound, Span
+from knarr.errors import Bug, Cancelled, DockerfileError, Excerpt, KnarrError, NotFound, Span
 from knarr.frontend.gateway import UnsupportedCapability, UnsupportedRequest
 from knarr.pb.ops_pb2 import Definition
 from knarr.pb.status_pb2 import Status
@@ -108,9 +108,11 @@ def _is_source(detail: Detail) -> bool:
 
 def _text(error: KnarrError) -> str:
     about = ", ".join(f"{key} {value}" for key, value in error.context.items() if value)
-    text = error.message + (f" ({about})" if about else "")
+    message = error.told if isinstance(error, DockerfileError) else error.message
+    text = message + (f" ({about})" if about else "")
     if isinstance(error, NotFound) and error.path:  # the words by which clients know a file that is missing
-        text = f'failed to calculate checksum of ref: "/{error.path}": not found in the {error.tree}'
+        tree = error.tree.replace(" ", "-")
+        text = f'failed to compute cache key: failed to calculate checksum of ref {tree}: "/{error.path}": not found'
     if error.hint.startswith(_GUESS):
         text += f" ({error.hint})"  # as BuildKit has it
     elif error.hint:

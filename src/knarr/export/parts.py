@@ -42,7 +42,7 @@ def mounted_parts(result: Result, options: TreeOptions, context: ExportContext) 
             Part(
                 found.platform,
                 os.fspath(stack.enter_context(result.trees.mounted(tree))),
-                str(found.platform).replace("/", "_") if split else "",
+                found.platform.in_full.replace("/", "_") if split else "",
             )
             for found, tree in zip(result.frontend.results, result.records, strict=True)
         ]

@@ -44,7 +44,7 @@ def export_directory(export: Export, result: Result, context: ExportContext) -> 
         if options.delete and not together:
             raise Unsupported("mode=delete with platform-split=false is not supported for several platforms")
         for group in [parts] if together else [[part] for part in parts]:
-            shown = ", ".join(str(part.platform) for part in group)
+            shown = ", ".join(part.platform.in_full for part in group)
             roots = {part.directory: Path(part.root) for part in group}
             more = {part.directory: part.more for part in group}
             with vertex.phase(f"copying files {shown}"):

@@ -30,7 +30,7 @@ def to_answer(result: FrontendResult) -> Answer:
     attestations = {str(found.platform): found.attestations for found in result.results if found.attestations}
     listed = []
     for found in result.results:
-        id = str(found.platform)
+        id = found.platform.in_full
         listed.append({"ID": id, "Platform": found.platform.to_json()})
         refs[id if result.multi_platform else ONLY] = Ref(found.graph, definition.encode(found.graph))
         suffix = f"/{id}" if result.multi_platform else ""

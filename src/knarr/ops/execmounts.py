@@ -131,4 +131,4 @@ def _secret_file(world: World, mount: ExecMount) -> Sequence[MountSpec]:
 
 def no_secret(id: str) -> KnarrError:
     """The failure of a process that needs a secret which the caller did not give."""
-    return KnarrError(f"secret {id}: not given", hint=f"pass --secret id={id},src=FILE or id={id},env=VARIABLE")
+    return KnarrError(f"secret {id}: not found", hint=f"pass --secret id={id},src=FILE or id={id},env=VARIABLE")

@@ -168,7 +168,7 @@ def _asked(git: Git, source: GitSource) -> Tip:
     hint = "check the name of the branch or tag"
     if _HEX.fullmatch(ref):
         hint = "a commit is named by its whole id of 40 digits"
-    raise KnarrError(f"{git.shown}: there is no branch or tag {ref}", hint=hint)
+    raise KnarrError(f"{git.shown}: repository does not contain ref {ref}", hint=hint)
 
 
 def _default(git: Git, said: str) -> Tip:
@@ -191,8 +191,9 @@ def _in_full(ref: str) -> str:
 def _check_pin(source: GitSource, git: Git, *ids: str) -> None:
     if source.checksum and not any(id.startswith(source.checksum) for id in ids):
         found = " or ".join(dict.fromkeys(ids))
+        place = f"{git.shown}: {source.ref or 'the default branch'}"
         raise KnarrError(
-            f"{git.shown}: {source.ref or 'the default branch'} is {found}, but {source.checksum} was expected",
+            f"{place}: expected checksum to match {source.checksum}, got {found}",
             hint="if the new commit is right, write its checksum",
         )
 

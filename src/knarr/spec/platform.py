@@ -41,6 +41,8 @@ _KNOWN_OS = frozenset(
     ("linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "wasip1", "js", "aix", "solaris", "plan9", "android")
 )
 _PART = re.compile(r"[A-Za-z0-9_.-]+")
+_HINT = "write os/arch[/variant], such as linux/arm64"
+_OS = re.compile(r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.%-]*)((?:\+[A-Za-z0-9_.%-]+)*)\))?")  # windows(10.0.1+win32k)
 
 
 @record
@@ -56,30 +58,45 @@ class Platform:
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
+    @property
+    def in_full(self) -> str:
+        """With version and features of the operating system: `windows(10.0.1+win32k)/amd64`."""
+        version = "+".join(filter(None, (_escaped(self.os_version), *map(_escaped, sorted(set(self.os_features))))))
+        if self.os_features and not self.os_version:
+            version = f"+{version}"
+        parts = (f"{self.os}({version})" if version else self.os, self.architecture, self.variant)
+        return "/".join(part for part in parts if part)
+
     @classmethod
     def parse(cls, text: str) -> Platform:
-        """The platform a user wrote: `linux/arm64/v8`, `arm64`, `linux`, `local`, with aliases.
+        """The platform a user wrote: `linux/arm64/v8`, `arm64`, `windows(10.0.1)/amd64`, `local`, with aliases.
 
         Raises:
             UsageError: malformed or an unknown single word.
         """
         parts = text.strip().split("/")
-        if not 1 <= len(parts) <= 3 or not all(_PART.fullmatch(part) for part in parts):
-            raise UsageError(f"{text!r} is not a platform", hint="write os/arch[/variant], such as linux/arm64")
+        os_part = _OS.fullmatch(parts[0])
+        if not 1 <= len(parts) <= 3 or os_part is None:
+            raise UsageError(f"{text!r} is not a platform", hint=_HINT)
+        for part in parts[1:]:
+            if not _PART.fullmatch(part):
+                rule = f'platform specifier component must match "^{_PART.pattern}$"'
+                raise UsageError(f'"{part}" is an invalid component of "{text}": {rule}: invalid argument', hint=_HINT)
+        version, features = _unescaped(os_part[2] or ""), tuple(map(_unescaped, (os_part[3] or "").split("+")[1:]))
         here = host_platform()
         if len(parts) == 1:
             word = parts[0].lower()
             if word == "local":
                 return here
-            if word in _KNOWN_OS:
-                return cls(word, here.architecture, here.variant)
+            if os_part[1].lower() in _KNOWN_OS:
+                return cls(os_part[1].lower(), here.architecture, here.variant, version, features)
             arch, variant = _normalise(word, "")
             if arch not in _KNOWN_ARCH:
                 raise UsageError(f"{text!r} is neither an operating system nor an architecture")
             return cls("linux", arch, variant)
-        name = parts[0].lower()
+        name = os_part[1].lower()
         arch, variant = _normalise(parts[1].lower(), parts[2].lower() if len(parts) == 3 else "")
-        return cls({"macos": "darwin"}.get(name, name), arch, variant)
+        return cls({"macos": "darwin"}.get(name, name), arch, variant, version, features)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Platform:
@@ -107,6 +124,20 @@ class Platform:
     def is_attestation(self) -> bool:
         """True for unknown/unknown, which marks attestation manifests and never matches a request."""
         return self.os == "unknown" or self.architecture == "unknown"
+
+
+_RESERVED = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%+()/"})
+
+
+def _escaped(text: str) -> str:
+    """A version or a feature as it stands between the brackets."""
+    return text.translate(_RESERVED)
+
+
+def _unescaped(text: str) -> str:
+    from urllib.parse import unquote
+
+    return unquote(text) if "%" in text else text
 
 
 def _normalise(arch: str, variant: str) -> tuple[str, str]:

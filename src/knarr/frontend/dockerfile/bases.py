@@ -14,7 +14,6 @@ from knarr.frontend.bridge import Bridge, LayoutBridge, ResolvedImage
 from knarr.frontend.dockerfile.contexts import named_context, normal_name, remote_context
 from knarr.frontend.dockerfile.imageconfig import ImageDraft
 from knarr.frontend.dockerfile.imagepath import join
-from knarr.frontend.dockerfile.platformargs import format_platform
 from knarr.frontend.dockerfile.platformbuild import PlatformBuild
 from knarr.frontend.dockerfile.stagebuild import SCRATCH, StageBuild
 from knarr.frontend.dockerfile.suggest import did_you_mean
@@ -152,7 +151,7 @@ def _from_image(build: PlatformBuild, stage: StageBuild, platform: Platform, ima
         attrs = {"image.resolvemode": "local" if mode == "never" else mode} if mode != "default" else {}
         actual = found.config.platform
         if (platform.os, platform.architecture) != (actual.os, actual.architecture):
-            shown = (format_platform(actual), format_platform(platform))
+            shown = (actual.in_full, platform.in_full)
             build.lint.report("InvalidBaseImagePlatform", stage.base_name, *shown, span=stage.span)
         stage.state = source(IMAGE_SCHEME + pinned, attrs, platform=platform, note=note)
     stage.platform = platform

@@ -96,7 +96,7 @@ def _added(stage: df.Stage, request: FrontendRequest, dockerfile: df.Dockerfile,
     """The source of a stage that is there for it alone."""
     expander, env = Expander(dockerfile.escape), dict(args)
     if expander.word(stage.from_.base, env).text != "scratch":
-        raise DockerfileError(f"{NAME}: stage {stage.name} must be FROM scratch")
+        raise _no_source(stage, "must be FROM scratch")
     adds = []
     for line in stage.instructions:
         if isinstance(line, df.Arg):
@@ -108,12 +108,16 @@ def _added(stage: df.Stage, request: FrontendRequest, dockerfile: df.Dockerfile,
         elif isinstance(line, df.Add):
             adds.append(line)
         else:
-            raise DockerfileError(f"{NAME}: stage {stage.name} has a {line.keyword}, and may only have ARG and ADD")
+            raise _no_source(stage, f"has a {line.keyword}, and may only have ARG and ADD")
     if len(adds) != 1 or len(adds[0].sources) != 1 or adds[0].heredocs:
-        raise DockerfileError(f"{NAME}: stage {stage.name} must have one ADD of one URL or repository")
+        raise _no_source(stage, "must have one ADD of one URL or repository")
     where = expander.word(adds[0].sources[0], env).text
     checksum = expander.word(adds[0].checksum, env).text
     return _of_add(where, checksum, keep_git_dir=bool(adds[0].keep_git_dir))
+
+
+def _no_source(stage: df.Stage, why: str) -> DockerfileError:
+    return DockerfileError(f"{NAME} stage does not meet source-only requirements: {stage.name} {why}")
 
 
 def _of_add(where: str, checksum: str, *, keep_git_dir: bool) -> SourceOp:

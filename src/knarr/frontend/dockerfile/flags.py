@@ -96,7 +96,7 @@ def _boolean(flag: str, value: str) -> str:
 def _other_flag(keyword: str, name: str, known: Mapping[str, Kind]) -> str:
     near = name.lower() if name.lower() in known else nearest(name, known)
     if near:
-        return f"did you mean --{near}?"
+        return f"did you mean {near}?"
     if not known:
         return f"{keyword} has no flags"
     return f"{keyword} knows " + ", ".join(f"--{flag}" for flag in sorted(known))

@@ -89,6 +89,7 @@ def _instructions(lexer: Lexer, findings: list[Finding]) -> Iterator[Instruction
         except DockerfileError as error:
             span = Span(lexer.filename, line.first, max(line.last, lexer.line_number))
             findings.extend(_empty_lines(lexer, line))
+            error.unread = True
             raise error.with_context(span=span, excerpt=lexer.excerpt) from None
         findings.extend(_findings(line, instruction))
         yield instruction

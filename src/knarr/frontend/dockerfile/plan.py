@@ -179,8 +179,9 @@ class Plan:
     def _copied_from(self, from_: str, span: Span) -> StageBuild:
         if self.build.expander.word(from_, {}).text != from_:
             raise DockerfileError(
-                "variable expansion is not supported for --from",
-                hint=f"define a new stage: FROM {from_} AS some-name, with ARG before the first FROM",
+                "variable expansion is not supported for --from, "
+                "define a new stage with FROM using ARG from global scope as a workaround",
+                hint=f"FROM {from_} AS some-name, with ARG before the first FROM",
             )
         if not _INDEX.fullmatch(from_):
             return self._by_name.get(from_.lower()) or self._image(from_, span)

@@ -21,7 +21,7 @@ def platform_args(build: Platform, target: Platform, *, stage: str, build_args: 
         "BUILDOSVERSION": build.os_version,
         "BUILDARCH": build.architecture,
         "BUILDVARIANT": build.variant,
-        "TARGETPLATFORM": format_platform(target),
+        "TARGETPLATFORM": target.in_full,
         "TARGETOS": target.os,
         "TARGETOSVERSION": target.os_version,
         "TARGETARCH": target.architecture,
@@ -58,12 +58,3 @@ def proxy_env(build_args: Mapping[str, str]) -> ProxyEnv | None:
     """The proxies given as build arguments, in either case; commands see them, and no cache key does."""
     given = {key.lower(): build_args[key] for key in sorted(build_args) if key.lower() in _PROXIES}
     return ProxyEnv(**given) if given else None
-
-
-def format_platform(platform: Platform) -> str:
-    """`os(version)/arch/variant`: what TARGETPLATFORM and step names show."""
-    if not platform.os_version and not platform.os_features:
-        return str(platform)
-    features = "".join(f"+{feature}" for feature in platform.os_features)
-    parts = (f"{platform.os}({platform.os_version}{features})", platform.architecture, platform.variant)
-    return "/".join(part for part in parts if part)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from knarr.errors import Span, UsageError
 from knarr.frontend.dockerfile.imageconfig import ImageDraft
 from knarr.frontend.dockerfile.instructions import Instruction
-from knarr.frontend.dockerfile.platformargs import format_platform
 from knarr.frontend.dockerfile.platformbuild import PlatformBuild
 from knarr.llb.state import State
 from knarr.record import record
@@ -88,7 +87,7 @@ class StageBuild:
         if self.title:
             words = f"{self.title} {words}"
         if build.multi_platform and platform is not None:
-            words = f"{format_platform(platform)}{self._crossing(platform)} {words}"
+            words = f"{platform.in_full}{self._crossing(platform)} {words}"
         return "[" + words
 
     def _crossing(self, platform: Platform) -> str:
@@ -97,7 +96,7 @@ class StageBuild:
         if target is None or (target.os, target.architecture) == (platform.os, platform.architecture):
             return ""
         if target.os != platform.os:
-            return "->" + format_platform(target)
+            return "->" + target.in_full
         return "->" + "/".join(part for part in (target.architecture, target.variant) if part)
 
 

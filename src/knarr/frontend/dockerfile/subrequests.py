@@ -16,7 +16,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from knarr.errors import KnarrError, Span
+from knarr.errors import DockerfileError, KnarrError, Span
 from knarr.frontend.bridge import Bridge
 from knarr.frontend.dockerfile.compile import compile, compile_plans
 from knarr.frontend.dockerfile.gotext import html_safe
@@ -57,8 +57,9 @@ def check(request: FrontendRequest, bridge: Bridge) -> Answer:
         "sources": [_given(filename=posixpath.basename(request.filename), data=_data(request), language="Dockerfile")],
     }
     if error is not None:
+        message = error.told if isinstance(error, DockerfileError) else error.message
         guess = f" ({error.hint})" if error.hint.startswith("did you mean") else ""
-        document["buildError"] = {"message": error.message + guess, **_location(error.span, default={})}
+        document["buildError"] = {"message": message + guess, **_location(error.span, default={})}
     return Answer(f"\n{text}" if text else "", _json(document), len(warnings), error)
 
 
