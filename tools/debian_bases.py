@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,37 @@ def busybox(cache: Path) -> Path:
         trees = {arch: _busybox_tree(cache / f"tree-{arch}", arch) for arch in ARCHITECTURES}
         write_layout(layout, trees)
     return layout
+
+
+def debian(cache: Path) -> Path:
+    """The layout `cache/debian` (tag `latest`) of Debian's essential packages, made unless it is there.
+
+    It has the suite and the packages that this machine's apt has indexes of. Not for two processes at once.
+    """
+    layout = cache / "debian"
+    if not (layout / "index.json").exists():
+        fields = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
+        options = ("--quiet", "--mode=root", "--variant=essential", "--format=tar", "--skip=check/chroot")
+        tar = cache / "debian.tar"
+        command = ["mmdebstrap", *options, fields["VERSION_CODENAME"].strip('"'), str(tar)]
+        subprocess.run(command, check=True, env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)})
+        shutil.rmtree(layout, ignore_errors=True)
+        write_layout(layout, {_architecture(): tar.read_bytes()})
+        tar.unlink()
+    return layout
+
+
+def packages(place: Path, *names: str) -> Path:
+    """A directory with the packages `names` (and not what they need), as apt gets them."""
+    place.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if not list(place.glob(f"{name}_*.deb")):
+            subprocess.run(["apt-get", "download", "-qq", name], cwd=place, check=True, capture_output=True)
+    return place
+
+
+def _architecture() -> str:
+    return subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _busybox_tree(tree: Path, arch: str) -> bytes:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _SNAPSHOTTERS = ("overlayfs", "native")
 _RUNTIMES = ("runc", "crun")
+outer_uid: int | None = None  # this user's number before a user namespace made it 0 (privilege/profile)
 _CDI_DIRS = "/etc/cdi:/var/run/cdi:/etc/buildkit/cdi"  # BuildKit's
 
 
@@ -82,7 +83,7 @@ def state_root(environ: Mapping[str, str]) -> str:
     chosen = environ.get("KNARR_ROOT")
     if chosen:
         return os.path.abspath(chosen)
-    if os.geteuid() == 0:
+    if (os.geteuid() if outer_uid is None else outer_uid) == 0:
         return "/var/lib/knarr"
     data = environ.get("XDG_DATA_HOME")
     if not data:

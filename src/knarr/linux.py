@@ -84,6 +84,21 @@ def mounts_isolated() -> bool:
     return _isolated
 
 
+_is_root_by_namespace = False
+
+
+def enter_user_namespace() -> None:
+    """Give this process, which must have one thread, a user namespace of its own; somebody outside writes its ids."""
+    global _is_root_by_namespace
+    unshare(CLONE_NEWUSER)
+    _is_root_by_namespace = True
+
+
+def is_root_by_namespace() -> bool:
+    """Whether `enter_user_namespace` was called: root over files and mounts, not over networks and control groups."""
+    return _is_root_by_namespace
+
+
 def fsopen(kind: str) -> int:
     """A descriptor to configure a new file system of type `kind` with; the caller closes it."""
     return _check(_libc().syscall(_SYS_FSOPEN, _b(kind), _CLOEXEC), kind)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from knarr import virtual
 from knarr.cache.statcache import StatCache
 from knarr.cache.treenode import NO_BYTES, body_of, describe, head, named, with_attributes
 from knarr.errors import ContentError, NotFound
@@ -177,7 +178,8 @@ class TreeHasher:
 
     def _lstat(self, path: str, relative: str) -> os.stat_result:
         try:
-            return os.lstat(f"{self._root}/{relative}")
+            place = f"{self._root}/{relative}"
+            return virtual.seen(place, os.lstat(place))
         except (FileNotFoundError, NotADirectoryError):
             raise self._missing(path) from None
 
@@ -238,7 +240,7 @@ class TreeHasher:
                         children.append((name, None))
                         todo.append(prefix + name)
                 elif shown is None or shown.shows(prefix + name):
-                    node = self._leaf(entry.path, entry.stat(follow_symlinks=False))
+                    node = self._leaf(entry.path, virtual.seen(entry.path, entry.stat(follow_symlinks=False)))
                     children.append((name, node))
                     if seen is not None:
                         seen[prefix + name] = node
@@ -262,7 +264,7 @@ class TreeHasher:
         if optional and not parts:
             return None
         here = f"{self._root}/{path}"
-        return head(os.lstat(here), zero_owner=self._zero_owner) + with_attributes(
+        return head(virtual.seen(here, os.lstat(here)), zero_owner=self._zero_owner) + with_attributes(
             here, sha256(b"".join(parts)).digest()
         )
 

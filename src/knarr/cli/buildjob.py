@@ -24,6 +24,7 @@ from knarr.frontend.request import FrontendRequest
 from knarr.progress import Silent, Sink
 from knarr.record import replace
 from knarr.scope import Scope
+from knarr.snapshot.namespace import take_rights
 
 if TYPE_CHECKING:
     from knarr.cli.progress.feed import Renderer
@@ -40,7 +41,10 @@ def build(options: BuildOptions, argv: list[str]) -> int:
         KnarrError: it failed; nothing half-done remains.
     """
     settings = _for_build(Settings.from_environment(os.environ), options)
+    profile = take_rights(os.environ)
     renderer = choose(options.progress, sys.stderr, os.environ)
+    if profile is not None and renderer is not None and renderer.for_people:
+        print(f"profile {profile.name}: {profile.in_words}", file=sys.stderr, flush=True)
     started = time.monotonic()
     engine = Engine(settings, registry_settings=_registry_settings)
     with _opened(options, settings) as (inputs, session):

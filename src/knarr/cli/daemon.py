@@ -85,7 +85,9 @@ def run(argv: list[str]) -> int:
         stream=sys.stderr,
     )
     from knarr.daemon.server import Daemon, log
+    from knarr.snapshot.namespace import take_rights
 
+    take_rights(os.environ)
     for warning in settings.warnings:
         log.warning("%s", warning)
     with Daemon(settings, signals=True) as daemon:

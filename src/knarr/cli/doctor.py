@@ -41,7 +41,7 @@ def run(argv: list[str]) -> int:
 def _findings(*, store: bool, repair: bool) -> Iterator[Finding]:
     from knarr.cli.state import open_parts
 
-    with open_parts(os.environ) as parts:
+    with open_parts(os.environ, with_trees=True) as parts:
         if store:
             from knarr.cli.storecheck import check
 

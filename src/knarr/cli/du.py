@@ -42,7 +42,7 @@ def _records() -> Sequence[Record]:
     from knarr.cli.state import open_parts
     from knarr.engine.prune import usage as measured
 
-    with open_parts(os.environ) as parts:
+    with open_parts(os.environ, with_trees=True) as parts:
         return measured(parts)
 
 

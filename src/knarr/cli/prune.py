@@ -57,7 +57,7 @@ def run(argv: list[str]) -> int:
     from knarr.cli.state import open_parts
     from knarr.engine import prune as work
 
-    with open_parts(os.environ) as parts:
+    with open_parts(os.environ, with_trees=True) as parts:
         policy = _policy(given, parts.settings.root, work.usage(parts))
         pruned = work.prune(parts, policy, dry_run=dry_run)
     for record in pruned.records:

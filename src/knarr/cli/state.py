@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_parts(environ: Mapping[str, str]) -> Iterator[Parts]:
-    """The parts, ready to use; closed on leaving.
+def open_parts(environ: Mapping[str, str], *, with_trees: bool = False) -> Iterator[Parts]:
+    """The parts, ready to use; closed on leaving. `with_trees`: also the trees of steps, which have other owners.
 
     Raises:
         KnarrError: the state directory cannot be made or written.
@@ -25,6 +25,10 @@ def open_parts(environ: Mapping[str, str]) -> Iterator[Parts]:
     credentials = DockerConfig.from_environment(environ).credentials
     parts = Parts(Settings.from_environment(environ), credentials, lambda: RegistrySettings.from_environment(environ))
     parts.prepare()
+    if with_trees:
+        from knarr.snapshot.namespace import take_rights
+
+        take_rights(environ)
     try:
         yield parts
     finally:

@@ -11,6 +11,7 @@ import os
 import stat
 from contextlib import ExitStack
 
+from knarr import virtual
 from knarr.errors import KnarrError, NotFound
 from knarr.frontend.gateway import FileStatus
 from knarr.ops.copytree import Tree
@@ -106,7 +107,7 @@ def _is_lent(tree: Tree, path: str, *, named: bool = True) -> bool:
 
 
 def _status(tree: Tree, place: str, name: str) -> FileStatus:
-    found = os.lstat(place)
+    found = virtual.seen(place, os.lstat(place))
     is_link, is_device = stat.S_ISLNK(found.st_mode), stat.S_ISBLK(found.st_mode) or stat.S_ISCHR(found.st_mode)
     return FileStatus(
         name,

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from knarr import virtual
 from knarr.builder import Export
 from knarr.errors import KnarrError
 from knarr.export.clock import SECOND
@@ -94,7 +95,7 @@ class _Writer:
             source, target = todo.pop()
             with os.scandir(source) as entries:
                 for entry in entries:
-                    status = entry.stat(follow_symlinks=False)
+                    status = virtual.seen(entry.path, entry.stat(follow_symlinks=False))
                     path = f"{target}/{entry.name}"
                     if stat.S_ISDIR(status.st_mode):
                         self._make_directory(path)

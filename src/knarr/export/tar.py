@@ -7,6 +7,7 @@ import stat
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from knarr import virtual
 from knarr.builder import Export
 from knarr.export.clock import SECOND
 from knarr.export.context import epoch_of
@@ -77,7 +78,7 @@ def write_below(
         if name in more and len(levels) == 1:
             writer.file(shown + name, more[name], os.lstat(more[name]))
             continue
-        status = os.lstat(path + name)
+        status = virtual.seen(path + name, os.lstat(path + name))
         if stat.S_ISDIR(status.st_mode):
             if shown + name not in directories:
                 directories.add(shown + name)

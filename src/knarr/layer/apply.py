@@ -22,7 +22,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from knarr import disk
+from knarr import disk, virtual
 from knarr.errors import ContentError, LayerInvalid
 from knarr.layer.parents import Parent, Parents
 from knarr.layer.relay import ReadAhead, WriteBehind
@@ -168,8 +168,8 @@ class _Unpacking:
                 _write(fd, data)
                 if left and self._check is not None:
                     self._check()
-            os.fchown(fd, entry.uid, entry.gid)
-            os.fchmod(fd, entry.mode)  # after chown, which takes set-uid away
+            virtual.chown(fd, entry.uid, entry.gid)
+            virtual.chmod(fd, entry.mode)  # after chown, which takes set-uid away
             for key, value in entry.xattrs.items():
                 _set_xattr(fd, key, value)
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
@@ -194,7 +194,7 @@ class _Unpacking:
             self._parents.place(parent, name, lambda: os.symlink(entry.linkname, path))
         else:
             device = os.makedev(entry.devmajor, entry.devminor) if entry.type != FIFO else 0
-            self._parents.place(parent, name, lambda: os.mknod(path, _NODES[entry.type] | 0o600, device))
+            self._parents.place(parent, name, lambda: virtual.mknod(path, _NODES[entry.type] | 0o600, device))
         _finish(entry, path)
 
     def _hardlink(self, entry: Entry, parent: Parent, name: str) -> None:
@@ -237,9 +237,9 @@ def _has_odd_part(folder: str) -> bool:
 
 def _finish(entry: Entry, path: str) -> None:
     """Owner, mode, attributes and time of what was just made at `path` and is not open."""
-    os.chown(path, entry.uid, entry.gid, follow_symlinks=False)
+    virtual.chown(path, entry.uid, entry.gid)
     if entry.type != SYMLINK:
-        os.chmod(path, entry.mode)
+        virtual.chmod(path, entry.mode)
     for key, value in entry.xattrs.items():
         _set_xattr(path, key, value)
     os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
@@ -253,8 +253,8 @@ def _write(fd: int, data: bytes) -> None:
 
 def _set_xattr(file: int | str, key: str, value: bytes) -> None:
     """Set an attribute, unless it is one of this machine's own or this file system has no such thing."""
-    if key.startswith(("trusted.", "user.overlay.")):
-        return  # they would speak to overlayfs and not to the image
+    if key.startswith(("trusted.", "user.overlay.")) or key == virtual.NOTE:
+        return  # they would speak to overlayfs and to us, not to the image
     try:
         os.setxattr(file, key, value, follow_symlinks=isinstance(file, int))
     except OSError as error:

@@ -24,6 +24,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from knarr import virtual
 from knarr.errors import LayerInvalid, Unsupported
 from knarr.layer.lowers import Merged
 from knarr.layer.samefile import same
@@ -124,7 +125,7 @@ class _Walk:
     def _visit(self, level: _Level, name: str) -> None:
         path, shown = level.path + name, level.name + name
         try:
-            status = os.lstat(path)
+            status = virtual.seen(path, os.lstat(path))
         except FileNotFoundError:
             if not level.hides:
                 raise

@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Sequence
 
+from knarr import virtual
 from knarr.layer.whiteout import is_overlay_opaque, is_overlay_whiteout
 from knarr.record import record
 
@@ -39,7 +40,7 @@ class Merged:
         for directory in self._paths:
             path = f"{directory}/{name}"
             try:
-                status = os.lstat(path)
+                status = virtual.seen(path, os.lstat(path))
             except FileNotFoundError:
                 continue
             if not stat.S_ISDIR(status.st_mode):

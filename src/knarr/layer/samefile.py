@@ -15,6 +15,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 
+from knarr import virtual
 from knarr.layer.tar import NO_XATTRS
 from knarr.streams import CHUNK
 
@@ -92,6 +93,6 @@ def in_tree(name: str) -> bool:
     """
     return (
         name == "security.capability"
-        or (name.startswith("user.") and not name.startswith("user.overlay."))
+        or (name.startswith("user.") and name != virtual.NOTE and not name.startswith("user.overlay."))
         or name.startswith("system.posix_acl_")
     )

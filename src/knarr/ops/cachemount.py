@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from knarr import virtual
 from knarr.cache.record import RecordId
 from knarr.errors import KnarrError
 from knarr.llb.ops import CacheOpt, CacheSharing
@@ -82,7 +83,7 @@ def _fill(world: World, place: Path, option: CacheOpt, base: RecordId | None, ke
             if not has_content:
                 copy_all(tree, ["/"], str(fresh), "/", CopyOptions(contents=True), check=world.scope.check)
             top = os.stat(tree.root)
-            os.chown(fresh, top.st_uid, top.st_gid)
+            virtual.chown(str(fresh), top.st_uid, top.st_gid)
             os.chmod(fresh, top.st_mode & 0o7777)
     (place / "info.json").write_text(json.dumps({"id": option.id, "base": base, "created_ns": time.time_ns()}))
     try:

@@ -14,7 +14,7 @@ import stat
 import time
 from collections.abc import Callable, Sequence
 
-from knarr import patterns
+from knarr import patterns, virtual
 from knarr.errors import ContentError, KnarrError
 from knarr.ops.copyfile import copy_file, copy_xattrs
 from knarr.ops.copyfilter import CopyFilter
@@ -129,7 +129,7 @@ def make_parents(path: str, mode: int, owner: tuple[int, int] | None, time_ns: i
         raise
     os.chmod(path, mode)
     if owner is not None:
-        os.chown(path, *owner)
+        virtual.chown(path, *owner)
         os.chmod(path, mode)
     if time_ns is not None:
         os.utime(path, ns=(time_ns, time_ns))
@@ -161,7 +161,7 @@ class Copier:
         made = self._parents(inside(self._root, ensure or "/"), mode)
         resolved = inside(tree.root, source, follow_last=options.follow)
         try:
-            found = os.lstat(resolved)
+            found = virtual.seen(resolved, os.lstat(resolved))
         except (FileNotFoundError, NotADirectoryError):
             from knarr.cache.missing import missing
 
@@ -218,7 +218,7 @@ class Copier:
             os.mkdir(target, 0o700)
             return True
         if overwrite:
-            os.chmod(target, stat.S_IMODE(found.st_mode))
+            virtual.chmod(target, stat.S_IMODE(found.st_mode))
         return False
 
     def _contents(self, source: str, relative: str, target: str, *, fresh: bool) -> bool:
@@ -230,7 +230,7 @@ class Copier:
         for entry in entries:
             name = entry.name
             path = f"{relative}/{name}" if relative else name
-            found = entry.stat(follow_symlinks=False)
+            found = virtual.seen(entry.path, entry.stat(follow_symlinks=False))
             is_dir = stat.S_ISDIR(found.st_mode)
             if chosen.leaves_out and not chosen.keeps(path):
                 if is_dir and chosen.may_keep_below(path):
@@ -267,7 +267,7 @@ class Copier:
         elif there is None:
             self._dress(source, target, found)
         else:
-            os.chmod(target, stat.S_IMODE(found.st_mode))
+            virtual.chmod(target, stat.S_IMODE(found.st_mode))
         return copied
 
     def _wants_some(self, source: str, relative: str) -> bool:
@@ -296,7 +296,7 @@ class Copier:
         elif stat.S_ISSOCK(mode):
             os.mknod(target, stat.S_IFSOCK | stat.S_IMODE(mode))
         else:
-            os.mknod(target, mode, found.st_rdev)
+            virtual.mknod(target, mode, found.st_rdev)
         self._finish(source, target, found)
 
     def _clear(self, target: str) -> None:
@@ -329,9 +329,9 @@ class Copier:
         options = self._options
         is_link = stat.S_ISLNK(found.st_mode)
         owner = options.owner or ((0, 0) if self._tree.zero_owner else (found.st_uid, found.st_gid))
-        os.chown(target, *owner, follow_symlinks=False)
+        virtual.chown(target, *owner)
         if not is_link:
-            os.chmod(target, self._mode(found))
+            virtual.chmod(target, self._mode(found))
         if not self._tree.zero_owner:
             # As little as its owners go the context's attributes into an image: whence a browser had a file, say.
             copy_xattrs(source, target)

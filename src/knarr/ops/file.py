@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from knarr import virtual
 from knarr.cache.record import RecordId
 from knarr.errors import Bug, ContentError, KnarrError, NotFound
 from knarr.llb.ops import NO_INPUT, NO_OUTPUT, ChownOpt, Copy, FileAction, FileOp, MkDir, MkFile, Rm, Symlink, UserOpt
@@ -171,7 +172,7 @@ class _Run:
     def _dress(self, path: str, owner: ChownOpt | None, timestamp: int) -> None:
         numbers = self._owner(owner)
         if numbers is not None:
-            os.chown(path, *numbers, follow_symlinks=False)
+            virtual.chown(path, *numbers)
         if timestamp != -1:
             os.utime(path, ns=(timestamp, timestamp), follow_symlinks=False)
 

@@ -16,6 +16,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from knarr import virtual
 from knarr.cache.record import Record, RecordId
 from knarr.llb.ops import NO_INPUT, Copy, FileOp
 from knarr.ops.blobs import Deferred, Packed
@@ -125,7 +126,7 @@ def _file(tree: Tree, name: str, copy: Copy) -> str | None:
     """Where the source is below the tree's root, if it is one regular file that may be seen."""
     path = inside(tree.root, name, follow_last=copy.follow_symlink)[len(tree.root) :]
     try:
-        found = os.lstat(tree.root + path)
+        found = virtual.seen(tree.root + path, os.lstat(tree.root + path))
     except (FileNotFoundError, NotADirectoryError):
         return None
     if not stat.S_ISREG(found.st_mode) or copy.include_patterns or copy.exclude_patterns:
@@ -193,7 +194,7 @@ def _parents(root: str, directory: str, options: CopyOptions, *, touched: bool) 
         names.append(part)
         name = "/".join(names)
         try:
-            status = os.lstat(f"{root}/{name}")
+            status = virtual.seen(f"{root}/{name}", os.lstat(f"{root}/{name}"))
         except FileNotFoundError:
             status = _status(stat.S_IFDIR | mode, owner, 0, now)
         else:
@@ -271,7 +272,7 @@ class _Walk:
     def run(self) -> Iterator[Found]:
         path = self._tree.root + self._layer.path
         if self._layer.is_file:
-            yield self._layer.target, path, self._dressed(os.lstat(path)), None
+            yield self._layer.target, path, self._dressed(virtual.seen(path, os.lstat(path))), None
         else:
             yield from self._contents(path, "", self._layer.target)
 
@@ -283,7 +284,7 @@ class _Walk:
             entries = sorted(scan, key=_name)
         for entry in entries:
             inner = f"{relative}/{entry.name}" if relative else entry.name
-            status = entry.stat(follow_symlinks=False)
+            status = virtual.seen(entry.path, entry.stat(follow_symlinks=False))
             is_dir = stat.S_ISDIR(status.st_mode)
             name = f"{target}/{entry.name}"
             kept = not chosen.leaves_out or chosen.keeps(inner)

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from knarr import virtual
 from knarr.cache.flight import flight
 from knarr.cache.record import RecordId
 from knarr.errors import DigestMismatch, KnarrError, RegistryError, UsageError
@@ -358,7 +359,7 @@ def _write(world: World, source: HttpSource, name: str, known: Known, record: Re
         target = os.path.join(active.root, name)
         copy_file(os.fspath(world.store.path(known.digest)), target, known.size)
         if source.uid or source.gid:
-            os.chown(target, source.uid, source.gid)
+            virtual.chown(target, source.uid, source.gid)
         os.chmod(target, source.mode & 0o7777)
         seconds = seconds_of(known.modified) or 0
         os.utime(target, (seconds, seconds))

@@ -26,6 +26,7 @@ class Program:
     path: str
     state: Path
     options: tuple[str, ...] = ()
+    has_cgroups: bool = True  # false: this process may make none, so steps have no group of their own
 
     @property
     def name(self) -> str:
@@ -85,8 +86,11 @@ def find(name: str) -> str | None:
 def program(path: str, state: Path) -> Program:
     """The program at `path`, told how to live with this machine's cgroups."""
     name = "crun" if "crun" in os.path.basename(path) else "runc"
-    options = ("--cgroup-manager=disabled",) if name == "crun" and not cgroups.is_writable() else ()
-    return Program(path, state / name, options)
+    if cgroups.is_writable():
+        return Program(path, state / name)
+    # runc's word for "go on when a group cannot be made"
+    options = ("--cgroup-manager=disabled",) if name == "crun" else ("--rootless=true",)
+    return Program(path, state / name, options, has_cgroups=False)
 
 
 def obstacle(program: Program) -> str:

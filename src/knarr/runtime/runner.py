@@ -20,6 +20,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from knarr import linux, virtual
 from knarr.errors import RuntimeFailed
 from knarr.owner import Owner
 from knarr.paths import clean, inside, is_below
@@ -132,16 +133,17 @@ class Runtime:
     def _surroundings(
         self, program: oci.Program, spec: ProcessSpec, place: workspace.Workspace, emulation: Emulation | None, id: str
     ) -> bundle.Surroundings:
-        has_cgroup = "--cgroup-manager=disabled" not in program.options
-        bind_sys = emulation is not None and bool(emulation.user_namespace) and spec.network != "none"
-        cgroup_mount = has_cgroup and not (emulation and emulation.user_namespace)
+        has_cgroup = program.has_cgroups
+        foreign = emulation is not None and bool(emulation.user_namespace)
+        bind_sys = (foreign or linux.is_root_by_namespace()) and spec.network != "none"
+        cgroup_mount = has_cgroup and not foreign
         system = mounts.system_mounts(spec, bind_sys=bind_sys, cgroups=cgroup_mount)
         system += mounts.etc_mounts(*place.write_etc(spec))
         asked = mounts.asked_for(spec, place.write_secrets(spec))
         if spec.devices:
             from knarr.runtime import cdibundle
 
-            asked += cdibundle.mounts(spec.devices, bind_nodes=bool(emulation and emulation.user_namespace))
+            asked += cdibundle.mounts(spec.devices, bind_nodes=foreign)
         return bundle.Surroundings(
             mounts=mounts.merge(system, asked),
             cgroup=f"{clean(spec.cgroup_parent).rstrip('/')}/knarr/{id}" if has_cgroup else "",
@@ -228,7 +230,7 @@ def _working_directory(spec: ProcessSpec, user: User) -> Iterator[None]:
             path = os.path.dirname(path)
         for made in reversed(missing):
             os.mkdir(made, 0o755)
-            os.chown(made, user.uid, user.gid)
+            virtual.chown(made, user.uid, user.gid)
     yield
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from knarr import linux
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from knarr.privilege.profile import Profile
 
 
 def private_mounts() -> bool:
@@ -19,3 +25,20 @@ def private_mounts() -> bool:
     except OSError:
         return False
     return True
+
+
+def take_rights(environ: Mapping[str, str]) -> Profile | None:
+    """Take the best privilege profile that is allowed here; None is root on a machine, the usual one.
+
+    To be called before threads are started, and after what depends on the user's id was
+    read: afterwards it may be 0, in a user namespace.
+
+    Raises:
+        UsageError: KNARR_PROFILE is not a profile.
+        Unsupported: the one it asks for does not hold here.
+    """
+    if not environ.get("KNARR_PROFILE") and private_mounts():
+        return None
+    from knarr.privilege.profile import take
+
+    return take(environ)

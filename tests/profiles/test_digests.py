@@ -1,0 +1,65 @@
+"""One image in every profile: ten Dockerfiles with what is hard to represent, by their digests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.profiles import corpus, places
+
+pytestmark = [pytest.mark.root, pytest.mark.system]
+
+MakePlace = Callable[..., places.Place]
+SMALL = [name for name in corpus.DOCKERFILES if name != "packages"]
+
+
+def build(place: places.Place, contexts: Path, name: str) -> str:
+    """Build a Dockerfile of the corpus and give the image's digest, or "error: …"."""
+    metadata = place.home / f"{name}.json"
+    done = place.knarr(
+        *(
+            "build",
+            "--progress=plain",
+            "--metadata-file",
+            str(metadata),
+            "--file",
+            str(contexts / f"{name}.Dockerfile"),
+        ),
+        *("--platform", corpus.platforms(name), "--secret", f"id=token,src={contexts}/token"),
+        *("--output", f"type=image,name={name},rewrite-timestamp=true", str(contexts / "context")),
+    )
+    if done.returncode:
+        return done.stdout + done.stderr
+    return str(json.loads(metadata.read_text())["containerimage.digest"])
+
+
+@pytest.fixture(scope="session")
+def expected() -> dict[str, str]:
+    """What root gets, as it is found out."""
+    return {}
+
+
+def as_root(expected: dict[str, str], place: MakePlace, contexts: Path, name: str) -> str:
+    if name not in expected:
+        expected[name] = build(place("root"), contexts, name)
+        assert expected[name].startswith("sha256:"), expected[name]
+    return expected[name]
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+@pytest.mark.parametrize("name", SMALL)
+def test_a_user_with_ids_of_its_own_gets_the_image_that_root_gets(
+    place: MakePlace, contexts: Path, expected: dict[str, str], name: str, runtime: str
+) -> None:
+    there = place("user", extra={"KNARR_OCI_RUNTIME": runtime})
+    assert build(there, contexts, name) == as_root(expected, place, contexts, name)
+
+
+@pytest.mark.slow
+def test_packages_installed_by_a_user_are_those_installed_by_root(
+    place: MakePlace, package_contexts: Path, expected: dict[str, str]
+) -> None:
+    assert build(place("user"), package_contexts, "packages") == as_root(expected, place, package_contexts, "packages")
