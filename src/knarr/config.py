@@ -26,6 +26,14 @@ _CDI_DIRS = "/etc/cdi:/var/run/cdi:/etc/buildkit/cdi"  # BuildKit's
 
 
 @record
+class Containerd:
+    """Which containerd, and what there. Empty texts: as containerd has it (see `containerd.client`)."""
+
+    address: str = ""  # the path of its socket
+    namespace: str = ""
+
+
+@record
 class Settings:
     """Where state lives, and what to prefer. Empty text means: choose what works here."""
 
@@ -35,6 +43,8 @@ class Settings:
     oci_runtime: str = ""  # KNARR_OCI_RUNTIME: runc, crun, or the path of one
     source_date_epoch: int | None = None  # SOURCE_DATE_EPOCH, seconds
     cdi_dirs: tuple[Path, ...] = ()  # where devices are described; a later one goes before an earlier
+    containerd: Containerd | None = None  # KNARR_CONTAINERD: one that builds read from and leave images in
+    containerd_usual: Containerd = Containerd()  # where containerd is when it is asked for by name alone
     multi_platform: bool = False  # BUILDKIT_MULTI_PLATFORM: an index even for one platform
 
     @property
@@ -63,7 +73,13 @@ class Settings:
         """
         from pathlib import Path  # 4 ms, which a warm build that only asks for the root does not pay
 
+        usual = Containerd(
+            environ.get("KNARR_CONTAINERD") or environ.get("CONTAINERD_ADDRESS", ""),
+            environ.get("CONTAINERD_NAMESPACE", ""),  # both are ctr's and nerdctl's
+        )
         return cls(
+            containerd=usual if environ.get("KNARR_CONTAINERD") else None,
+            containerd_usual=usual,
             root=Path(state_root(environ)),
             hosts_dirs=tuple(Path(part) for part in environ.get("KNARR_HOSTS_DIR", "").split(":") if part),
             snapshotter=_one_of(environ, "KNARR_SNAPSHOTTER", _SNAPSHOTTERS),

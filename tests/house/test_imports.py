@@ -85,7 +85,7 @@ HOMES = {
     "isal": {"layer"},
     "yaml": {"runtime", "sync"},
     "zstandard": {"layer"},
-    "google": {"pb", "llb", "buildkit", "daemon"},
+    "google": {"pb", "llb", "buildkit", "containerd", "daemon"},
     "aiohttp": {"pki", "registry"},
     "bcrypt": {"registry"},
     "sqlite3": {"cache", "content", "registry", "snapshot", "wal"},

@@ -16,7 +16,7 @@ import keyword
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from google.protobuf.message_factory import GetMessageClass
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
     from google.protobuf.message import Message
 
+Abort = Callable[[grpc.ServicerContext, BaseException], NoReturn]
+Failure = Callable[[grpc.RpcError], BaseException]
+
 MAX_MESSAGE_BYTES = 16 << 20  # BuildKit's, both ways
 # For servers and channels alike. Metadata carries the text of a Dockerfile that failed: gRPC's own limit is 8 KiB.
 OPTIONS = (
@@ -38,13 +41,13 @@ OPTIONS = (
 )
 
 
-def serving(service: ServiceDescriptor, implementation: object) -> grpc.GenericRpcHandler:
-    """What a `grpc.Server` is given so that `implementation` answers for `service`."""
+def serving(service: ServiceDescriptor, implementation: object, *, fail: Abort = abort) -> grpc.GenericRpcHandler:
+    """What a `grpc.Server` is given so that `implementation` answers for `service`; `fail` ends a call that failed."""
     methods = {}
     for method in service.methods:
         behaviour = getattr(implementation, _snake(method.name), None)
         if behaviour is not None:
-            methods[method.name] = _handler(method, behaviour)
+            methods[method.name] = _handler(method, behaviour, fail)
     return grpc.method_handlers_generic_handler(service.full_name, methods)
 
 
@@ -56,16 +59,26 @@ class Caller:
         Cancelled: the call was cancelled.
     """
 
-    def __init__(self, channel: grpc.Channel, service: ServiceDescriptor) -> None:
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        service: ServiceDescriptor,
+        *,
+        metadata: Sequence[tuple[str, str]] = (),
+        failure: Failure = failure_of,
+    ) -> None:
+        """`metadata` goes with every call; `failure` says what a failed one means."""
         self._channel = channel
         self._methods = {method.name: method for method in service.methods}
+        self._metadata = tuple(metadata)
+        self._failure = failure
 
     def unary(self, name: str, message: Message, *, timeout_s: float | None = None) -> Any:
         """The answer to one message: of the type that the method gives."""
         try:
-            return self._call(name)(message, timeout=timeout_s)
+            return self._call(name)(message, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise failure_of(error) from None
+            raise self._failure(error) from None
 
     def stream(
         self,
@@ -79,7 +92,7 @@ class Caller:
 
         `answer` is the type of the answers where it is another than the service says.
         """
-        return self._call(name, answer)(messages, metadata=tuple(metadata))
+        return self._call(name, answer)(messages, metadata=(*self._metadata, *metadata))
 
     def _call(self, name: str, answer: type[Message] | None = None) -> Callable[..., Any]:
         method = self._methods[name]
@@ -92,34 +105,34 @@ class Caller:
         return call
 
 
-def _handler(method: MethodDescriptor, behaviour: Callable[..., Any]) -> grpc.RpcMethodHandler[Any, Any]:
+def _handler(method: MethodDescriptor, behaviour: Callable[..., Any], fail: Abort) -> grpc.RpcMethodHandler[Any, Any]:
     kind = f"{_arity(method.client_streaming)}_{_arity(method.server_streaming)}_rpc_method_handler"
     handler: grpc.RpcMethodHandler[Any, Any] = getattr(grpc, kind)(
-        _streaming(behaviour) if method.server_streaming else _answering(behaviour),
+        _streaming(behaviour, fail) if method.server_streaming else _answering(behaviour, fail),
         request_deserializer=GetMessageClass(method.input_type).FromString,
         response_serializer=lambda message: message.SerializeToString(),
     )
     return handler
 
 
-def _answering(behaviour: Callable[..., Any]) -> Callable[..., Any]:
+def _answering(behaviour: Callable[..., Any], fail: Abort) -> Callable[..., Any]:
     @wraps(behaviour)
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
         try:
             return behaviour(request, context)
         except (KnarrError, OSError, Cancelled) as error:
-            abort(context, error)
+            fail(context, error)
 
     return answer
 
 
-def _streaming(behaviour: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+def _streaming(behaviour: Callable[..., Iterator[Any]], fail: Abort) -> Callable[..., Iterator[Any]]:
     @wraps(behaviour)
     def answers(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         try:
             yield from behaviour(request, context)
         except (KnarrError, OSError, Cancelled) as error:
-            abort(context, error)
+            fail(context, error)
 
     return answers
 

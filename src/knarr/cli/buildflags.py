@@ -36,6 +36,7 @@ FLAGS = (
     Flag("no-cache", Kind.SWITCH, "", "run every step anew"),
     Flag("no-cache-filter", Kind.LIST, "STAGE", "run the steps of this stage anew"),
     Flag("output", Kind.LIST, "SPEC", "where the result goes: DIRECTORY, -, or type=…,key=value,…", short="o"),
+    Flag("containerd", Kind.TEXT, "SOCKET", "read base images from this containerd, too, and leave the image there"),
     Flag("platform", Kind.LIST, "OS/ARCH", "what to build for; several separated by commas"),
     Flag("progress", Kind.TEXT, "MODE", "auto, plain, tty, rawjson, quiet or none (default auto)"),
     Flag("pull", Kind.OPTIONAL, "WHEN", "ask the registry for base images: always (also --pull), missing or never"),

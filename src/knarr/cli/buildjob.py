@@ -82,15 +82,11 @@ def frontend(options: BuildOptions, sink: Sink) -> Iterator[tuple[FrontendReques
     from knarr.cli.state import open_parts
     from knarr.engine.bridge import EngineBridge
     from knarr.frontend.dockerfile.syntax import require_standard
-    from knarr.ops.images import Images
-    from knarr.ops.lastknown import LastKnown
 
     with open_parts(os.environ) as parts, _opened(options, parts.settings) as (inputs, session):
         request = _request(options, inputs, parts.settings)
         require_standard(request.frontend)
-        known = LastKnown(parts.settings.root)
-        images = Images(parts.store, parts.cache, parts.registry, mode=options.pull, last_known=known)
-        yield request.frontend, EngineBridge(images, session, sink)
+        yield request.frontend, EngineBridge(parts.images(options.pull), session, sink)
 
 
 @contextmanager
@@ -114,8 +110,10 @@ def _opened(options: BuildOptions, settings: Settings) -> Iterator[tuple[BuildIn
 
 
 def _for_build(settings: Settings, options: BuildOptions) -> Settings:
-    """`settings` with what build arguments say otherwise, as they do for BuildKit."""
-
+    """`settings` with what flags say otherwise, and build arguments as they do for BuildKit."""
+    if options.containerd:
+        usual = replace(settings.containerd_usual, address=options.containerd)
+        settings = replace(settings, containerd=usual, containerd_usual=usual)
     epoch = options.build_args.get("SOURCE_DATE_EPOCH", "")
     if epoch.isascii() and epoch.isdigit():
         return replace(settings, source_date_epoch=int(epoch))

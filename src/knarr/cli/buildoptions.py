@@ -16,7 +16,7 @@ from knarr.cli import buildlent as lent
 from knarr.cli import buildvalues as values
 from knarr.cli.buildcall import Call, read_call
 from knarr.cli.buildflags import FLAGS
-from knarr.cli.buildoutputs import LOCAL_DELETE, exports
+from knarr.cli.buildoutputs import LOCAL_DELETE, containerd_of, exports
 from knarr.cli.flags import Parsed, parse
 from knarr.errors import UsageError
 from knarr.llb.ops import ResolveMode, UlimitOpt
@@ -61,6 +61,7 @@ class BuildOptions:
     iidfile: str = ""
     metadata_file: str = ""
     pull: ResolveMode = "default"
+    containerd: str = ""  # the path of its socket
     no_cache: bool = False
     no_cache_filter: tuple[str, ...] = ()
     add_hosts: tuple[tuple[str, str], ...] = ()
@@ -110,6 +111,7 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
         iidfile=given.text("iidfile"),
         metadata_file=given.text("metadata-file"),
         pull=_pull(given),
+        containerd=containerd_of(given, environ),
         no_cache=given.switch("no-cache"),
         no_cache_filter=tuple(stage for text in given.list("no-cache-filter") for stage in text.split(",") if stage),
         add_hosts=values.add_hosts(given.list("add-host")),

@@ -13,7 +13,7 @@ from knarr.spec.reference import Reference
 
 LOCAL_DELETE = "buildx.local.delete"  # the right to mode=delete outside the directory one is in
 _KEPT = ("image", "registry")  # the outputs that leave an image in the store
-_NAMED = (*_KEPT, "oci", "docker")  # the outputs that have a name
+_NAMED = (*_KEPT, "oci", "docker", "containerd")  # the outputs that have a name
 
 
 def exports(given: Parsed, tags: Sequence[str], environ: Mapping[str, str], cwd: str) -> tuple[Export, ...]:
@@ -36,7 +36,17 @@ def exports(given: Parsed, tags: Sequence[str], environ: Mapping[str, str], cwd:
     named = tuple(_named(export, tags, more) for export in found)
     if any(pushes(export) and not export.attrs.get("name") for export in named):
         raise UsageError("nothing says where to push", hint="give the image a name: --tag REGISTRY/NAME:TAG")
-    return named
+    address = containerd_of(given, environ)
+    if not address:
+        return named
+    from knarr.export.options import with_containerd
+
+    return with_containerd(named, address)
+
+
+def containerd_of(given: Parsed, environ: Mapping[str, str]) -> str:
+    """The socket of the containerd that a build works with; empty: with none."""
+    return given.text("containerd") or environ.get("KNARR_CONTAINERD", "")
 
 
 def _check_together(exports: Sequence[Export]) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from knarr.content.names import Name
-    from knarr.content.store import Store
+    from knarr.image.stored import Holder
 
 FLAGS = (
     Flag("quiet", Kind.SWITCH, "", "print only IDs", short="q"),
@@ -23,6 +23,7 @@ FLAGS = (
     Flag("all", Kind.SWITCH, "", "nameless images, lists of referrers and digest tags, too", short="a"),
     Flag("filter", Kind.LIST, "KEY=VALUE", "reference=PATTERN or dangling=true|false", short="f"),
     Flag("format", Kind.TEXT, "FORM", "table (the default) or json: one object a line"),
+    Flag("in", Kind.TEXT, "PLACE", "containerd://[NAMESPACE]: those of a containerd instead of knarr's own store"),
     Flag("help", Kind.SWITCH, "", "show this text", short="h"),
 )
 _NAMELESS = "<none>"
@@ -74,12 +75,42 @@ def run(argv: list[str]) -> int:
     form = given.text("format", "table")
     if form not in ("table", "json"):
         raise UsageError(f"--format {form}: not known", hint="use table or json")
-    with open_parts(os.environ) as parts:
-        names = [name for name in parts.store.names.list() if _is_wanted(name.name, given)]
-        lines = [line_of(parts.store, name) for name in names]
+    if given.text("in"):
+        lines = _in_containerd(given)
+    else:
+        with open_parts(os.environ) as parts:
+            names = [name for name in parts.store.names.list() if _is_wanted(name.name, given)]
+            lines = [line_of(parts.store, name) for name in names]
     for text in _texts(lines, given, form):
         print(text)
     return 0
+
+
+def _in_containerd(given: Parsed) -> list[Line]:
+    """The images of a namespace. Names without a tag are left out: CRI has each image by its ID and its digest, too."""
+    from knarr.cli.containerdplace import dialled, namespace_of
+    from knarr.cli.transfer import quiet_transfer
+    from knarr.containerd.content import Content
+    from knarr.containerd.images import Images
+    from knarr.content.names import Name
+
+    with (
+        quiet_transfer() as world,
+        dialled(world, namespace_of(given.text("in"), "--in"), make=False) as daemon,
+    ):
+        content = Content(daemon)
+        names = [Name(image.name, image.target, image.updated_ns) for image in Images(daemon).list()]
+        return [line_of(content, name) for name in names if _is_reference(name.name) and _is_wanted(name.name, given)]
+
+
+def _is_reference(name: str) -> bool:
+    from knarr.errors import KnarrError
+    from knarr.spec.reference import Reference
+
+    try:
+        return bool(Reference.parse(name).tag)
+    except KnarrError:
+        return False
 
 
 def _is_wanted(name: str, given: Parsed) -> bool:
@@ -111,7 +142,7 @@ def _is_wanted(name: str, given: Parsed) -> bool:
     return not patterns or any(fnmatchcase(form, pattern) for form in forms for pattern in patterns)
 
 
-def line_of(store: Store, name: Name) -> Line:
+def line_of(store: Holder, name: Name) -> Line:
     """What `name` leads to, in short."""
     from knarr.image.stored import images_here
 

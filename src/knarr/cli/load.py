@@ -6,11 +6,13 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from knarr.cli.flags import Flag, Kind, no_words, parse, usage
 from knarr.cli.transfer import PROGRESS_FLAGS, Transfer, transfer
+from knarr.content.target import Tagger
 from knarr.errors import KnarrError, UsageError
+from knarr.image.copy import Place
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 FLAGS = (
     Flag("input", Kind.TEXT, "FILE", "read this archive or layout (default: standard input)", short="i"),
+    Flag("into", Kind.TEXT, "PLACE", "containerd://[NAMESPACE]: into a containerd instead of knarr's own store"),
     *PROGRESS_FLAGS,
 )
 
@@ -50,29 +53,45 @@ def run(argv: list[str]) -> int:
     path = given.text("input")
     if path in ("", "-") and sys.stdin.isatty():
         raise UsageError("an archive is expected on standard input", hint="use --input FILE, or redirect the input")
-    with transfer(given) as world:
-        loaded = _load_directory(world, path) if os.path.isdir(path) else _load_file(world, path)
+    with transfer(given) as world, _opened_target(world, given.text("into")) as target:
+        loaded = _load_directory(world, target, path) if os.path.isdir(path) else _load_file(world, target, path)
     for line in loaded:
         print(line)
     return 0
 
 
-def _load_directory(world: Transfer, path: str) -> list[str]:
+class _Target(Place, Tagger, Protocol):
+    """Where images are loaded to: the store, or a containerd."""
+
+
+@contextmanager
+def _opened_target(world: Transfer, text: str) -> Iterator[_Target]:
+    if not text:
+        yield world.store
+        return
+    from knarr.cli.containerdplace import dialled, namespace_of
+    from knarr.containerd.place import ContainerdPlace
+
+    with dialled(world, namespace_of(text, "--into"), make=True) as daemon:
+        yield ContainerdPlace(daemon)
+
+
+def _load_directory(world: Transfer, target: _Target, path: str) -> list[str]:
     from pathlib import Path
 
     from knarr.image.layout import Layout
     from knarr.image.load import images_of_layout
 
     layout = Layout.at(Path(path))
-    return _load(world, layout, images_of_layout(layout.entries()), path)
+    return _load(world, target, layout, images_of_layout(layout.entries()), path)
 
 
-def _load_file(world: Transfer, path: str) -> list[str]:
+def _load_file(world: Transfer, target: _Target, path: str) -> list[str]:
     from knarr.image.load import open_archive
 
     with seekable(path, world.parts.settings.run, world) as file:
         archive = open_archive(file)
-        return _load(world, archive, archive.images, path or "standard input")
+        return _load(world, target, archive, archive.images, path or "standard input")
 
 
 @contextmanager
@@ -116,7 +135,9 @@ def _unpacked(stream: Readable, scratch: Path, world: Transfer) -> Iterator[Bina
         yield file
 
 
-def _load(world: Transfer, source: Archive | Layout, images: tuple[NamedImage, ...], where: str) -> list[str]:
+def _load(
+    world: Transfer, target: _Target, source: Archive | Layout, images: tuple[NamedImage, ...], where: str
+) -> list[str]:
     from knarr.export.vertex import Vertex
     from knarr.image.copy import copy_graph
 
@@ -125,7 +146,7 @@ def _load(world: Transfer, source: Archive | Layout, images: tuple[NamedImage, .
         for image in images:
             copy_graph(
                 source,
-                world.store,
+                target,
                 image.descriptor,
                 scope=world.scope,
                 platforms=_platforms(source, image),
@@ -135,7 +156,7 @@ def _load(world: Transfer, source: Archive | Layout, images: tuple[NamedImage, .
         # Names last: a damaged archive sets none.
         for image in images:
             for name in image.names or (f"<none>@{image.descriptor.digest}",):
-                world.store.tag(image.descriptor, name)
+                target.tag(image.descriptor, name)
                 loaded.append(f"Loaded image: {name.removeprefix('<none>@')}")
     return loaded
 

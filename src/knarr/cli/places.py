@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from knarr.content.target import Fetcher, Predecessors, Resolver
 from knarr.errors import UsageError
 from knarr.image.closure import Tagged
-from knarr.image.spot import LAYOUT, REGISTRY, STORE, Spot, spot
+from knarr.image.spot import CONTAINERD, LAYOUT, REGISTRY, STORE, Spot, spot
 
 if TYPE_CHECKING:
     from knarr.cli.flags import Parsed
@@ -42,6 +42,11 @@ def opened_place(world: Transfer, place: Spot, registry: Registry) -> Iterator[P
 
         assert place.reference is not None
         yield StorePlace(world.store, place.reference, world.parts.registry, world.scope)
+    elif place.kind == CONTAINERD:
+        from knarr.cli.containerdplace import opened_namespace
+
+        with opened_namespace(world, place, make=False) as namespace:
+            yield namespace
     elif place.kind == LAYOUT:
         from knarr.image.layoutrepository import LayoutRepository
 
@@ -102,6 +107,12 @@ def opened_target(world: Transfer, place: Spot, registry: Registry) -> Iterator[
 
         assert place.reference is not None
         yield StorePlace(world.store, place.reference, world.parts.registry, world.scope), _tags(place.reference.tag)
+    elif place.kind == CONTAINERD:
+        from knarr.cli.containerdplace import opened_namespace
+
+        assert place.reference is not None
+        with opened_namespace(world, place, make=True) as namespace:
+            yield namespace, _tags(place.reference.tag)
     else:
         from knarr.image.layoutrepository import LayoutRepository
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from knarr.cli.flags import Flag, Kind, parse, usage
 from knarr.cli.transfer import PROGRESS_FLAGS, Transfer, transfer, words_of
 from knarr.errors import NotFound, UsageError
+from knarr.image.spot import Spot, spot
 from knarr.spec.platform import Platform, host_platform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from knarr.containerd.client import Containerd
+    from knarr.content.target import Fetcher
     from knarr.image.save import NamedImage
+    from knarr.spec.descriptor import Descriptor
+
+    Has = Callable[[Descriptor], bool]
 
 FLAGS = (
     Flag("output", Kind.TEXT, "FILE", "write to this file (default: standard output)", short="o"),
@@ -27,7 +35,8 @@ def help_text() -> str:
     """What `knarr save --help` prints."""
     return (
         "Usage: knarr save [OPTIONS] IMAGE...\n\n"
-        "Write images to one archive, with all their platforms that are in the store.\n\n"
+        "Write images to one archive, with all their platforms that are in the store; of a containerd's, those\n"
+        "that are there: containerd://[NAMESPACE/]NAME[:TAG].\n\n"
         f"Options:\n{usage(FLAGS)}"
     )
 
@@ -59,23 +68,59 @@ def _save(world: Transfer, words: Sequence[str], dest: str, docker_platform: Pla
     from knarr.export.destination import opened
     from knarr.export.vertex import Vertex
     from knarr.image.save import save
-    from knarr.image.successors import is_document
-    from knarr.remote.anywhere import Anywhere
 
-    store = world.store
-    source = Anywhere(store, world.parts.registry, world.scope)
-    images = _images(world, words)
-    with Vertex(world.sink, f"save {' '.join(words)}") as vertex, opened(dest) as out:
+    with (
+        Vertex(world.sink, f"save {' '.join(words)}") as vertex,
+        _opened_source(world, words) as (source, has, images),
+        opened(dest) as out,
+    ):
         save(
             out,
             source,
             images,
             scope=world.scope,
             docker_platform=docker_platform,
-            # Platforms count as here by their manifest; layers of theirs that are not can be fetched.
-            has=lambda found: store.has(found) if is_document(found.media_type) else source.knows(found),
+            has=has,
             watch=vertex.watch("writing"),
         )
+
+
+@contextmanager
+def _opened_source(world: Transfer, words: Sequence[str]) -> Iterator[tuple[Fetcher, Has, list[NamedImage]]]:
+    """Where the images are: knarr's own store, or one namespace of a containerd's."""
+    from knarr.image.successors import is_document
+
+    places = [spot(word) for word in words if word.startswith("containerd://")]
+    if not places:
+        from knarr.remote.anywhere import Anywhere
+
+        store = world.store
+        source = Anywhere(store, world.parts.registry, world.scope)
+
+        def has(found: Descriptor) -> bool:
+            # Platforms count as here by their manifest; layers of theirs that are not can be fetched.
+            return store.has(found) if is_document(found.media_type) else source.knows(found)
+
+        yield source, has, _images(world, words)
+        return
+    namespaces = {place.namespace for place in places}
+    if len(places) < len(words) or len(namespaces) > 1:
+        raise UsageError("one archive is written from one place", hint="all from one namespace, or all from the store")
+    from knarr.cli.containerdplace import dialled
+    from knarr.containerd.content import Content
+
+    with dialled(world, namespaces.pop(), make=False) as daemon:
+        content = Content(daemon)
+        yield content, content.has, _images_of(daemon, places)
+
+
+def _images_of(daemon: Containerd, places: Sequence[Spot]) -> list[NamedImage]:
+    from knarr.containerd.images import Images
+    from knarr.image.save import NamedImage
+
+    names = Images(daemon)
+    found = [names.get(str(place.reference)) for place in places]
+    return [NamedImage(image.target, (image.name,)) for image in found]
 
 
 def _images(world: Transfer, words: Sequence[str]) -> list[NamedImage]:

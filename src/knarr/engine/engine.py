@@ -25,8 +25,6 @@ from knarr.llb.ops import ResolveMode
 from knarr.ops import entitlements
 from knarr.ops.blobs import Blobs
 from knarr.ops.exec import StepOptions
-from knarr.ops.images import Images
-from knarr.ops.lastknown import LastKnown
 from knarr.ops.trees import DiskTrees
 from knarr.ops.world import World
 from knarr.progress import Sink, Warned
@@ -108,9 +106,7 @@ class Engine:
             jobs=jobs,
         )
         trees = DiskTrees(parts.snapshotter, parts.cache, blobs, root, scope)
-        images = Images(
-            parts.store, parts.cache, parts.registry, mode=resolve_mode, last_known=LastKnown(self._settings.root)
-        )
+        images = parts.images(resolve_mode)
         world = World(
             self._settings,
             parts.store,

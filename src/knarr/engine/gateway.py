@@ -21,7 +21,6 @@ from knarr.frontend.bridge import ResolvedImage
 from knarr.frontend.gateway import Answer, Container, ContainerSpec, FileStatus, Ref, SourceState
 from knarr.llb.ops import Edge, Graph, ResolveMode, SourceOp
 from knarr.ops.images import Images
-from knarr.ops.lastknown import LastKnown
 from knarr.progress import Warned
 from knarr.scope import Flights, Scope
 from knarr.spec.platform import Platform, host_platform
@@ -140,8 +139,7 @@ class EngineGateway:
             raise Unsupported(f"images cannot be resolved by {mode!r}", hint="use default, pull or local")
         if _MODES[mode] in ("default", job.images.mode):
             return job.images
-        parts, known = job.parts, LastKnown(job.world.settings.root)
-        return Images(parts.store, parts.cache, parts.registry, mode=_MODES[mode], last_known=known)
+        return job.parts.images(_MODES[mode])
 
     def resolve_source(self, source: SourceOp, platform: Platform | None, *, mode: str) -> SourceState:
         from knarr.engine import sourcestate

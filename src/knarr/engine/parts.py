@@ -16,7 +16,10 @@ from knarr.session.session import Credentials
 
 if TYPE_CHECKING:
     from knarr.cache.store import CacheStore
+    from knarr.containerd.nearby import Nearby
     from knarr.content.store import Store
+    from knarr.llb.ops import ResolveMode
+    from knarr.ops.images import Images
     from knarr.remote.repository import Registry
     from knarr.remote.settings import RegistrySettings
     from knarr.runtime.runner import Runtime
@@ -113,6 +116,26 @@ class Parts:
             return Registry(chosen, self._credentials, scope=self._scope)
 
         return self._once("registry", make)
+
+    def images(self, mode: ResolveMode) -> Images:
+        """Base images for one build, resolved as `mode` says."""
+        from knarr.ops.images import Images
+        from knarr.ops.lastknown import LastKnown
+
+        known = LastKnown(self.settings.root)
+        return Images(self.store, self.cache, self.registry, mode=mode, last_known=known, neighbour=self._containerd())
+
+    def _containerd(self) -> Nearby | None:
+        where = self.settings.containerd
+        if where is None:
+            return None
+
+        def make() -> Nearby:
+            from knarr.containerd.nearby import Nearby
+
+            return Nearby(where)
+
+        return self._once("containerd", make)
 
     def runtime(self) -> Runtime:
         def make() -> Runtime:

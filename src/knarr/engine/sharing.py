@@ -26,11 +26,11 @@ from knarr.cache.statcache import StatCache
 from knarr.errors import Bug, ContentError
 from knarr.export.clock import nanoseconds
 from knarr.llb.ops import Edge, SourceOp, Vertex
-from knarr.ops.images import chain_id
 from knarr.progress import VertexDone, VertexStarted, Warned
 from knarr.solver import messages as m
 from knarr.solver.keys import Selection
 from knarr.solver.sharedkeys import SharedMap, content_digest, shared_map, source_map
+from knarr.spec.config import chain_id
 
 if TYPE_CHECKING:
     from knarr.builder import CacheEntry

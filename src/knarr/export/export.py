@@ -24,6 +24,7 @@ _EXPORTERS = {
     "docker": ("archive", "export_archive"),
     "local": ("local", "export_local"),
     "tar": ("tar", "export_tar"),
+    "containerd": ("containerd", "export_containerd"),
 }
 
 # What exporters import when they come to it, by what they make.
@@ -38,7 +39,7 @@ def make_ready(exports: Sequence[Export]) -> Compression | None:
     """
     from importlib import import_module
 
-    from knarr.export.options import archive_options, image_options
+    from knarr.export.options import archive_options, containerd_options, image_options
 
     compressions: list[Compression] = []
     for wanted in exports:
@@ -52,6 +53,9 @@ def make_ready(exports: Sequence[Export]) -> Compression | None:
             later = (*_LAYERS, *_PUSH) if options.push else _LAYERS
         elif wanted.type in ("oci", "docker"):
             compressions.append(archive_options(wanted).layers.compression)
+            later = _LAYERS
+        elif wanted.type == "containerd":
+            compressions.append(containerd_options(wanted).layers.compression)
             later = _LAYERS
         for name in later:
             import_module(name)

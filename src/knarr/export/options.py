@@ -41,9 +41,10 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "docker": (*_LAYERS, "dest", "tar"),
     "local": ("dest", "platform-split", "mode", "source-date-epoch", "rewrite-timestamp", "attestation-prefix"),
     "tar": ("dest", "platform-split", "source-date-epoch", "rewrite-timestamp", "attestation-prefix"),
+    "containerd": (*_LAYERS, "address", "namespace", "unpack", "snapshotter", "pinned"),
     "cacheonly": (),
 }
-_ANNOTATED = ("image", "registry", "oci", "docker")
+_ANNOTATED = ("image", "registry", "oci", "docker", "containerd")
 # What BuildKit once had, or hears of and does not know: passed over by both.
 PASSED_OVER = ("buildinfo", "buildinfo-attrs", "prefer-image-digest", "unsafe-internal-store-allow-incomplete")
 
@@ -86,6 +87,18 @@ class ArchiveOptions:
     layers: LayerOptions
     dest: str
     tar: bool
+
+
+@record
+class ContainerdOptions:
+    """`type=containerd`. Empty texts: as the settings say, else as containerd has it."""
+
+    layers: LayerOptions
+    address: str
+    namespace: str
+    unpack: bool
+    snapshotter: str
+    pinned: bool
 
 
 @record
@@ -163,8 +176,28 @@ def check(export: Export) -> None:
         archive_options(export)
     elif export.type in ("local", "tar"):
         tree_options(export)
+    elif export.type == "containerd":
+        containerd_options(export)
     else:
         _check_keys(export)
+
+
+def with_containerd(exports: tuple[Export, ...], address: str) -> tuple[Export, ...]:
+    """`exports`, and each image that is kept in the own store in the containerd at `address` as well (empty: in none).
+
+    One without a name is not: nothing would keep it there.
+    """
+    if not address:
+        return exports
+    own = _KEYS["containerd"]
+    more = []
+    for export in exports:
+        attrs = export.attrs
+        if export.type not in ("image", "registry") or not attrs.get("name") or attrs.get("store") in _FALSE:
+            continue
+        shared = {key: value for key, value in attrs.items() if key in own or parse_key(key) is not None}
+        more.append(Export("containerd", {**shared, "address": address}))
+    return (*exports, *more)
 
 
 def _check_keys(export: Export) -> None:
@@ -235,6 +268,20 @@ def archive_options(export: Export) -> ArchiveOptions:
     if tar:
         _check_file(dest, where)
     return ArchiveOptions(_layers(attrs, where, inline=False), dest or STDOUT, tar)
+
+
+def containerd_options(export: Export) -> ContainerdOptions:
+    """The options of `containerd`; raises as `parse_output` does."""
+    _check_keys(export)
+    attrs, where = export.attrs, f"type={export.type}"
+    return ContainerdOptions(
+        _layers(attrs, where, inline=True),
+        attrs.get("address", ""),
+        attrs.get("namespace", ""),
+        unpack=switch(attrs, "unpack", where, default=False),
+        snapshotter=attrs.get("snapshotter", ""),
+        pinned=switch(attrs, "pinned", where, default=False),
+    )
 
 
 def _check_file(dest: str, where: str) -> None:

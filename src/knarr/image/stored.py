@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 _SHORTEST_ID = 4  # hex digits: fewer are a name or a slip
 
 
+class Holder(Fetcher, Protocol):
+    """A place that has content, or has it not."""
+
+    def has(self, descriptor: Descriptor) -> bool: ...
+
+
 @record
 class StoredImage:
     """One platform's image of a name, as far as it is here. `size_bytes`: of its blobs that are here."""
@@ -67,7 +73,7 @@ def _is_hex(text: str) -> bool:
     return len(text) >= _SHORTEST_ID and all(c in "0123456789abcdef" for c in text)
 
 
-def images_here(store: Store, root: Descriptor) -> Iterator[StoredImage]:
+def images_here(store: Holder, root: Descriptor) -> Iterator[StoredImage]:
     """The images under `root` whose manifest and config are in the store."""
     if not store.has(root):
         return
@@ -82,7 +88,7 @@ def images_here(store: Store, root: Descriptor) -> Iterator[StoredImage]:
                 yield from _image_here(store, entry, found)
 
 
-def _image_here(store: Store, descriptor: Descriptor, manifest: Manifest) -> Iterator[StoredImage]:
+def _image_here(store: Holder, descriptor: Descriptor, manifest: Manifest) -> Iterator[StoredImage]:
     if not store.has(manifest.config) or manifest.artifact_type:
         return
     config = read_config(store, manifest)
@@ -110,11 +116,7 @@ def one_image(store: Store, name: Name, wanted: Platform | None) -> StoredImage:
     )
 
 
-class _Holder(Fetcher, Protocol):
-    def has(self, descriptor: Descriptor) -> bool: ...
-
-
-def platforms_here(source: _Holder, root: Descriptor) -> tuple[Platform, ...] | None:
+def platforms_here(source: Holder, root: Descriptor) -> tuple[Platform, ...] | None:
     """The platforms of an index whose manifests `source` has; None when that is all of it."""
     document = read_document(source, root)
     if not isinstance(document, Index):

@@ -8,21 +8,21 @@ something mounts them.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from knarr.cache.record import EMPTY, Record, RecordId
 from knarr.cache.store import CacheStore
 from knarr.content.store import Store
+from knarr.content.target import Fetcher
 from knarr.errors import ContentError, KnarrError, NotFound, RegistryError
 from knarr.image.select import select
 from knarr.llb.ops import ResolveMode
 from knarr.ops.lastknown import LastKnown
 from knarr.record import record
 from knarr.scope import Flights
-from knarr.spec.config import ImageConfig, decode_config
+from knarr.spec.config import ImageConfig, chain_id, decode_config
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 from knarr.spec.manifest import MAX_MANIFEST_BYTES, Index, Manifest, decode
@@ -30,7 +30,6 @@ from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
 
 if TYPE_CHECKING:
-    from knarr.content.target import Fetcher
     from knarr.remote.repository import Registry
     from knarr.session.session import LentContent
 
@@ -48,8 +47,16 @@ class Found:
     note: str = ""  # for the user: why it is not what the registry has now
 
 
+class Neighbour(Fetcher, Protocol):
+    """Another store of images on this machine, such as containerd's."""
+
+    def find(self, reference: Reference) -> Descriptor | None:
+        """What `reference` leads to there, or None."""
+        ...
+
+
 class Images:
-    """Resolves references to images, from the registry or the own store."""
+    """Resolves references to images, from the registry, the own store or one beside it."""
 
     def __init__(
         self,
@@ -59,13 +66,19 @@ class Images:
         *,
         mode: ResolveMode = "default",
         last_known: LastKnown | None = None,
+        neighbour: Neighbour | None = None,
     ) -> None:
-        """`last_known` keeps where tags led; without it, only images that have a name here are known offline."""
+        """`last_known` keeps where tags led; without it, only images that have a name here are known offline.
+
+        What `neighbour` has is asked for after the own store, and copied from there.
+        """
         self._store = store
         self._cache = cache
         self._registry = registry
         self.mode = mode
         self._last_known = last_known
+        self._neighbour = neighbour
+        self._next_door: set[str] = set()  # references that the neighbour knows
         self._notes: dict[str, str] = {}  # by reference
         self._flights = Flights()
         self._tops: dict[str, tuple[Descriptor, str]] = {}
@@ -126,6 +139,8 @@ class Images:
         source = self._source(reference, repository)
         try:
             found = self._image(reference, platform, top, source, repository)
+            if source is self._neighbour:
+                self._bring(found, source)
         except NotFound as error:
             if self.mode == "never" and repository:
                 raise _not_here(reference) from error
@@ -137,6 +152,13 @@ class Images:
         if self.mode == "never" and not self._is_here(found):
             raise _not_here(reference)
         return found
+
+    def _bring(self, found: Found, source: Fetcher) -> None:
+        """Copy the layers now: who lends them may drop them, and a record cannot say where they are."""
+        for layer in found.manifest.layers:
+            if not self._store.has(layer):
+                with source.open(layer) as stream:
+                    self._store.push(layer, stream)
 
     def _is_here(self, found: Found) -> bool:
         """Whether nothing of the image is only in a registry."""
@@ -182,6 +204,8 @@ class Images:
                 raw = self._store.read(Descriptor("", reference.digest, size))
                 return decode(raw).descriptor, repository
         local = self._local(reference)
+        if local is None and self.mode in ("local", "never"):
+            local = self._beside(reference)
         if local is not None and self.mode in ("local", "never"):
             return local, ""
         known = self._known(reference)
@@ -199,6 +223,8 @@ class Images:
         try:
             top = self._registry().repository(reference).resolve(reference.locator)
         except KnarrError as error:
+            if self.mode == "default":
+                local = local or self._beside(reference)
             if local is not None and self.mode != "pull":
                 return local, ""
             is_silent = isinstance(error, RegistryError) and (error.status == 0 or error.temporary)
@@ -223,7 +249,16 @@ class Images:
         except NotFound:
             return None
 
+    def _beside(self, reference: Reference) -> Descriptor | None:
+        """What the neighbour has under this name."""
+        found = self._neighbour.find(reference) if self._neighbour is not None else None
+        if found is not None:
+            self._next_door.add(str(reference.tagged()))
+        return found
+
     def _source(self, reference: Reference, repository: str) -> Fetcher:
+        if self._neighbour is not None and str(reference.tagged()) in self._next_door:
+            return self._neighbour
         asks = repository and self.mode != "never"
         return self._registry().repository(reference) if asks else self._store
 
@@ -275,13 +310,3 @@ class Images:
 def _not_here(reference: Reference) -> NotFound:
     hint = "--pull=missing lets knarr ask the registry for it"
     return NotFound(f"{reference.familiar}: not, or not all of it, on this machine", hint=hint)
-
-
-def chain_id(parent: str, diff_id: Digest) -> str:
-    """The chainID of a layer on top of `parent` (empty text: none).
-
-    Spec: image-spec v1.1, config.md, "Layer ChainID".
-    """
-    if not parent:
-        return str(diff_id)
-    return "sha256:" + hashlib.sha256(f"{parent} {diff_id}".encode()).hexdigest()
