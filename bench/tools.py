@@ -84,37 +84,56 @@ class BuildKit(Tool):
         return bool(shutil.which("buildctl") and shutil.which("buildkitd"))
 
     @property
-    def _address(self) -> str:
+    def address(self) -> str:
         return f"unix://{self.work}/buildkitd.sock"
+
+    @property
+    def server(self) -> Sequence[str]:
+        """The program that serves builds."""
+        return ["buildkitd"]
 
     def start(self) -> None:
         config = self.work / "buildkitd.toml"
         config.write_text(
             f'[registry."docker.io"]\n  mirrors = ["{self.registry}"]\n[registry."{self.registry}"]\n  http = true\n'
         )
-        argv = ["buildkitd", "--config", str(config), "--root", str(self.work / "root"), "--addr", self._address]
+        argv = [*self.server, "--config", str(config), "--root", str(self.work / "root"), "--addr", self.address]
         with open(self.work / "log", "wb") as log:
             process = subprocess.Popen([*argv, "--oci-worker-gc=false"], env=self.env, stdout=log, stderr=log)
         self.daemon = process.pid
-        _wait_for(lambda: subprocess.run([*self._ctl, "debug", "workers"], capture_output=True).returncode == 0)
+        _wait_for(lambda: subprocess.run([*self.ctl, "debug", "workers"], capture_output=True).returncode == 0)
 
     @property
-    def _ctl(self) -> list[str]:
-        return ["buildctl", "--addr", self._address]
+    def ctl(self) -> list[str]:
+        return ["buildctl", "--addr", self.address]
 
     def stop(self) -> None:
         _end(self.daemon)
 
     def empty(self) -> None:
-        self.run(*self._ctl, "prune", "--all")
+        self.run(*self.ctl, "prune", "--all")
 
     def command(self, workload: Workload, context: Path) -> Sequence[str]:
         output = f"type=image,name={self.name_of(workload)},push=true,compression={workload.compression}"
-        argv = [*self._ctl, "build", "--progress=plain", "--frontend", "dockerfile.v0", "--output", output]
+        argv = [*self.ctl, "build", "--progress=plain", "--frontend", "dockerfile.v0", "--output", output]
         argv += ["--local", f"context={context}", "--local", f"dockerfile={context.parent}"]
         if workload.platforms:
             argv += ["--opt", f"platform={workload.platforms}"]
         return argv
+
+
+class KnarrDaemon(BuildKit):
+    """The same client with `knarr daemon`."""
+
+    name = "knarr-daemon"
+
+    @staticmethod
+    def is_here() -> bool:
+        return bool(shutil.which("buildctl"))
+
+    @property
+    def server(self) -> Sequence[str]:
+        return [str(Path(sys.executable).parent / "knarr"), "daemon"]
 
 
 class Buildah(Tool):
@@ -186,7 +205,7 @@ class Docker(Tool):
         return ["sh", "-c", f"{_quoted(build)} && {_quoted(['docker', 'push', '-q', name])}"]
 
 
-TOOLS: Mapping[str, type[Tool]] = {tool.name: tool for tool in (Knarr, BuildKit, Buildah, Docker)}
+TOOLS: Mapping[str, type[Tool]] = {tool.name: tool for tool in (Knarr, KnarrDaemon, BuildKit, Buildah, Docker)}
 
 
 def can_do(tool: Tool, workload: Workload) -> bool:

@@ -44,13 +44,15 @@ class Running:
 
 
 @contextmanager
-def running(root: Path, *flags: str, environ: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """A daemon on the state directory `root`, stopped at the end."""
+def running(
+    root: Path, *flags: str, environ: Mapping[str, str] | None = None, command: str = "daemon"
+) -> Iterator[Running]:
+    """A daemon (or `knarr serve`, which has one) on the state directory `root`, stopped at the end."""
     root.mkdir(parents=True, exist_ok=True)
     place, log = root.parent / f"{root.name}.sock", root.parent / f"{root.name}.log"
-    command = [sys.executable, "-m", "knarr", "daemon", "--root", str(root), "--addr", f"unix://{place}", *flags]
+    words = [sys.executable, "-m", "knarr", command, "--root", str(root), "--addr", f"unix://{place}", *flags]
     with log.open("ab") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **(environ or {})})
+        process = subprocess.Popen(words, stdout=out, stderr=out, env={**os.environ, **(environ or {})})
     found = Running(process, root, place, log)
     try:
         _wait(found)

@@ -83,7 +83,7 @@ HOMES = {
     "distributed": {"farm"},
     "cryptography": {"pki", "attest", "session"},
     "isal": {"layer"},
-    "yaml": {"runtime", "sync"},
+    "yaml": {"runtime", "sync", "serve"},
     "zstandard": {"layer"},
     "google": {"pb", "llb", "buildkit", "containerd", "daemon"},
     "aiohttp": {"pki", "registry"},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+import newer_package  # tools/
 
 NAME = "example.com/team/app:v1"
 DOCKERFILE = """\
@@ -83,6 +87,19 @@ class Shipped:
 @pytest.fixture(scope="session")
 def knarr(bases: Any, tmp_path_factory: pytest.TempPathFactory) -> Knarr:
     return Knarr(tmp_path_factory.mktemp("knarr") / "state", bases.hosts_dir)
+
+
+@pytest.fixture(scope="session")
+def buildx_program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """buildx as it is installed, or else out of the next Debian, kept between runs."""
+    installed = shutil.which("docker-buildx")
+    if installed is not None:
+        return installed
+    cache = tmp_path_factory.getbasetemp().parent.parent / "knarr-test-programs"
+    cache.mkdir(exist_ok=True)
+    with open(cache / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return str(newer_package.program(cache, "docker-buildx"))
 
 
 @pytest.fixture(scope="session")

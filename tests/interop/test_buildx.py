@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -14,7 +12,6 @@ from typing import Any
 
 import pytest
 
-import newer_package  # tools/
 from tests.daemon.conftest import Running, running
 
 pytestmark = [pytest.mark.root, pytest.mark.system]
@@ -30,19 +27,6 @@ Buildx = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """buildx as it is installed, or else out of the next Debian, kept between runs."""
-    installed = shutil.which("docker-buildx")
-    if installed is not None:
-        return installed
-    cache = tmp_path_factory.getbasetemp().parent.parent / "knarr-test-programs"
-    cache.mkdir(exist_ok=True)
-    with open(cache / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return str(newer_package.program(cache, "docker-buildx"))
-
-
-@pytest.fixture(scope="module")
 def daemon(bases: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     root = tmp_path_factory.mktemp("daemon") / "root"
     with running(root, environ={"KNARR_HOSTS_DIR": str(bases.hosts_dir)}) as found:
@@ -50,7 +34,7 @@ def daemon(bases: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run
 
 
 @pytest.fixture(scope="module")
-def buildx(program: str, daemon: Running, tmp_path_factory: pytest.TempPathFactory) -> Buildx:
+def buildx(buildx_program: str, daemon: Running, tmp_path_factory: pytest.TempPathFactory) -> Buildx:
     """Runs buildx with the daemon as its builder."""
     home = tmp_path_factory.mktemp("buildx")
     environ = {
@@ -61,7 +45,7 @@ def buildx(program: str, daemon: Running, tmp_path_factory: pytest.TempPathFacto
     }
 
     def run(*words: str | Path, fails: bool = False, stdin: Path | None = None) -> subprocess.CompletedProcess[str]:
-        command = [program, *map(str, words)]
+        command = [buildx_program, *map(str, words)]
         with open(stdin or os.devnull, "rb") as given:
             done = subprocess.run(
                 command, env=environ, stdin=given, capture_output=True, text=True, timeout=180, check=False

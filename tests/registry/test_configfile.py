@@ -146,7 +146,7 @@ def test_one_server_on_a_store_and_one_on_a_port(tmp_path: Path, start: Start) -
         assert first.stderr is not None
         port = first.stderr.readline().rpartition(":")[2].partition("/")[0]
         second = serve(tmp_path, "--listen=127.0.0.1:0")
-        assert (second.returncode, "another registry serves" in second.stderr) == (1, True)
+        assert (second.returncode, "another registry has this store: process" in second.stderr) == (2, True)
         other = serve(tmp_path / "other", f"--listen=127.0.0.1:{port}")
         assert (other.returncode, "cannot listen on" in other.stderr) == (1, True)
         first.terminate()

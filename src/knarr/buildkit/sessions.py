@@ -82,6 +82,12 @@ class Sessions:
             self._changed.wait_for(lambda: plain in self._clients or self._closed, wait_s)
             return self._clients.get(plain)
 
+    @property
+    def count(self) -> int:
+        """How many are open."""
+        with self._changed:
+            return len(self._clients)
+
     def close(self) -> None:
         """Break off all sessions; later ones are refused."""
         with self._changed:

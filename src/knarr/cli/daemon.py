@@ -11,6 +11,7 @@ from knarr.cli.flags import Flag, Kind, Parsed, no_words, parse, usage
 from knarr.errors import UsageError
 
 if TYPE_CHECKING:
+    from knarr.daemon.server import Daemon
     from knarr.daemon.settings import DaemonSettings
 
 FLAGS = (
@@ -18,6 +19,7 @@ FLAGS = (
     Flag("allow-insecure-entitlement", Kind.LIST, "NAME", "let builds ask for network.host or security.insecure"),
     Flag("config", Kind.TEXT, "FILE", "buildkitd.toml to read (default: /etc/buildkit/buildkitd.toml)"),
     Flag("debug", Kind.SWITCH, "", "write more to the log"),
+    Flag("debugaddr", Kind.TEXT, "HOST:PORT", "answer there over HTTP: /metrics (Prometheus), /healthz, /readyz"),
     Flag("drain-timeout", Kind.TEXT, "SECONDS", "how long builds may go on after SIGTERM (default: 10)"),
     Flag("group", Kind.TEXT, "GROUP", "group (name or number) that may use the unix sockets"),
     Flag("oci-worker-binary", Kind.TEXT, "PROGRAM", "runtime for RUN steps: runc, crun, or the path of one"),
@@ -34,7 +36,7 @@ FLAGS = (
 )
 # Flags of buildkitd's that ask for nothing a daemon of ours could do otherwise.
 _WITHOUT_EFFECT = (
-    *("log-format", "log-level", "debugaddr", "otel-socket-path", "cdi-spec-dir", "oci-worker-net"),
+    *("log-format", "log-level", "otel-socket-path", "cdi-spec-dir", "oci-worker-net"),
     *("oci-cni-config-path", "oci-cni-binary-dir", "oci-cni-pool-size", "oci-worker-apparmor-profile"),
     *("oci-worker-proxy-snapshotter-path", "oci-max-parallelism", "oci-worker-gc-keepstorage", "oci-worker"),
     *("containerd-worker", "containerd-worker-addr", "containerd-worker-labels", "containerd-worker-net"),
@@ -47,7 +49,7 @@ _SWITCHES_WITHOUT_EFFECT = (
     *("containerd-worker-gc", "oci-worker-selinux", "oci-worker-rootless", "rootless", "proxy-network"),
     "oci-worker-no-process-sandbox",
 )
-_ALL = (
+ALL = (
     *FLAGS,
     *(Flag(name, Kind.LIST) for name in _WITHOUT_EFFECT),
     *(Flag(name, Kind.SWITCH) for name in _SWITCHES_WITHOUT_EFFECT),
@@ -67,7 +69,7 @@ def help_text() -> str:
 
 def run(argv: list[str]) -> int:
     """Carry out `knarr daemon ARGUMENTS`: serves until it is told to stop."""
-    given = parse(_ALL, argv, command="knarr daemon")
+    given = parse(ALL, argv, command="knarr daemon")
     if given.switch("help"):
         print(help_text())
         return 0
@@ -77,21 +79,13 @@ def run(argv: list[str]) -> int:
         return show([])
     no_words(given, "knarr daemon")
     settings = settings_of(given)
-    import logging
-
-    logging.basicConfig(
-        level=logging.DEBUG if settings.debug else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
+    log_to_stderr(settings)
     from knarr.daemon.server import Daemon, log
     from knarr.snapshot.namespace import take_rights
 
     take_rights(os.environ)
-    for warning in settings.warnings:
-        log.warning("%s", warning)
     with Daemon(settings, signals=True) as daemon:
-        log.info("running server on %s, state in %s", ", ".join(daemon.addresses), settings.root)
+        introduce(daemon)
         daemon.wait()
         log.info("stopping server")
     return 0
@@ -104,8 +98,30 @@ def buildkitd() -> int:
     return main(["daemon", *sys.argv[1:]])
 
 
-def settings_of(given: Parsed) -> DaemonSettings:
-    """The settings: flags over the file over the defaults.
+def log_to_stderr(settings: DaemonSettings) -> None:
+    """Begin the log with what was asked for in vain."""
+    import logging
+
+    logging.basicConfig(
+        level=logging.DEBUG if settings.debug else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    for warning in settings.warnings:
+        logging.getLogger("knarr.daemon").warning("%s", warning)
+
+
+def introduce(daemon: Daemon) -> None:
+    """Tell where it serves."""
+    from knarr.daemon.server import log
+
+    log.info("running server on %s, state in %s", ", ".join(daemon.addresses), daemon.settings.root)
+    if daemon.debug_address:
+        log.info("metrics at http://%s/metrics", daemon.debug_address)
+
+
+def settings_of(given: Parsed, *, apart: str = "") -> DaemonSettings:
+    """The settings: flags over the file (without its table `apart`) over the defaults.
 
     Raises:
         UsageError: a value that cannot be meant.
@@ -119,7 +135,7 @@ def settings_of(given: Parsed) -> DaemonSettings:
     if path or os.path.exists(BUILDKITD_TOML):
         from knarr.daemon.configfile import read
 
-        settings = read(path or BUILDKITD_TOML, settings)
+        settings = read(path or BUILDKITD_TOML, settings, apart=apart)
     return _with_flags(settings, given)
 
 
@@ -135,6 +151,7 @@ def _with_flags(settings: DaemonSettings, given: Parsed) -> DaemonSettings:
         group=given.text("group") or settings.group,
         tls=tls if tls != Tls() else settings.tls,
         debug=given.switch("debug") or settings.debug,
+        debug_address=given.text("debugaddr") or settings.debug_address,
         entitlements=given.list("allow-insecure-entitlement") or settings.entitlements,
         labels={**settings.labels, **_labels(given.list("oci-worker-labels"))},
         platforms=given.list("oci-worker-platform") or settings.platforms,

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from knarr.cli.flags import Flag, Kind, Parsed, no_words, parse, usage
-from knarr.errors import KnarrError, UsageError
+from knarr.errors import UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from knarr.registry.server import Registry
     from knarr.registry.settings import ServerSettings
     from knarr.remote.repository import Registry as Client
@@ -57,15 +52,15 @@ def run(argv: list[str]) -> int:
     from knarr.cli.registrygc import cache_roots
     from knarr.config import Settings
     from knarr.content.store import Store
-    from knarr.registry.server import Registry
+    from knarr.registry.server import Registry, alone
 
     settings = settings_of(given)
     log = (lambda line: print(line, flush=True)) if settings.log else None
     store = Store(Settings.from_environment(os.environ).content, durable=True)
     try:
-        with _alone(store.root):
+        with alone(store, settings):
             registry = Registry(
-                store, settings, tell=say, log=log, roots=lambda: cache_roots(os.environ), client=_client
+                store, settings, tell=say, log=log, roots=lambda: cache_roots(os.environ), client=client
             )
             asyncio.run(_until_told(registry))
     finally:
@@ -81,14 +76,28 @@ def settings_of(given: Parsed) -> ServerSettings:
     """
     from pathlib import Path
 
-    from knarr.record import replace
-    from knarr.registry.certificates import TlsFiles
-    from knarr.registry.configfile import listening, load
-    from knarr.registry.settings import SPARSE, ServerSettings
+    from knarr.registry.configfile import load
+    from knarr.registry.settings import ServerSettings
 
     settings = ServerSettings()
     if given.text("config"):
         settings = load(Path(given.text("config")), settings)
+    return with_flags(settings, given)
+
+
+def with_flags(settings: ServerSettings, given: Parsed) -> ServerSettings:
+    """`settings` with what the flags say otherwise.
+
+    Raises:
+        UsageError
+    """
+    from pathlib import Path
+
+    from knarr.record import replace
+    from knarr.registry.certificates import TlsFiles
+    from knarr.registry.configfile import listening
+    from knarr.registry.settings import SPARSE
+
     if given.text("listen"):
         host, port = listening(given.text("listen"))
         settings = replace(settings, host=host, port=port)
@@ -117,7 +126,7 @@ def settings_of(given: Parsed) -> ServerSettings:
     )
 
 
-def _client() -> Client:
+def client() -> Client:
     """What asks upstreams: with the trust and the logins that builds of this user have, and less patience."""
     from knarr.record import replace
     from knarr.remote.repository import Registry as Client
@@ -132,24 +141,6 @@ def _client() -> Client:
     return Client(settings, DockerConfig.from_environment(os.environ).credentials, scope=Scope())
 
 
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """One server on a store at a time.
-
-    Raises:
-        KnarrError: there is one.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / "registry.lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise KnarrError(
-                f"another registry serves {root}", hint="stop it, or set KNARR_ROOT to a directory of this one's own"
-            ) from None
-        yield
-
-
 async def _until_told(registry: Registry) -> None:
     """Serve until SIGINT or SIGTERM."""
     import asyncio
@@ -161,18 +152,20 @@ async def _until_told(registry: Registry) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, serving.cancel)
 
-    def ready() -> None:
-        scheme = "https" if registry.settings.tls else "http"
-        host = registry.settings.host
-        shown = f"[{host}]" if ":" in host else host
-        say(f"serving {scheme}://{shown}:{registry.port}/v2/")
-        if registry.is_open and not host.startswith(("127.", "::1", "localhost")):
-            say("warning: whoever reaches this address may push and delete; --htpasswd asks for a login")
-
     try:
-        await registry.serve(ready)
+        await registry.serve(lambda: introduce(registry))
     except asyncio.CancelledError:
         say("stopped")
+
+
+def introduce(registry: Registry) -> None:
+    """Tell where it serves, and whom it lets do what they like."""
+    scheme = "https" if registry.settings.tls else "http"
+    host = registry.settings.host
+    shown = f"[{host}]" if ":" in host else host
+    say(f"serving {scheme}://{shown}:{registry.port}/v2/")
+    if registry.is_open and not host.startswith(("127.", "::1", "localhost")):
+        say("warning: whoever reaches this address may push and delete; --htpasswd asks for a login")
 
 
 def say(line: str) -> None:

@@ -20,7 +20,7 @@ from knarr.record import replace
 # What buildkitd has and this daemon does without: saying it is no mistake, and changes nothing.
 _WITHOUT_EFFECT = (
     *("trace", "proxyNetwork", "provenanceEnvDir", "log", "dns", "otel", "cdi", "system", "cache", "gha", "frontend"),
-    *("grpc.debugAddress", "grpc.securityDescriptor"),
+    "grpc.securityDescriptor",
     *("worker.oci.rootless", "worker.oci.noProcessSandbox", "worker.oci.networkMode", "worker.oci.cniConfigPath"),
     *("worker.oci.cniBinaryPath", "worker.oci.cniPoolSize", "worker.oci.bridgeName", "worker.oci.bridgeSubnet"),
     *("worker.oci.proxySnapshotterPath", "worker.oci.defaultCgroupParent", "worker.oci.stargzSnapshotter"),
@@ -29,7 +29,7 @@ _WITHOUT_EFFECT = (
 )
 _KNOWN = (
     *("debug", "root", "insecure-entitlements", "registry", "history.maxAge", "history.maxEntries"),
-    *("grpc.address", "grpc.uid", "grpc.gid", "grpc.tls.cert", "grpc.tls.key", "grpc.tls.ca"),
+    *("grpc.address", "grpc.debugAddress", "grpc.uid", "grpc.gid", "grpc.tls.cert", "grpc.tls.key", "grpc.tls.ca"),
     *("worker.oci.enabled", "worker.oci.labels", "worker.oci.platforms", "worker.oci.snapshotter"),
     *("worker.oci.binary", "worker.oci.gc", "worker.oci.gcpolicy"),
     *("worker.oci.reservedSpace", "worker.oci.maxUsedSpace", "worker.oci.minFreeSpace"),
@@ -38,8 +38,8 @@ _UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def read(path: str, base: DaemonSettings) -> DaemonSettings:
-    """`base` with what the file at `path` says otherwise.
+def read(path: str, base: DaemonSettings, *, apart: str = "") -> DaemonSettings:
+    """`base` with what the file at `path` says otherwise; the table `apart` is somebody else's.
 
     Raises:
         UsageError: it cannot be read, or a value of it cannot be meant.
@@ -49,6 +49,7 @@ def read(path: str, base: DaemonSettings) -> DaemonSettings:
             data = tomllib.load(file)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    data.pop(apart, None)
     found = _File(path, data)
     warnings = tuple(found.strange())
     return replace(_merged(found, base), config=path, warnings=(*base.warnings, *warnings))
@@ -66,6 +67,7 @@ def _merged(file: _File, base: DaemonSettings) -> DaemonSettings:
         uid=file.get("grpc.uid", int, base.uid),
         group=base.group if gid is None else str(gid),
         tls=tls if tls != Tls() else base.tls,
+        debug_address=file.text("grpc.debugAddress") or base.debug_address,
         debug=bool(file.get("debug", bool, base.debug)),
         entitlements=file.texts("insecure-entitlements") or base.entitlements,
         labels={**base.labels, **{k: str(v) for k, v in (file.get("worker.oci.labels", dict, {}) or {}).items()}},

@@ -5,6 +5,7 @@ Spec: BuildKit's api/services/control and control/control.go, 73ed682.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from knarr.daemon.builds import Build, Builds
     from knarr.daemon.cacheusage import CacheUsage
     from knarr.daemon.history import History
+    from knarr.daemon.metrics import Metrics
     from knarr.daemon.solve import Solver
     from knarr.daemon.worker import Worker
 
@@ -37,6 +39,7 @@ class Control:
         worker: Worker,
         usage: CacheUsage,
         history: History,
+        metrics: Metrics,
         *,
         after_build: Callable[[], object],
     ) -> None:
@@ -46,6 +49,7 @@ class Control:
         self._worker = worker
         self._usage = usage
         self._history = history
+        self._metrics = metrics
         self._after_build = after_build
 
     def info(self, request: pb.InfoRequest, context: grpc.ServicerContext) -> pb.InfoResponse:
@@ -79,6 +83,7 @@ class Control:
         if request.Internal:
             return self._solver.solve(request, build)
         self._history.begin(request)
+        begun = time.monotonic()
         response: dict[str, str] = {}
         failure: BaseException | None = None
         try:
@@ -89,6 +94,8 @@ class Control:
         finally:
             build.log.close()
             self._history.end(request.Ref, build.log, response, failure)
+            outcome = "built" if failure is None else "cancelled" if isinstance(failure, Cancelled) else "failed"
+            self._metrics.build(outcome, time.monotonic() - begun, build.log.counts())
         return response
 
     def status(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> Iterator[pb.StatusResponse]:

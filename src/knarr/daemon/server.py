@@ -6,18 +6,15 @@ with Daemon(settings) as daemon:
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
 import logging
 import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -33,19 +30,24 @@ from knarr.daemon.content import CONTENT, Content
 from knarr.daemon.control import CONTROL, Control
 from knarr.daemon.history import History
 from knarr.daemon.listen import listening
+from knarr.daemon.metrics import Metrics
 from knarr.daemon.rpcthreads import RpcThreads
 from knarr.daemon.settings import DaemonSettings
 from knarr.daemon.solve import Solver
 from knarr.daemon.worker import API_VERSION, Worker
 from knarr.engine import keptdirectories
 from knarr.engine.engine import Engine
-from knarr.errors import KnarrError, UsageError
+from knarr.errors import KnarrError
+from knarr.possession import possession
 from knarr.record import replace
 from knarr.remote.settings import BUILDKITD_TOML, RegistrySettings
 from knarr.scope import TICK_S, Scope
 from knarr.session.kept import Kept
 from knarr.snapshot.namespace import private_mounts
 from knarr.spec.platform import Platform
+
+if TYPE_CHECKING:
+    from knarr.engine.parts import RegistryClient
 
 log = logging.getLogger("knarr.daemon")
 
@@ -56,17 +58,27 @@ _LAST_WORDS_S = 2.0  # for answers that are on their way when the daemon ends
 class Daemon:
     """A running daemon. `addresses` are those it listens at."""
 
-    def __init__(self, settings: DaemonSettings, *, signals: bool = False) -> None:
+    def __init__(
+        self,
+        settings: DaemonSettings,
+        *,
+        signals: bool = False,
+        registry_client: RegistryClient | None = None,
+        more_metrics: Callable[[], str] = str,
+    ) -> None:
         """Take possession of the state directory and listen.
 
         With `signals`, SIGTERM and SIGINT stop it, from before anybody can find it
-        listening: only for the main thread.
+        listening: only for the main thread. `registry_client` as in `Engine`; `more_metrics`
+        are told together with the daemon's own.
 
         Raises:
             UsageError: another daemon has it, or an address cannot be had.
             KnarrError: the state directory cannot be used.
         """
         self.settings = settings
+        self._registry_client = registry_client
+        self._more_metrics = more_metrics
         self._stack = ExitStack()
         self._stopped = threading.Event()
         self._signals = 0
@@ -80,7 +92,15 @@ class Daemon:
         settings = self.settings
         private_mounts()  # before there are threads, which would each have their own
         os.umask(0o022)
-        stack.enter_context(_possession(settings.root, settings.addresses))
+        stack.enter_context(
+            possession(
+                settings.root / "daemon.lock",
+                "daemon",
+                what="state directory",
+                shown=settings.addresses,
+                hint="give this one a --root of its own",
+            )
+        )
         private = settings.root / "run" / "daemon"
         shutil.rmtree(private, ignore_errors=True)
         private.mkdir(parents=True, mode=0o700)
@@ -88,6 +108,7 @@ class Daemon:
         stack.callback(scope.cancel)
         self._builds = Builds(private)
         self._sessions = Sessions(private)
+        self._metrics = Metrics(lambda: self._builds.count, lambda: self._sessions.count)
         server = grpc.server(RpcThreads(scope), options=OPTIONS, maximum_concurrent_rpcs=_CALLS)
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -103,12 +124,15 @@ class Daemon:
         self._server = server
         server.start()
         stack.callback(self._end)
+        self.debug_address = ""
+        if settings.debug_address:
+            self.debug_address = stack.enter_context(self._watched(settings.debug_address, scope))
         self._health.set("", health_pb2.HealthCheckResponse.SERVING)
 
     def _control(self, scope: Scope) -> Control:
         settings = self.settings
         own = Settings(settings.root, snapshotter=settings.snapshotter, oci_runtime=settings.oci_runtime)
-        engine = Engine(own, registry_settings=self._registry_settings)
+        engine = Engine(own, registry_settings=self._registry_settings, registry_client=self._registry_client)
         usage = CacheUsage(own, settings.policy, collects=settings.collects)
         platforms = tuple(map(Platform.parse, settings.platforms))
         worker = Worker(settings.root, labels=settings.labels, platforms=platforms)
@@ -119,7 +143,16 @@ class Daemon:
         def after_build() -> None:
             scope.attempt(usage.collect)
 
-        return Control(self._builds, self._sessions, solver, worker, usage, self._history, after_build=after_build)
+        return Control(
+            self._builds,
+            self._sessions,
+            solver,
+            worker,
+            usage,
+            self._history,
+            self._metrics,
+            after_build=after_build,
+        )
 
     def _registry_settings(self) -> RegistrySettings:
         usual = RegistrySettings.from_environment(os.environ)
@@ -133,10 +166,19 @@ class Daemon:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._stack.close()
 
-    def wait(self) -> None:
-        """Serve until `stop` was called; then until the builds under way have ended, as long as that may take."""
-        while not self._stopped.wait(TICK_S):
+    def _watched(self, address: str, scope: Scope) -> AbstractContextManager[str]:
+        from knarr.daemon.debughttp import watched
+
+        def told() -> str:
+            return self._metrics.text() + self._more_metrics()
+
+        return watched(address, told, lambda: not self._stopped.is_set(), scope)
+
+    def wait(self, *, until: Callable[[], bool] = lambda: False) -> None:
+        """Serve until `stop` was called, or `until` says so; then until the builds under way have ended, in time."""
+        while not self._stopped.wait(TICK_S) and not until():
             pass
+        self._stopped.set()
         self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         self._builds.refuse(KnarrError("the daemon is shutting down", hint="start the build again when it is back"))
         waited = 0.0
@@ -168,40 +210,3 @@ class Daemon:
         self._builds.wait(self.settings.drain_s)
         self._sessions.close()
         self._server.stop(_LAST_WORDS_S).wait()
-
-
-@contextmanager
-def _possession(root: Path, addresses: tuple[str, ...]) -> Iterator[None]:
-    """Hold the state directory, alone among daemons.
-
-    Raises:
-        UsageError: another daemon holds it; the message says which.
-        KnarrError: it cannot be made or written.
-    """
-    try:
-        root.mkdir(parents=True, exist_ok=True, mode=0o711)
-        lock = os.open(root / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise KnarrError(
-            f"{error.filename or root}: {error.strerror}", hint="choose a directory you can write with --root"
-        ) from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"{root}: another daemon has this state directory: {_holder(lock)}",
-                hint="stop it, or give this one a --root of its own",
-            ) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, json.dumps({"pid": os.getpid(), "addresses": addresses}).encode(), 0)
-        yield
-    finally:
-        os.close(lock)
-
-
-def _holder(lock: int) -> str:
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        about = json.loads(os.pread(lock, 4096, 0))
-        return f"process {about['pid']}, {', '.join(about['addresses'])}"
-    return "a process that is just starting"

@@ -50,6 +50,7 @@ class DaemonSettings:
     uid: int | None = None
     tls: Tls = Tls()
     debug: bool = False
+    debug_address: str = ""  # HOST:PORT of metrics and probes
     entitlements: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     platforms: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from knarr.config import Settings
 from knarr.engine.bridge import EngineBridge
 from knarr.engine.definition import told
 from knarr.engine.job import Job
-from knarr.engine.parts import Parts
+from knarr.engine.parts import Parts, RegistryClient
 from knarr.engine.recovery import forget_shared, owned
 from knarr.errors import KnarrError, NotFound, SharedLayerLost
 from knarr.frontend.request import FrontendRequest, FrontendResult
@@ -42,11 +42,19 @@ if TYPE_CHECKING:
 class Engine:
     """The `Builder` that builds here. One engine may solve several requests, also at once.
 
-    `registry_settings` is asked when a registry is first needed (proxies, trust of this user).
+    `registry_settings` is asked when a registry is first needed (proxies, trust of this user);
+    `registry_client` makes what asks registries, where it is not the usual client.
     """
 
-    def __init__(self, settings: Settings, *, registry_settings: Callable[[], RegistrySettings] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        registry_settings: Callable[[], RegistrySettings] | None = None,
+        registry_client: RegistryClient | None = None,
+    ) -> None:
         self._settings = settings
+        self._registry_client = registry_client
         self._registry_settings = registry_settings
         self.last_job: Job | None = None  # for the fingerprint and for tests
 
@@ -83,7 +91,13 @@ class Engine:
         private_mounts()
         os.umask(0o022)  # whatever the caller's: users of an image must read it, strangers must not write our state
         mine = Scope()
-        parts = Parts(self._settings, session.credentials, self._registry_settings, scope=mine)
+        parts = Parts(
+            self._settings,
+            session.credentials,
+            self._registry_settings,
+            scope=mine,
+            registry_client=self._registry_client,
+        )
         parts.prepare()
         # The claim is the last to go: who is killed while closing has left something behind.
         with owned(parts), afterwards(parts.close), (scope or mine).on_cancel(mine.cancel):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from knarr.snapshot.snapshotter import Snapshotter
 
 T = TypeVar("T")
+RegistryClient = Callable[..., "Registry"]  # with the arguments of remote.repository.Registry
 
 
 class Parts:
@@ -38,9 +39,11 @@ class Parts:
         registry_settings: Callable[[], RegistrySettings] | None = None,
         *,
         scope: Scope | None = None,
+        registry_client: RegistryClient | None = None,
     ) -> None:
-        """`scope` cancels what a registry is asked for."""
+        """`scope` cancels what a registry is asked for; `registry_client` makes another client than the usual one."""
         self.settings = settings
+        self._registry_client = registry_client
         self._registry_settings = registry_settings
         self._credentials = credentials
         self._scope = scope
@@ -100,7 +103,7 @@ class Parts:
         return self._once("snapshotter", make)
 
     def registry(self) -> Registry:
-        def make() -> Registry:
+        def made() -> Registry:
             from knarr.record import replace
             from knarr.remote.repository import Registry
             from knarr.remote.settings import RegistrySettings
@@ -113,9 +116,10 @@ class Parts:
                 chosen = replace(chosen, uploads_dir=str(self.settings.root / "uploads"))
             if not chosen.store_dir:
                 chosen = replace(chosen, store_dir=str(self.settings.content))
-            return Registry(chosen, self._credentials, scope=self._scope)
+            make = self._registry_client or Registry
+            return make(chosen, self._credentials, scope=self._scope)
 
-        return self._once("registry", make)
+        return self._once("registry", made)
 
     def images(self, mode: ResolveMode) -> Images:
         """Base images for one build, resolved as `mode` says."""

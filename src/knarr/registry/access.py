@@ -88,6 +88,22 @@ class Guard:
             return None
         return name if await blocking(self.passwords.check, name, password) else None
 
+    def known(self, username: str, password: str, *, refresh: str = "", access: str = "") -> Caller | None:
+        """The caller with this login, None if it is wrong; without any it is nobody in particular.
+
+        `refresh` and `access` are tokens of this registry's own. Blocks, now and then for a tenth of a second.
+        """
+        if access or refresh:
+            claim = self.tokens.read(access or refresh) if self.tokens is not None else None
+            if claim is None or claim.refresh is bool(access):
+                return None
+            if access:
+                return self._bearer(claim)
+            return self.rules.caller(claim.name) if self._goes_on(claim) else None
+        if username or password:
+            return self.rules.caller(username) if self.passwords.check(username, password) else None
+        return self.rules.caller("")
+
     def _bearer(self, claim: Claim) -> Caller:
         current = self.rules.caller(claim.name)
 
@@ -95,6 +111,10 @@ class Guard:
             return action in claim.access.get(repository, ()) and current.may(action, repository)
 
         return Caller(claim.name or "anonymous", may, reads=current.reads)
+
+    def _goes_on(self, claim: Claim) -> bool:
+        """Whether the account behind a token is still there; those of certificates are not known here."""
+        return self.passwords.knows(claim.name) or ":" in claim.name
 
     def _lets_anyone_in(self, route: Route) -> bool:
         """The base tells clients to log in, even where some repositories are open; the catalog filters itself."""
@@ -177,7 +197,7 @@ class Guard:
                 return name
         elif kind == "refresh_token":
             claim = self.tokens.read(fields.get("refresh_token", ""))
-            if claim is not None and claim.refresh and (self.passwords.knows(claim.name) or ":" in claim.name):
+            if claim is not None and claim.refresh and self._goes_on(claim):
                 return claim.name
         else:
             raise Refusal(400, "UNSUPPORTED", "grant_type must be password or refresh_token")

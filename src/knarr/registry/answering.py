@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from knarr import disk
+from knarr import disk, exposition
 from knarr.errors import KnarrError
 from knarr.registry import blobs, listing, manifests, metrics, referrers, requestlog, routes, uploading
 from knarr.registry.access import Guard
@@ -126,9 +126,9 @@ class Desk:
                 return _fixed(call, {})
             case Kind.EXTENSIONS:
                 return _fixed(call, _EXTENSIONS)
-            case Kind.METRICS if self._counts is not None:
+            case Kind.METRICS if self._counts is not None and parts.settings.metrics:
                 return answer(
-                    200, body=(await self._told(self._counts)).encode(), headers={"Content-Type": metrics.KIND}
+                    200, body=(await self._told(self._counts)).encode(), headers={"Content-Type": exposition.KIND}
                 )
         raise Refusal(404, "UNSUPPORTED", "this registry has no such endpoint")
 

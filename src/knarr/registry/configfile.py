@@ -55,11 +55,20 @@ def load(file: Path, base: ServerSettings) -> ServerSettings:
         raise UsageError(f"{file}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: {error}") from error
-    top = _Table(file, "", data)
+    return settings(file, data, base)
+
+
+def settings(file: Path, data: Mapping[str, Any], base: ServerSettings, *, table: str = "") -> ServerSettings:
+    """The settings in `data`, which is the table `table` of `file`, over `base`.
+
+    Raises:
+        UsageError: it says something that cannot be meant.
+    """
+    top = _Table(file, table, data)
     listen = top.take("listen", _text, "")
     host, port = listening(listen) if listen else (base.host, base.port)
     tls = top.table("tls")
-    settings = replace(
+    found = replace(
         base,
         host=host,
         port=port,
@@ -75,7 +84,7 @@ def load(file: Path, base: ServerSettings) -> ServerSettings:
         webhooks=tuple(_webhook(each) for each in top.tables("webhook")) or base.webhooks,
     )
     top.end()
-    return settings
+    return found
 
 
 def listening(text: str) -> tuple[str, int]:

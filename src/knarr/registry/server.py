@@ -9,17 +9,21 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
 
 from aiohttp import web
 
 from knarr.content.sharing import secret
 from knarr.content.store import Store
 from knarr.errors import KnarrError, RegistryError
+from knarr.possession import possession
 from knarr.registry import gc, tokens
 from knarr.registry.access import Guard
 from knarr.registry.answering import Desk
 from knarr.registry.certificates import Certificates
 from knarr.registry.connections import Connections
+from knarr.registry.direct import Home
+from knarr.registry.events import Event
 from knarr.registry.fetching import Fetcher
 from knarr.registry.metrics import Metrics
 from knarr.registry.parts import Parts
@@ -48,10 +52,12 @@ class Registry:
         log: Log | None = None,
         roots: Callable[[], Iterable[Digest]] = tuple,
         client: Callable[[], Client] | None = None,
+        measured: bool = False,
     ) -> None:
         """`tell` is given lines about what the server does of itself, `log` one for each request.
 
         `roots` gives what others than the registry hold in the store; `client` asks upstreams.
+        With `measured` there are `metrics()`, whatever is served at /metrics.
 
         Raises:
             UsageError: the files of accounts or certificates cannot be used.
@@ -63,7 +69,8 @@ class Registry:
         self._pulls = Pulls(self.parts)
         self._roots = roots
         self._guard = _guard(store, settings)
-        self._counts = Metrics() if settings.metrics else None
+        self._counts = Metrics() if settings.metrics or measured else None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._senders = [Sender(hook, self._tell) for hook in settings.webhooks]
         for sender in self._senders:
             self.parts.events.listen(sender.hear)
@@ -81,8 +88,24 @@ class Registry:
         """Whether everybody may do everything."""
         return self._guard is None
 
+    def home(self) -> Home:
+        """The registry for builds in this process: see `direct`."""
+        return Home(self.parts, self._guard, self._hear)
+
+    def _hear(self, event: Event) -> None:
+        """Something happened past HTTP, on another thread: tell whoever listens, in the loop."""
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # it has ended
+                loop.call_soon_threadsafe(self.parts.events.tell, event)
+
+    def metrics(self) -> str:
+        """The figures for Prometheus, "" without any. From any thread."""
+        return self._counts.text(self.parts.gauges()) if self._counts is not None else ""
+
     async def serve(self, ready: Callable[[], object] | None = None) -> None:
         """Serve until the task is cancelled. `ready` is called when connections are taken; `port` is known then."""
+        self._loop = asyncio.get_running_loop()
         server = Connections(self._desk.handle, self.settings.limits)
         runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=5.0)
         await runner.setup()
@@ -148,6 +171,21 @@ class Registry:
             )
             if done.manifests or done.blobs or done.tags or done.freed:
                 self._tell(gc.summary(done))
+
+
+def alone(store: Store, settings: ServerSettings) -> AbstractContextManager[None]:
+    """One server on a store at a time.
+
+    Raises (on entering):
+        UsageError: there is one; the message says which.
+    """
+    return possession(
+        store.root / "registry.lock",
+        "registry",
+        what="store",
+        shown=(f"{settings.host}:{settings.port}",),
+        hint="set KNARR_ROOT to a directory of this one's own",
+    )
 
 
 def _guard(store: Store, settings: ServerSettings) -> Guard | None:
