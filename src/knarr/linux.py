@@ -84,6 +84,20 @@ def mounts_isolated() -> bool:
     return _isolated
 
 
+_may_mount = True
+
+
+def forgo_mounts() -> None:
+    """Note that this process may mount nothing, not even in a namespace of its own."""
+    global _may_mount
+    _may_mount = False
+
+
+def may_mount() -> bool:
+    """False after `forgo_mounts`: trees are then used where they lie."""
+    return _may_mount
+
+
 _is_root_by_namespace = False
 
 

@@ -39,7 +39,7 @@ DOCKERFILES: dict[str, str] = {
         RUN mkdir /d && echo x > /d/a && ln /d/a /d/b && ln /d/a /c && ln -s a /d/s && ln /etc/passwd /etc/passwd.link
         FROM busybox
         COPY --from=made /d /d
-        RUN ln /d/a /d/z && echo more >> /d/b
+        RUN ln /d/s /d/t && echo new > /d/new && ln /d/new /d/z && rm /d/b
         """,
     "symlinks": """\
         FROM busybox

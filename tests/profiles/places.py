@@ -67,6 +67,7 @@ class Place:
     runtime: str = "runc"  # what runs the container
     capabilities: Sequence[str] = ()
     extra: dict[str, str] = field(default_factory=dict)
+    binds: Sequence[Path] = ()  # what a container sees besides
 
     @property
     def state(self) -> Path:
@@ -161,6 +162,7 @@ def _configuration(place: Place, argv: Sequence[str], env: Mapping[str, str]) ->
     ]
     shown = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", str(SOURCE), sysconfig.get_path("purelib")]
     binds = [_bind(path, writable=False) for path in shown if os.path.exists(path)]
+    binds += [_bind(str(path), writable=False) for path in place.binds]
     binds += [_bind(str(place.home), writable=True), _bind(str(Path(env["KNARR_HOSTS_DIR"])), writable=False)]
     architecture = host_platform().architecture
     return {
@@ -200,4 +202,4 @@ DOCKER = tuple(sorted(capabilities.DEFAULT))
 def _bind(path: str, *, writable: bool) -> dict[str, Any]:
     """A directory of the machine, at its own place. Not recursive: a container has nothing that is not named."""
     access = ["rw"] if writable else ["ro"]
-    return {"destination": path, "type": "bind", "source": path, "options": ["rbind", "nosuid", "nodev", *access]}
+    return {"destination": path, "type": "bind", "source": path, "options": ["rbind", *access]}

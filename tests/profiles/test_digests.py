@@ -55,7 +55,8 @@ def test_a_user_with_ids_of_its_own_gets_the_image_that_root_gets(
     place: MakePlace, contexts: Path, expected: dict[str, str], name: str, runtime: str
 ) -> None:
     there = place("user", extra={"KNARR_OCI_RUNTIME": runtime})
-    assert build(there, contexts, name) == as_root(expected, place, contexts, name)
+    found = build(there, contexts, name)
+    assert found == as_root(expected, place, contexts, name), found
 
 
 @pytest.mark.slow
@@ -63,3 +64,13 @@ def test_packages_installed_by_a_user_are_those_installed_by_root(
     place: MakePlace, package_contexts: Path, expected: dict[str, str]
 ) -> None:
     assert build(place("user"), package_contexts, "packages") == as_root(expected, place, package_contexts, "packages")
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+@pytest.mark.parametrize("name", SMALL)
+def test_root_in_a_plain_container_gets_the_image_that_root_of_the_machine_gets(
+    place: MakePlace, contexts: Path, expected: dict[str, str], name: str, runtime: str
+) -> None:
+    there = place("container", runtime=runtime, binds=(contexts,))
+    found = build(there, contexts, name)
+    assert found == as_root(expected, place, contexts, name), found

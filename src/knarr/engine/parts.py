@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from knarr import disk
+from knarr import disk, linux
 from knarr.config import Settings
 from knarr.errors import KnarrError
 from knarr.scope import Scope
@@ -143,6 +143,11 @@ class Parts:
 
     def runtime(self) -> Runtime:
         def make() -> Runtime:
+            if not linux.may_mount():
+                from knarr.runtime.unmounted import Unmounted
+                from knarr.snapshot import tree
+
+                return Unmounted(self.settings.run, tree.clone)
             from knarr.runtime.runner import Runtime
 
             return Runtime(self.settings.run, self.settings.oci_runtime)

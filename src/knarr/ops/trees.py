@@ -330,8 +330,8 @@ class DiskTrees:
         at = self._run / "mnt" / key
         at.mkdir(parents=True)
         try:
-            with mounted(mounts, at):  # type: ignore[arg-type]
-                yield os.fspath(at)
+            with mounted(mounts, at) as root:  # type: ignore[arg-type]
+                yield os.fspath(root)
         finally:
             at.rmdir()
 

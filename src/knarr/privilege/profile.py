@@ -79,8 +79,10 @@ def _take(wanted: str) -> Profile:
             uid = os.geteuid()
             act()
             config.outer_uid = uid
-            if name in ("user", "single", "restricted"):
+            if name in ("user", "single") or (name == "restricted" and uid):
                 virtual.begin(owners=name != "user", modes=name == "restricted")
+            if name in ("container", "restricted"):
+                linux.forgo_mounts()
             return Profile(name, tuple(reasons), ids)
         reasons.append(f"{name}: {reason}")
     raise Unsupported(f"profile {reasons[0]}", hint="leave KNARR_PROFILE out: what holds here is found out")

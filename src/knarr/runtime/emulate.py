@@ -117,6 +117,26 @@ class Emulator:
         )
 
 
+def host_runs(platform: Platform | None) -> bool:
+    """Whether steps for `platform` run here without our help: by the processor, or a handler of the machine's."""
+    if platform is None or runs_natively(platform.architecture):
+        return True
+    wanted = binaryformat.FORMATS.get(platform.architecture)
+    return wanted is not None and _host_has(_HOST_TABLE, wanted)
+
+
+def emulator_of(platform: Platform | None) -> str:
+    """The path of the qemu that runs programs of `platform`.
+
+    Raises:
+        Unsupported: there is none.
+    """
+    wanted = binaryformat.FORMATS.get(platform.architecture) if platform is not None else None
+    if platform is None or wanted is None:
+        raise Unsupported(f"steps for {platform} cannot run here: there is no emulator for it")
+    return Emulator(Path("/"))._qemu(platform, wanted)
+
+
 def runs_natively(architecture: str) -> bool:
     """Whether this machine's processor runs programs of the architecture itself."""
     here = host_platform().architecture

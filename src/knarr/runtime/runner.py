@@ -20,16 +20,16 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knarr import linux, virtual
+from knarr import linux
 from knarr.errors import RuntimeFailed
 from knarr.owner import Owner
-from knarr.paths import clean, inside, is_below
-from knarr.runtime import bundle, cgroups, child, mounts, oci, startfailure, workspace
+from knarr.paths import clean
+from knarr.runtime import bundle, cgroups, child, mounts, oci, startfailure, workdir, workspace
 from knarr.runtime.emulate import Emulator
 from knarr.runtime.privatetable import Emulation
 from knarr.runtime.process import Exit, Output, ProcessSpec, Stdio
 from knarr.runtime.stubs import Stubs
-from knarr.runtime.users import User, resolve_user
+from knarr.runtime.users import resolve_user
 from knarr.scope import Scope
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Runtime:
         emulation = self._emulator.emulation(spec.platform)
         user = resolve_user(spec.rootfs, spec.user)
         id = f"{owner.token}-{next(self._numbers)}"
-        with workspace.workspace(self._bundles / owner.token, id) as place, _working_directory(spec, user):
+        with workspace.workspace(self._bundles / owner.token, id) as place, workdir.made(spec, user):
             around = self._surroundings(program, spec, place, emulation, id)
             with _mount_points(spec, around):
                 configuration = bundle.configuration(spec, user, around)
@@ -126,9 +126,13 @@ class Runtime:
             if self._program is None:
                 os.makedirs(self._state, mode=0o711, exist_ok=True)
                 self._program = oci.choose(self._state, self._wanted)
-            if self._owner is None or not self._owner.is_ours:
-                self._owner = Owner.claim(self._state / "owners")
-            return self._program, self._owner
+            return self._program, self._claimed()
+
+    def _claimed(self) -> Owner:
+        """This process's claim; the lock is held."""
+        if self._owner is None or not self._owner.is_ours:
+            self._owner = Owner.claim(self._state / "owners")
+        return self._owner
 
     def _surroundings(
         self, program: oci.Program, spec: ProcessSpec, place: workspace.Workspace, emulation: Emulation | None, id: str
@@ -215,23 +219,6 @@ def _mount_points(spec: ProcessSpec, around: bundle.Surroundings) -> Iterator[No
         yield
     finally:
         stubs.remove()
-
-
-@contextmanager
-def _working_directory(spec: ProcessSpec, user: User) -> Iterator[None]:
-    """Make the working directory when the image lacks it, owned by the user: it stays, as with BuildKit."""
-    cwd = clean(spec.cwd)
-    covered = any(is_below(cwd, clean(mount.target)) for mount in spec.mounts)
-    if cwd != "/" and not covered and not spec.readonly_root:
-        root = os.fspath(spec.rootfs)
-        path, missing = inside(root, cwd), []
-        while path != root and not os.path.lexists(path):
-            missing.append(path)
-            path = os.path.dirname(path)
-        for made in reversed(missing):
-            os.mkdir(made, 0o755)
-            virtual.chown(made, user.uid, user.gid)
-    yield
 
 
 def _write(place: workspace.Workspace, configuration: object) -> None:

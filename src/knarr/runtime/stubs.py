@@ -61,7 +61,7 @@ class Stubs:
             missing.append(path)
             path = os.path.dirname(path)
         for stub in reversed(missing):
-            with _opened_parent(point.root, stub) as parent:
+            with opened_parent(point.root, stub) as parent:
                 if stub is not missing[0]:
                     os.mkdir(parent.name, 0o755, dir_fd=parent.descriptor)
                 elif point.is_directory:
@@ -76,7 +76,7 @@ class Stubs:
         """Remove what is still as it was made: an empty directory, an empty file. Never raises."""
         while self._made:
             try:
-                with _opened_parent(*self._made.pop()) as parent:
+                with opened_parent(*self._made.pop()) as parent:
                     info = os.fstat(parent.descriptor)
                     _remove_empty(parent.name, parent.descriptor)
                     os.utime(parent.descriptor, ns=(info.st_atime_ns, info.st_mtime_ns))
@@ -93,7 +93,7 @@ def _remove_empty(name: str, directory: int) -> None:
 
 
 @contextmanager
-def _opened_parent(root: str, path: str) -> Iterator[_Parent]:
+def opened_parent(root: str, path: str) -> Iterator[_Parent]:
     """The directory that holds `path`, open while the block lasts."""
     *way, name = path[len(root) :].strip("/").split("/")
     descriptor = os.open(root, _DIRECTORY & ~os.O_NOFOLLOW)

@@ -25,6 +25,10 @@ def sweep(state: Path) -> int:
             group = _cgroup(bundle)
             for program in _programs(state):
                 discard(program, bundle.name, group)
+            if (bundle / "aside").exists():
+                from knarr.runtime import placing
+
+                placing.recover(bundle)
             workspace.remove(os.fspath(bundle))
         if bundles.exists():
             bundles.rmdir()

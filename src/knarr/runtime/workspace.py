@@ -95,6 +95,10 @@ def remove(path: str) -> None:
     for name in names:
         if name == "secrets":
             _remove_secrets(f"{path}/{name}")
+        elif name in ("aside", "root", "dev") or name.startswith("tmpfs-"):  # of a step that had no mounts
+            from knarr.runtime.placing import remove as remove_tree
+
+            remove_tree(f"{path}/{name}")
         else:
             os.unlink(f"{path}/{name}")
     os.rmdir(path)
