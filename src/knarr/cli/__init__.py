@@ -38,6 +38,7 @@ COMMANDS = {
     "prune": ("prune", "Remove what builds no longer need"),
     "daemon": ("daemon", "Serve BuildKit's API to buildctl and docker buildx"),
     "serve": ("serve", "Serve builds and images in one process: what is pushed is a tag"),
+    "snapshotter": ("snapshotter", "Serve knarr's snapshotters to containerd"),
     "pki": ("pki", "Be a certificate authority for a private domain, and have it believed"),
     "doctor": ("doctor", "Say what this machine can do, and check the store"),
     "debug": ("debug", "Look inside a build: its LLB, and why a step ran"),

@@ -20,6 +20,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from knarr.buildkit.gateway import SERVICE as LLB_BRIDGE
+from knarr.buildkit.rpcthreads import RpcThreads
 from knarr.buildkit.service import OPTIONS, serving
 from knarr.buildkit.sessions import Sessions
 from knarr.config import Settings
@@ -31,7 +32,6 @@ from knarr.daemon.control import CONTROL, Control
 from knarr.daemon.history import History
 from knarr.daemon.listen import listening
 from knarr.daemon.metrics import Metrics
-from knarr.daemon.rpcthreads import RpcThreads
 from knarr.daemon.settings import DaemonSettings
 from knarr.daemon.solve import Solver
 from knarr.daemon.worker import API_VERSION, Worker

@@ -11,17 +11,17 @@ from knarr.snapshot.driver import Driver
 from knarr.snapshot.snapshotter import Mount
 
 
-def choose(root: Path, wanted: str = "auto") -> Driver:
+def choose(root: Path, wanted: str = "auto", *, lasting: bool = False) -> Driver:
     """The snapshotter for `root`: overlayfs if a trial mount below `root` works, else native.
 
     Each driver has its own directory `root/<name>`: one cannot read another's.
-    A trial that worked is remembered in `root` until the next boot.
+    A trial that worked is remembered in `root` until the next boot. `lasting`: see `Driver`.
 
     Raises:
         Unsupported: `wanted` is not a driver, or does not work here.
     """
     if wanted == "native":
-        return _native(root)
+        return _native(root, lasting)
     if wanted not in ("auto", "overlayfs"):
         raise Unsupported(f"snapshotter {wanted} is not known", hint="use auto, overlayfs or native")
     os.makedirs(root, mode=0o711, exist_ok=True)
@@ -29,16 +29,16 @@ def choose(root: Path, wanted: str = "auto") -> Driver:
     if not reason:
         from knarr.snapshot.overlayfs import Overlayfs
 
-        return Overlayfs(root / "overlayfs")
+        return Overlayfs(root / "overlayfs", lasting=lasting)
     if wanted == "overlayfs":
         raise Unsupported(f"snapshotter overlayfs does not work below {root}: {reason}", hint="use native or auto")
-    return _native(root)
+    return _native(root, lasting)
 
 
-def _native(root: Path) -> Driver:
+def _native(root: Path, lasting: bool) -> Driver:
     from knarr.snapshot.native import Native
 
-    return Native(root / "native")
+    return Native(root / "native", lasting=lasting)
 
 
 def why_not_overlayfs(root: Path) -> str:

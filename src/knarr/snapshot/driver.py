@@ -12,12 +12,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from knarr import disk, linux
-from knarr.errors import KnarrError
+from knarr.errors import Bug, KnarrError
 from knarr.snapshot import tree
 from knarr.snapshot.ledger import Entry, Ledger
 from knarr.snapshot.snapshotter import LOST, Info, Mount, Usage
+
+if TYPE_CHECKING:
+    from knarr.snapshot.lasting import LastingLedger
 
 _SYNC_AGAIN_NS = 30 * 10**9  # the kernel itself writes dirty pages after that time
 
@@ -27,10 +31,12 @@ class Driver(ABC):
 
     name: str
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, lasting: bool = False) -> None:
+        """With `lasting` snapshots outlive this process, the boot and a power cut: see `snapshot.lasting`."""
         self.root = Path(os.path.abspath(root))
         self._base = os.fspath(self.root)
-        self._ledger = Ledger(self.root)
+        self._lasting = lasting
+        self._ledger = _lasting(self.root) if lasting else Ledger(self.root)
         self._has_committed = False
 
     @abstractmethod
@@ -74,6 +80,8 @@ class Driver(ABC):
 
     def commit(self, name: str, active: str) -> None:
         entry = self._ledger.need(active)
+        if self._lasting:
+            linux.syncfs(self._base)  # what the ledger calls committed is on the disk
         dropped = self._ledger.commit(name, active)
         self._has_committed = True
         if dropped is not None:
@@ -124,6 +132,17 @@ class Driver(ABC):
             tree.remove(self._directory(id))
         return len(gone)
 
+    @property
+    def lasting(self) -> LastingLedger:
+        """The books of a lasting driver."""
+        if not self._lasting:
+            raise Bug("the driver was not made to last")
+        return cast("LastingLedger", self._ledger)
+
+    def leftovers(self) -> tuple[Path, ...]:
+        """Directories that no snapshot has: a removal was killed, or half a beginning."""
+        return tuple(Path(self._directory(id)) for id in self._ledger.orphans(self._ids_on_disk()))
+
     def lost(self) -> tuple[str, ...]:
         return tuple(entry.name for entry in self._lost())
 
@@ -165,6 +184,12 @@ class Driver(ABC):
 
     def _fs(self, id: int) -> str:
         return f"{self._base}/{id}/fs"
+
+
+def _lasting(root: Path) -> LastingLedger:
+    from knarr.snapshot.lasting import LastingLedger  # no build needs it
+
+    return LastingLedger(root)
 
 
 def _unmount_users(base: str, ids: Sequence[int]) -> None:

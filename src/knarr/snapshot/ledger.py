@@ -61,6 +61,10 @@ class Entry:
 class Ledger:
     """The rows of one root. Safe across threads and processes; every method is one transaction."""
 
+    synchronous = "OFF"
+    replaceable = True  # what it tells of can be made again
+    schema = _SCHEMA
+
     def __init__(self, root: Path) -> None:
         """Opens `root/snapshots.db` with the first call, made if missing."""
         self._root = root
@@ -88,7 +92,9 @@ class Ledger:
             return self._checked()
         except sqlite3.OperationalError as error:
             raise self._told(error) from error
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
+            if not self.replaceable:
+                raise KnarrError(f"{self._path} is damaged: {error}", hint="what it told of is lost") from error
             # Torn by a power cut. Snapshots can all be made again; doubtful ones must not be used.
             for suffix in ("", "-wal", "-shm"):
                 Path(f"{self._path}{suffix}").unlink(missing_ok=True)
@@ -98,9 +104,11 @@ class Ledger:
 
     def _checked(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._path, timeout=60, isolation_level=None, check_same_thread=False)
-        database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; PRAGMA foreign_keys=ON;")
+        database.executescript(
+            f"PRAGMA journal_mode=WAL; PRAGMA synchronous={self.synchronous}; PRAGMA foreign_keys=ON;"
+        )
         if not database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'checked'").fetchone()[0]:
-            database.executescript(_SCHEMA)
+            database.executescript(self.schema)
             # Directories of a database that was lost must not be met again.
             top = max((int(name) for name in os.listdir(self._root) if name.isdigit()), default=0)
             database.execute("INSERT INTO sqlite_sequence VALUES ('snapshot', ?)", (top,))

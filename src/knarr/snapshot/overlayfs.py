@@ -30,11 +30,12 @@ class Overlayfs(Driver):
 
     name = "overlayfs"
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path, *, lasting: bool = False) -> None:
+        super().__init__(root, lasting=lasting)
         # A umount without `volatile` writes the whole disk's dirty pages first
         # (13 ms instead of 0.2 on an idle ext4). The ledger minds power cuts.
-        self._options = (*(_PLAIN_USER if in_user_namespace() else _PLAIN), "volatile")
+        self._plain = _PLAIN_USER if in_user_namespace() else _PLAIN
+        self._options = self._plain if lasting else (*self._plain, "volatile")
 
     def _lay_out(self, entry: Entry) -> None:
         directory = self._directory(entry.id)
@@ -58,7 +59,7 @@ class Overlayfs(Driver):
             lowers.insert(0, self._fs(entry.id))
         if len(lowers) < 2:
             return (Mount("bind", lowers[0] if lowers else self._fs(entry.id), ("bind", "ro")),)
-        return (Mount("overlay", "overlay", (*_lower(lowers), *self._options[:-1], "ro")),)
+        return (Mount("overlay", "overlay", (*_lower(lowers), *self._plain, "ro")),)
 
     @staticmethod
     def _upper(directory: str) -> tuple[str, ...]:
