@@ -26,7 +26,7 @@ class _Control:
 
     def session(self, messages: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         pieces = (message.data for message in messages)
-        for piece in self._sessions.attend(pieces, tuple(context.invocation_metadata())):
+        for piece in self._sessions.attend(pieces, tuple(context.invocation_metadata()), hang_up=context.cancel):
             yield control_pb2.BytesMessage(data=piece)
 
 

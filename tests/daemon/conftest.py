@@ -104,6 +104,11 @@ class Builder:
         response: Mapping[str, str] = self.control.unary("Solve", self.request(**more), timeout_s=120).ExporterResponse
         return response
 
+    def is_running(self, ref: str) -> bool:
+        """Whether the daemon has a build `ref` under way."""
+        asked = pb.BuildHistoryRequest(ActiveOnly=True, EarlyExit=True)
+        return any(event.record.Ref == ref for event in self.control.stream("ListenBuildHistory", asked))
+
     def said(self, ref: str) -> pb.StatusResponse:
         """All that the build `ref` has told."""
         joined = pb.StatusResponse()

@@ -7,8 +7,9 @@ client = sessions.get(id, wait_s=5)              # in Control.Solve, on another 
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from knarr.buildkit.service import Caller
 from knarr.buildkit.tunnel import Tunnel
 from knarr.errors import KnarrError
 from knarr.record import record
+from knarr.scope import Scope
 
 if TYPE_CHECKING:
     import grpc
@@ -25,6 +27,18 @@ _ID = "x-docker-expose-session-uuid"
 _NAME = "x-docker-expose-session-name"
 _SHARED_KEY = "x-docker-expose-session-sharedkey"
 _METHOD = "x-docker-expose-session-grpc-method"
+_HEALTH = "/grpc.health.v1.Health/Check"
+_SILENCES = 2  # in a row
+
+log = logging.getLogger("knarr.daemon")
+
+
+@record
+class Patience:
+    """When a client that says nothing counts as gone: it is asked every so often, and has so long to answer, twice."""
+
+    every_s: float = 5.0  # BuildKit's
+    answer_s: float = 30.0  # BuildKit's: a slow line full of data answers late
 
 
 @record
@@ -49,16 +63,25 @@ class Client:
 class Sessions:
     """The sessions that are open. Safe from several threads."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, patience: Patience | None = None) -> None:
         """`directory` is private: sockets lie there for a moment while a session opens."""
         self._directory = directory
+        self._patience = patience or Patience()
         self._changed = threading.Condition()
         self._clients: dict[str, Client] = {}
         self._tunnels: dict[str, Tunnel] = {}
         self._closed = False
 
-    def attend(self, pieces: Iterator[bytes], metadata: Sequence[tuple[str, str | bytes]]) -> Iterator[bytes]:
+    def attend(
+        self,
+        pieces: Iterator[bytes],
+        metadata: Sequence[tuple[str, str | bytes]],
+        *,
+        hang_up: Callable[[], object] = lambda: None,
+    ) -> Iterator[bytes]:
         """Keep a session open until its client leaves; takes and gives the pieces of its connection.
+
+        `hang_up` makes `pieces` end, from any thread, whatever the client does.
 
         Raises:
             KnarrError: it has no id, or one that is taken.
@@ -68,9 +91,24 @@ class Sessions:
             tunnel.connect()
             self._enter(client, tunnel)
             try:
-                yield from tunnel.carry(pieces)
+                with Scope() as scope:
+                    scope.attempt(self._watch, client, tunnel, scope, hang_up)
+                    try:
+                        yield from tunnel.carry(pieces)
+                    finally:
+                        scope.cancel()
             finally:
                 self._leave(client)
+
+    def _watch(self, client: Client, tunnel: Tunnel, scope: Scope, hang_up: Callable[[], object]) -> None:
+        """Break the session off when its client is silent: its builds would wait for ever."""
+        silences = 0
+        while silences < _SILENCES:
+            scope.sleep(self._patience.every_s)
+            silences = 0 if _answers(client.channel, self._patience.answer_s, scope) else silences + 1
+        log.warning("session %s: its client does not answer any more", client.id)
+        tunnel.cut()
+        hang_up()
 
     def get(self, id: str, *, wait_s: float = 0.0) -> Client | None:
         """The client of session `id`, which may open up to `wait_s` later; None: there is none.
@@ -112,6 +150,22 @@ class Sessions:
             del self._clients[client.id]
             del self._tunnels[client.id]
             self._changed.notify_all()
+
+
+def _answers(channel: grpc.Channel, within_s: float, scope: Scope) -> bool:
+    """Whether the client says anything at all in time, be it that it has no such method."""
+    from grpc import FutureCancelledError, RpcError, StatusCode
+
+    check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_HEALTH)
+    call = check.future(b"", timeout=within_s)
+    with scope.on_cancel(call.cancel):
+        try:
+            call.result()
+        except FutureCancelledError:
+            return True
+        except RpcError as error:
+            return error.code() is not StatusCode.DEADLINE_EXCEEDED
+        return True
 
 
 def _client(tunnel: Tunnel, metadata: Sequence[tuple[str, str | bytes]]) -> Client:

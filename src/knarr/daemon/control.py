@@ -66,7 +66,7 @@ class Control:
 
     def session(self, messages: Iterator[pb.BytesMessage], context: grpc.ServicerContext) -> Iterator[pb.BytesMessage]:
         pieces = (message.data for message in messages)
-        for piece in self._sessions.attend(pieces, tuple(context.invocation_metadata())):
+        for piece in self._sessions.attend(pieces, tuple(context.invocation_metadata()), hang_up=context.cancel):
             yield pb.BytesMessage(data=piece)
 
     def solve(self, request: pb.SolveRequest, context: grpc.ServicerContext) -> pb.SolveResponse:
