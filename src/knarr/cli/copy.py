@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from knarr.cli.flags import Flag, Kind, Parsed, parse, usage
 from knarr.cli.transfer import PLATFORM_FLAG, PROGRESS_FLAGS, Transfer, platforms, told, transfer
+from knarr.cli.trustflags import VERIFY_FLAG, check_spot, guard_of
 from knarr.errors import KnarrError, UsageError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from knarr.image.wholecopy import CopyOptions, WholeCopy
     from knarr.remote.repository import Registry
     from knarr.spec.descriptor import Descriptor
+    from knarr.trust.guard import Guard
 
 COPY_FLAGS = (
     PLATFORM_FLAG,
@@ -37,6 +39,7 @@ FLAGS = (
     Flag("all-tags", Kind.SWITCH, "", "every tag of the repository", short="a"),
     Flag("jobs", Kind.TEXT, "N", "transfers at a time (default: 4)", short="j"),
     Flag("insecure", Kind.LIST, "HOST", "do not check this registry's certificate; plain HTTP if it has no TLS"),
+    VERIFY_FLAG,
     Flag("format", Kind.TEXT, "FORM", "json: what was kept, lost and moved, for programs"),
     *PROGRESS_FLAGS,
 )
@@ -81,12 +84,12 @@ def run(argv: list[str]) -> int:
     source, target = (spot(word) for word in given.words)
     if given.text("format") not in ("", "json"):
         raise UsageError(f"--format {given.text('format')}: not known", hint="use json")
-    options = copy_options(given)
+    options, guard = copy_options(given), guard_of(given)
     with transfer(given) as world, ExitStack() as stack:
         registry = trusting(world, given, stack)
         results = [
-            _copy(world, registry, one, to, options, given)
-            for one, to in _pairs(world, registry, source, target, given)
+            _copy(world, registry, one, to, options, given, guard)
+            for one, to in _pairs(world, registry, source, target, given, guard)
         ]
     return max(results)
 
@@ -132,16 +135,18 @@ def trusting(world: Transfer, given: Parsed, stack: ExitStack) -> Registry:
 
 
 def _pairs(
-    world: Transfer, registry: Registry, source: Spot, target: Spot, given: Parsed
+    world: Transfer, registry: Registry, source: Spot, target: Spot, given: Parsed, guard: Guard | None
 ) -> Iterator[tuple[Spot, Spot]]:
     """What to copy where: one image, or every tag of a repository."""
     if not given.switch("all-tags"):
         yield source, target
         return
     from knarr.image.spot import tagged
-    from knarr.spec.referrers import is_fallback_tag
+    from knarr.spec.referrers import is_digest_tag, is_fallback_tag
 
     for tag in _tags(world, registry, source):
+        if guard is not None and is_digest_tag(tag):
+            continue  # nobody signs a signature; it goes along with its image, or not at all
         if not is_fallback_tag(tag):  # lists of referrers are made anew at the target, of what arrives there
             yield tagged(source, tag), tagged(target, tag)
 
@@ -156,7 +161,15 @@ def _tags(world: Transfer, registry: Registry, source: Spot) -> Sequence[str]:
     return found
 
 
-def _copy(world: Transfer, registry: Registry, source: Spot, target: Spot, options: CopyOptions, given: Parsed) -> int:
+def _copy(
+    world: Transfer,
+    registry: Registry,
+    source: Spot,
+    target: Spot,
+    options: CopyOptions,
+    given: Parsed,
+    guard: Guard | None,
+) -> int:
     from knarr.cli.copyreport import as_json, as_text
     from knarr.cli.places import opened_source
     from knarr.export.vertex import Vertex
@@ -166,6 +179,7 @@ def _copy(world: Transfer, registry: Registry, source: Spot, target: Spot, optio
         Vertex(world.sink, f"copy {source.text} to {target.text}") as vertex,
         opened_source(world, source, registry) as (place, root),
     ):
+        check_spot(guard, place, root, source)
         watch = vertex.watch("copying")
         if target.kind in ARCHIVES:
             reshaped = _archive(world, place, root, source, target, options, watch)

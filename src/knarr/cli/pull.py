@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from knarr.cli.flags import Flag, Kind, parse, usage
 from knarr.cli.transfer import PLATFORM_FLAG, PROGRESS_FLAGS, Transfer, platforms, told, transfer, words_of
+from knarr.cli.trustflags import VERIFY_FLAG, guard_of
 from knarr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
     from knarr.spec.descriptor import Descriptor
     from knarr.spec.platform import Platform
     from knarr.spec.reference import Reference
+    from knarr.trust.guard import Guard
 
 FLAGS = (
     PLATFORM_FLAG,
     Flag("all-platforms", Kind.SWITCH, "", "every platform the image has (default: this machine's)"),
+    VERIFY_FLAG,
     *PROGRESS_FLAGS,
 )
 
@@ -47,8 +50,10 @@ def run(argv: list[str]) -> int:
     if wanted and given.switch("all-platforms"):
         raise UsageError("--platform and --all-platforms exclude each other")
     references = [Reference.parse(word).tagged() for word in words_of(given, "knarr pull", "the name of an image")]
+    guard = guard_of(given)
+    chosen = _chosen(wanted, given.switch("all-platforms"))
     with transfer(given) as world:
-        pulled = [_pull(world, reference, _chosen(wanted, given.switch("all-platforms"))) for reference in references]
+        pulled = [_pull(world, reference, chosen, guard) for reference in references]
     for reference, root in zip(references, pulled, strict=True):
         print(reference.at(root.digest))
     return 0
@@ -60,7 +65,7 @@ def _chosen(wanted: Sequence[Platform], everything: bool) -> Sequence[Platform] 
     return None if everything else wanted or (host_platform(),)
 
 
-def _pull(world: Transfer, reference: Reference, wanted: Sequence[Platform] | None) -> Descriptor:
+def _pull(world: Transfer, reference: Reference, wanted: Sequence[Platform] | None, guard: Guard | None) -> Descriptor:
     from knarr.errors import NotFound
     from knarr.export.vertex import Vertex
     from knarr.image.copy import copy_graph
@@ -69,6 +74,9 @@ def _pull(world: Transfer, reference: Reference, wanted: Sequence[Platform] | No
     with Vertex(world.sink, f"pull {reference.familiar}") as vertex:
         with vertex.phase("resolving"):
             root = repository.resolve(reference.locator)
+        if guard is not None:
+            with vertex.phase("verifying"):
+                guard.check(repository, root, "docker", reference)
         try:
             report = copy_graph(
                 repository,

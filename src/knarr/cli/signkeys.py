@@ -1,0 +1,102 @@
+"""The keys that a command line names: files, tokens, and the passphrase that opens one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from knarr.cli.flags import Flag, Kind, Parsed
+from knarr.errors import UsageError
+
+if TYPE_CHECKING:
+    from knarr.attest.keys import PublicKey, Signer
+
+PASSPHRASE = "COSIGN_PASSWORD"
+KEY_FLAG = Flag("key", Kind.LIST, "KEY", "a private key: a PEM file, or pkcs11:URI", short="k")
+PASSPHRASE_FLAG = Flag(
+    "passphrase-file", Kind.TEXT, "FILE", f"the passphrase of the key (else ${PASSPHRASE}, or it is asked for)"
+)
+
+
+def signers(given: Parsed) -> tuple[Signer, ...]:
+    """The private keys of `--key`, opened.
+
+    Raises:
+        UsageError: there is none, or one cannot be used.
+        PassphraseWrong: one did not open.
+    """
+    words = given.list("key")
+    if not words:
+        raise UsageError(
+            "a key is needed: --key FILE", hint="`knarr sign generate-key` makes one; the public half goes to others"
+        )
+    return tuple(_signer(word, given) for word in words)
+
+
+def _signer(word: str, given: Parsed) -> Signer:
+    if word.startswith("pkcs11:"):
+        from knarr.attest.token import open_token_key
+
+        return open_token_key(word)
+    from knarr.attest.keyfile import read_private
+    from knarr.attest.keys import PassphraseWrong
+
+    data, asked = read_key_file(word), _given_passphrase(given)
+    try:
+        return read_private(data, asked, name=word)
+    except PassphraseWrong:
+        if asked is not None or not sys.stdin.isatty():
+            raise
+    from getpass import getpass
+
+    return read_private(data, getpass(f"Passphrase of {word}: ").encode(), name=word)
+
+
+def new_passphrase(given: Parsed, path: str) -> bytes:
+    """The passphrase for a key that is being made.
+
+    Raises:
+        UsageError: none was given, and there is nobody to ask.
+    """
+    found = _given_passphrase(given)
+    if found is not None:
+        return found
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"{path}: a passphrase is needed",
+            hint=f"give --passphrase-file or ${PASSPHRASE}, or write the key unprotected with --no-passphrase",
+        )
+    from getpass import getpass
+
+    first = getpass(f"Passphrase for {path}: ")
+    if getpass("Again: ") != first:
+        raise UsageError(f"{path}: the two passphrases differ")
+    return first.encode()
+
+
+def public_keys(words: tuple[str, ...]) -> tuple[PublicKey, ...]:
+    """The public keys of PEM files.
+
+    Raises:
+        UsageError: a file is none, or cannot be read.
+    """
+    from knarr.attest.keys import PublicKey
+
+    return tuple(PublicKey.parse(read_key_file(word), name=word) for word in words)
+
+
+def read_key_file(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+
+
+def _given_passphrase(given: Parsed) -> bytes | None:
+    path = given.text("passphrase-file")
+    if path:
+        return read_key_file(path).rstrip(b"\r\n")
+    found = os.environ.get(PASSPHRASE)
+    return None if found is None else found.encode()
