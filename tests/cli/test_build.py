@@ -315,3 +315,38 @@ def test_the_graph_of_a_build_is_a_definition(knarr: Command) -> None:
     knarr.write(Dockerfile="FROM busybox\nRUN echo hello\n")
     graph = decode(knarr.run("debug", "llb", ".").stdout)
     assert len(graph.vertices) == 2
+
+
+def test_the_graphs_of_several_platforms_are_written_to_files_as_lines_and_as_a_drawing(knarr: Command) -> None:
+    from knarr.llb.decode import decode
+
+    knarr.write(Dockerfile="FROM busybox AS one\nCOPY a /a\nRUN true\n", a="")
+    both = ("--platform", "linux/amd64,linux/arm64", ".")
+    refused = knarr.run("debug", "llb", *both)
+    assert (refused.returncode, b"--into DIR" in refused.stderr) == (2, True)
+    paths = knarr.run("debug", "llb", "--into", "graphs", *both).stdout.decode().split()
+    assert paths == ["graphs/linux_amd64.pb", "graphs/linux_arm64.pb"]
+    graphs = [decode((knarr.directory / path).read_bytes()) for path in paths]
+    lines = [json.loads(line) for line in knarr.run("debug", "llb", "--json", *both).stdout.splitlines()]
+    assert [line["digest"] for line in lines] == [str(digest) for graph in graphs for digest in graph.vertices]
+    assert [line["platform"] for line in lines if line["result"]] == ["linux/amd64", "linux/arm64"]
+    copy = next(line for line in lines if line["name"] == "[linux/amd64 2/3] COPY a /a")
+    assert copy["op"]["file"]["actions"][0]["copy"]["dest"] == "/a"
+    drawn = knarr.run("debug", "llb", "--dot", *both).stdout.decode()
+    assert drawn.count("->") == 6
+    assert drawn.count("[internal] load build context") == 1  # which the platforms share
+    assert "RUN true\\nlinux/arm64" in drawn
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--into"], "--into wants a directory"),
+        (["--json", "--into", "x", "."], "--json goes to standard output"),
+        (["--into", "/proc/x", "."], "--into /proc/x: No such file or directory"),
+    ],
+)
+def test_a_wrong_way_to_ask_for_a_graph(knarr: Command, words: list[str], told: str) -> None:
+    knarr.write(Dockerfile="FROM scratch\nCOPY a /a\n", a="")
+    refused = knarr.run("debug", "llb", *words)
+    assert (refused.returncode, told in refused.stderr.decode()) == (2, True)

@@ -122,6 +122,26 @@ def test_a_line_put_in_between_is_new_and_renames_no_other(built: Knarr) -> None
     ]
 
 
+def test_a_step_that_failed_tells_why_it_ran_and_the_next_run_is_compared_with_the_last_good_one(
+    built: Knarr, context: Path
+) -> None:
+    (context / "src/a").write_text("other")
+    broken = STAGES.replace("echo $VERSION", "echo $VERSION; false")
+    failed = built.run(*built.command(broken, context=context), check=False)
+    assert failed.returncode == 1
+    assert built.run("debug", "why", "RUN cat").stdout.splitlines() == [
+        "[build 3/3] RUN cat /src/* > /out; echo 1; false",
+        "  command changed: /bin/sh -c cat /src/* > /out; echo $VERSION → "
+        "/bin/sh -c cat /src/* > /out; echo $VERSION; false",
+        "  the step before gave another result: COPY src /src (stage build)",
+        "  it failed",
+        "  [build 2/3] COPY src /src ran:",
+        "    file src/a: content (build context)",
+    ]
+    # The command is the one of the run before the failed one, so it does not count as changed.
+    assert why(built, STAGES, step="RUN cat")[1] == "  the step before gave another result: COPY src /src (stage build)"
+
+
 def test_the_cache_was_switched_off(built: Knarr) -> None:
     told = why(built, STAGES, "--no-cache-filter", "build")
     assert told[::2] == ["[build 2/3] COPY src /src", "[build 3/3] RUN cat /src/* > /out; echo 1"]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from knarr.errors import UsageError
 
-_HELP = """Usage: knarr debug llb [BUILD OPTIONS] PATH > FILE
+_HELP = """Usage: knarr debug llb [--json | --dot | --into DIR] [BUILD OPTIONS] PATH
        knarr debug why [STEP]
 
 llb   Compile the Dockerfile and write the graph as BuildKit's pb.Definition, which
-      `buildctl build < FILE` carries out. One platform at a time.
+      `buildctl build < FILE` carries out. Nothing is built.
+        --json       a line of JSON for each vertex instead
+        --dot        a drawing for Graphviz instead: knarr debug llb --dot . | dot -Tsvg
+        --into DIR   a file for each platform, such as DIR/linux_arm64.pb
 why   Say why steps of the last build were not in the cache: all that ran for a reason
-      of their own, or those whose name STEP is a part of, such as "RUN make" or "2/5"."""
+      of their own, or those whose name STEP is a part of, such as "RUN make" or "2/5".
+      A step that failed says so, and why it ran."""
 
 
 def help_text() -> str:
@@ -27,8 +30,13 @@ def run(argv: list[str]) -> int:
     if word in ("-h", "--help"):
         print(_HELP)
         return 0
+    if word in ("llb", "why") and argv[1:2] in (["-h"], ["--help"]):
+        print(_HELP)
+        return 0
     if word == "llb":
-        return _llb(argv[1:])
+        from knarr.cli import debugllb
+
+        return debugllb.run(argv[1:])
     if word == "why":
         return _why(argv[1:])
     raise UsageError(f"knarr debug {word}".strip() + ": not known", hint="use `knarr debug llb` or `knarr debug why`")
@@ -47,18 +55,4 @@ def _why(argv: list[str]) -> int:
             print(f"  {line}")
     if not found:
         print("every step of the last build was in the cache")
-    return 0
-
-
-def _llb(argv: list[str]) -> int:
-    if sys.stdout.isatty():
-        raise UsageError("the graph is not text", hint="send it to a file or to buildctl: knarr debug llb . > FILE")
-    from knarr.cli.buildjob import compile_only
-    from knarr.llb.definition import encode
-
-    results = compile_only(argv)
-    if len(results) != 1:
-        raise UsageError("several platforms make several graphs", hint="give one: --platform linux/amd64")
-    sys.stdout.buffer.write(encode(results[0].graph))
-    sys.stdout.buffer.flush()
     return 0

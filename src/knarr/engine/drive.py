@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -222,6 +222,8 @@ class Drive:
             self._world.scope.check()
             event = self._answer(instruction)
         except BaseException as error:
+            if isinstance(instruction, m.Execute) and not isinstance(error, Cancelled):
+                self._note_failure(instruction)
             event = m.Failed(instruction, self._explained(instruction, error))
         self._events.put(event)
 
@@ -428,6 +430,13 @@ class Drive:
         self._trees.save_chain(
             [(output.id, output.keys) for output in instruction.outputs], description=step_name(vertex)
         )
+
+    def _note_failure(self, instruction: m.Execute) -> None:
+        """Keep for `why` what the failed step was made of; what cannot be told now must not hide the failure."""
+        vertex = self._graph.vertices[instruction.vertex]
+        if not isinstance(vertex.op, SourceOp):
+            with suppress(Exception):
+                self.diary.failed(step_name(vertex), vertex, self._inputs_for_people(vertex, instruction))
 
     def _inputs_for_people(self, vertex: Vertex, instruction: m.Execute) -> list[Input]:
         """What the step read, by the names people know: file by file where content counts, else by identity."""

@@ -47,14 +47,23 @@ class Diary:
     def executed(self, step: str, vertex: Vertex, inputs: Sequence[Input]) -> None:
         """Keep what this run of `step` was made of."""
         now = ingredients(vertex, inputs)
+        self._tell(step, vertex, inputs, now)
+        self._cache.remember(_memory_of(step), now)
+
+    def failed(self, step: str, vertex: Vertex, inputs: Sequence[Input]) -> None:
+        """Keep why `step` ran. What comes next is compared with the run before: a failed one leaves no result."""
+        self._tell(step, vertex, inputs, ingredients(vertex, inputs), failed=True)
+
+    def _tell(
+        self, step: str, vertex: Vertex, inputs: Sequence[Input], now: Mapping[str, str], *, failed: bool = False
+    ) -> None:
         if vertex.metadata.ignore_cache:
             reasons, after = ["the cache was switched off"], []
         else:
             before = self._nearest(step, now)
             reasons, after = explain(now, before, inputs), steps_that_differ(now, before, inputs)
-        self._cache.remember(_memory_of(step), now)
         with self._lock:
-            self._steps[step] = {"cached": False, "why": reasons, "after": after}
+            self._steps[step] = {"cached": False, "why": reasons, "after": after, "failed": failed}
 
     def _nearest(self, step: str, now: Mapping[str, str]) -> Mapping[str, str] | None:
         """The nearest earlier run of `step`; where it never ran, of the line that it seems to have been before."""
@@ -138,11 +147,16 @@ def _begun_by(steps: Mapping[str, dict[str, Any]], name: str) -> Iterator[str]:
 
 
 def _is_root(found: dict[str, Any]) -> bool:
-    return not found.get("after") or len(_reasons(found)) > len(found["after"])
+    return not found.get("after") or found.get("failed", False) or len(_reasons(found)) > len(found["after"])
 
 
 def _reasons(found: dict[str, Any]) -> list[str]:
-    return [str(line) for line in found.get("why", ())] or ["its result was no longer there: it was pruned or removed"]
+    told = [str(line) for line in found.get("why", ())]
+    if not told:
+        told = ["its result was no longer there: it was pruned or removed"]
+        if found.get("failed"):
+            told = ["nothing it reads has changed since it last succeeded; its result was no longer there"]
+    return [*told, "it failed"] if found.get("failed") else told
 
 
 def _memory_of(step: str) -> str:
