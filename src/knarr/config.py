@@ -45,6 +45,7 @@ class Settings:
     cdi_dirs: tuple[Path, ...] = ()  # where devices are described; a later one goes before an earlier
     containerd: Containerd | None = None  # KNARR_CONTAINERD: one that builds read from and leave images in
     containerd_usual: Containerd = Containerd()  # where containerd is when it is asked for by name alone
+    verify: str = ""  # KNARR_VERIFY: the trust policy that base images must pass; empty: none
     multi_platform: bool = False  # BUILDKIT_MULTI_PLATFORM: an index even for one platform
 
     @property
@@ -85,9 +86,15 @@ class Settings:
             snapshotter=_one_of(environ, "KNARR_SNAPSHOTTER", _SNAPSHOTTERS),
             oci_runtime=_runtime(environ),
             cdi_dirs=tuple(Path(part) for part in environ.get("KNARR_CDI_DIR", _CDI_DIRS).split(":") if part),
+            verify=trust_policy(environ.get("KNARR_VERIFY", "")),
             source_date_epoch=_epoch(environ.get("SOURCE_DATE_EPOCH", "")),
             multi_platform=environ.get("BUILDKIT_MULTI_PLATFORM", "").lower() in ("1", "t", "true"),
         )
+
+
+def trust_policy(text: str) -> str:
+    """The path of a trust policy; `off` and the like are none."""
+    return "" if text in ("off", "none", "false") else text
 
 
 def state_root(environ: Mapping[str, str]) -> str:

@@ -195,3 +195,16 @@ def test_all_tags_of_a_repository_pass_with_their_signatures(knarr: Knarr, name:
     knarr("sign", "--key", key, name)
     knarr("copy", "--all-tags", name.rpartition(":")[0], "oci:out", "--verify", trust)
     assert "by k.pub" in knarr("verify", "--key", "k.pub", "oci:out:1")
+
+
+def test_a_sync_copies_what_the_policy_lets_pass_and_tells_of_the_rest(
+    knarr: Knarr, name: str, key: str, trust: str
+) -> None:
+    repository = name.rpartition(":")[0]
+    Path("sync.toml").write_text(f'[[sync]]\nsource = "{repository}"\ntargets = ["oci:{os.getcwd()}/out"]\n')
+    said = knarr("sync", "sync.toml", "--verify", trust, status=1)
+    assert "there is no signature" in said
+    assert not Path("out/index.json").exists()
+    knarr("sign", "--key", key, name)
+    knarr("sync", "sync.toml", "--verify", trust)
+    assert "by k.pub" in knarr("verify", "--key", "k.pub", "oci:out:1")

@@ -292,3 +292,57 @@ def test_what_a_token_says_no_to_is_told_without_the_pin(
     assert "defect" not in done.stderr
     assert "1234" not in done.stderr
     assert done.returncode == (0 if not says else done.returncode or 99)
+
+
+@pytest.fixture
+def trust(pair: str, app: str) -> str:
+    """A policy that asks for this key's signature on everything of the test's registry."""
+    Path("trust.toml").write_text(f'[[rule]]\nimages = ["{app.partition("/")[0]}"]\nkeys = ["{pair}.pub"]\n')
+    return "trust.toml"
+
+
+@pytest.mark.root
+def test_a_build_uses_only_what_a_policy_lets_pass(
+    knarr: Knarr, cosign: Program, pair: str, trust: str, app: str
+) -> None:
+    Path("context").mkdir()
+    argv = ("build", "--progress", "plain", "--output", "type=cacheonly", "context")
+    dockerfiles = (
+        f"FROM {app}\nRUN true\n",
+        f"FROM scratch\nCOPY --from={app} /bin/busybox /\n",
+        f"FROM busybox\nRUN --mount=from={app},target=/mnt true\n".replace("busybox", app),
+    )
+    for text in dockerfiles:
+        Path("context/Dockerfile").write_text(text)
+        assert f"{app}: there is no signature" in knarr(*argv, "--verify", trust, status=1)
+    Path("passphrase").write_text("secret")
+    keys = ("--tlog-upload=false", "--allow-insecure-registry", "-y", "--key", f"{pair}.key")
+    cosign("sign", *keys, app)
+    for text in dockerfiles:
+        Path("context/Dockerfile").write_text(text)
+        knarr(*argv, "--verify", trust)
+    # Once more, and the answer is not remembered: the policy has changed meanwhile.
+    Path(trust).write_text("")
+    assert "the trust policy refuses it" in knarr(*argv, "--verify", trust, status=1)
+
+
+@pytest.mark.root
+def test_a_daemon_asks_the_policy_as_well(
+    knarr: Knarr, programs: Callable[[str], str], pair: str, trust: str, app: str, tmp_path: Path, work: Path
+) -> None:
+    from tests.daemon.conftest import running
+
+    Path("context").mkdir()
+    Path("context/Dockerfile").write_text(f"FROM {app}\n")
+    env = {**os.environ, "BUILDX_CONFIG": str(work / "buildx"), "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
+    buildx = shutil.which("docker-buildx") or programs("docker-buildx")
+
+    def call(*argv: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([buildx, *argv], env=env, capture_output=True, text=True, timeout=120)
+
+    with running(tmp_path / "daemon", environ={"KNARR_VERIFY": str(work / trust)}) as daemon:
+        call("create", "--name", "knarr", "--driver", "remote", f"unix://{daemon.socket}").check_returncode()
+        argv = ("build", "--builder", "knarr", "--progress", "plain", "context")
+        assert "there is no signature" in call(*argv).stderr
+        knarr("sign", "--key", f"{pair}.key", app)
+        call(*argv).check_returncode()

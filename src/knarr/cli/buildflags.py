@@ -49,6 +49,12 @@ FLAGS = (
     Flag("tag", Kind.LIST, "NAME[:TAG]", "name of the image; may be given several times", short="t"),
     Flag("target", Kind.TEXT, "STAGE", "the stage to build (default: the last)"),
     Flag("ulimit", Kind.LIST, "NAME=SOFT[:HARD]", "limit of RUN steps, such as nofile=1024:2048"),
+    Flag(
+        "verify",
+        Kind.TEXT,
+        "FILE",
+        "use only base images that this trust policy lets pass (default: $KNARR_VERIFY; off)",
+    ),
     Flag("help", Kind.SWITCH, "", "show this text", short="h"),
     Flag("attest", Kind.REFUSED, summary=_ATTEST),
     Flag("builder", Kind.REFUSED, summary="knarr builds in its own process; leave it out"),

@@ -61,6 +61,7 @@ class BuildOptions:
     iidfile: str = ""
     metadata_file: str = ""
     pull: ResolveMode = "default"
+    verify: str | None = None  # the path of a trust policy, or empty for none; None: as the environment says
     containerd: str = ""  # the path of its socket
     no_cache: bool = False
     no_cache_filter: tuple[str, ...] = ()
@@ -111,6 +112,7 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
         iidfile=given.text("iidfile"),
         metadata_file=given.text("metadata-file"),
         pull=_pull(given),
+        verify=_verify(given),
         containerd=containerd_of(given, environ),
         no_cache=given.switch("no-cache"),
         no_cache_filter=tuple(stage for text in given.list("no-cache-filter") for stage in text.split(",") if stage),
@@ -121,6 +123,12 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
         cgroup_parent=given.text("cgroup-parent"),
         call=_call(given),
     )
+
+
+def _verify(given: Parsed) -> str | None:
+    from knarr.config import trust_policy
+
+    return trust_policy(given.text("verify")) if given.list("verify") else None
 
 
 def _context(given: Parsed) -> str:

@@ -112,8 +112,8 @@ def remember(
     """
     store = job.world.store
     file = fingerprint.place(os.fspath(job.world.settings.root), argv, os.environ, os.getcwd())
-    drive = job.drive
-    if drive is None or drive.asked_elsewhere or not job.inputs_are_known or not _is_repeatable(options):
+    drive, verify = job.drive, job.world.settings.verify  # signatures are looked at every time
+    if drive is None or drive.asked_elsewhere or not job.inputs_are_known or not _is_repeatable(options) or verify:
         fingerprint.forget(file)
         return
     digest = str(result.digest or "")

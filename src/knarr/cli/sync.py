@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from knarr.cli.flags import Flag, Kind, Parsed, parse, usage
 from knarr.cli.transfer import PROGRESS_FLAGS, Transfer, transfer
+from knarr.cli.trustflags import VERIFY_FLAG, check_spot, guard_of
 from knarr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ FLAGS = (
     Flag("state", Kind.TEXT, "FILE", "where to remember what is the same (default: in the state directory)"),
     Flag("to", Kind.LIST, "PLACE", "for skopeo's form: the registry and path to copy to"),
     Flag("scoped", Kind.SWITCH, "", "for skopeo's form: put the whole source name below it"),
+    VERIFY_FLAG,
     Flag("watch", Kind.SWITCH, "", "stay, run tasks by their interval or cron, and follow changes of the file"),
     Flag("metrics", Kind.TEXT, "ADDRESS", "with --watch: serve Prometheus metrics at HOST:PORT"),
     Flag("format", Kind.TEXT, "FORM", "table (the default) or json: one object for each image"),
@@ -138,6 +140,7 @@ def runner(
         full=given.switch("full"),
         fail_fast=given.switch("fail-fast"),
     )
+    guard = guard_of(given)
     path = Path(given.text("state")) if given.text("state") else _state_path(world, given.words[0])
     with ExitStack() as stack:
         registry = _registry(world, file, stack)
@@ -151,6 +154,7 @@ def runner(
             quotas=Quotas(lambda: registry.quotas, world.scope, tell=lambda text: print(text, file=sys.stderr)),
             watch=tell,
             moving=moving,
+            check=None if guard is None else lambda place, root, where: check_spot(guard, place, root, where),
         )
 
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from knarr.trust.guard import Guard
 
 VERIFY = "KNARR_VERIFY"
-OFF = ("off", "none", "false")
 VERIFY_FLAG = Flag(
     "verify", Kind.TEXT, "FILE", f"refuse images that this trust policy does not let pass (default: ${VERIFY}; off)"
 )
@@ -95,8 +94,10 @@ def guard_of(given: Parsed, environ: Mapping[str, str] = os.environ) -> Guard | 
     Raises:
         UsageError: the policy cannot be used.
     """
-    path = given.text("verify", environ.get(VERIFY, ""))
-    if not path or path in OFF:
+    from knarr.config import trust_policy
+
+    path = trust_policy(given.text("verify", environ.get(VERIFY, "")))
+    if not path:
         return None
     from knarr.trust.guard import Guard
     from knarr.trust.policyfile import read

@@ -23,7 +23,7 @@ from knarr.buildkit.gateway import SERVICE as LLB_BRIDGE
 from knarr.buildkit.rpcthreads import RpcThreads
 from knarr.buildkit.service import OPTIONS, serving
 from knarr.buildkit.sessions import Sessions
-from knarr.config import Settings
+from knarr.config import Settings, trust_policy
 from knarr.daemon.bridges import Bridges
 from knarr.daemon.builds import Builds
 from knarr.daemon.cacheusage import CacheUsage
@@ -131,7 +131,8 @@ class Daemon:
 
     def _control(self, scope: Scope) -> Control:
         settings = self.settings
-        own = Settings(settings.root, snapshotter=settings.snapshotter, oci_runtime=settings.oci_runtime)
+        verify = trust_policy(os.environ.get("KNARR_VERIFY", ""))
+        own = Settings(settings.root, snapshotter=settings.snapshotter, oci_runtime=settings.oci_runtime, verify=verify)
         engine = Engine(own, registry_settings=self._registry_settings, registry_client=self._registry_client)
         usage = CacheUsage(own, settings.policy, collects=settings.collects)
         platforms = tuple(map(Platform.parse, settings.platforms))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from knarr.containerd.nearby import Nearby
     from knarr.content.store import Store
     from knarr.llb.ops import ResolveMode
-    from knarr.ops.images import Images
+    from knarr.ops.images import Approval, Images
     from knarr.remote.repository import Registry
     from knarr.remote.settings import RegistrySettings
     from knarr.runtime.runner import Runtime
@@ -127,7 +127,23 @@ class Parts:
         from knarr.ops.lastknown import LastKnown
 
         known = LastKnown(self.settings.root)
-        return Images(self.store, self.cache, self.registry, mode=mode, last_known=known, neighbour=self._containerd())
+        return Images(
+            self.store,
+            self.cache,
+            self.registry,
+            mode=mode,
+            last_known=known,
+            neighbour=self._containerd(),
+            approval=self._approval() if self.settings.verify else None,
+        )
+
+    def _approval(self) -> Approval:
+        def make() -> Approval:
+            from knarr.engine.approval import PolicyApproval
+
+            return PolicyApproval.read(self.settings.verify, self.registry)
+
+        return self._once("approval", make)
 
     def _containerd(self) -> Nearby | None:
         where = self.settings.containerd

@@ -55,6 +55,22 @@ class Neighbour(Fetcher, Protocol):
         ...
 
 
+class Approval(Protocol):
+    """Who says whether an image may be used."""
+
+    def image(self, reference: Reference, top: Descriptor) -> None:
+        """`reference` led to `top`.
+
+        Raises:
+            KnarrError: it may not.
+        """
+        ...
+
+    def lent(self, reference: Reference) -> None:
+        """The same of an image in content that the caller lends."""
+        ...
+
+
 class Images:
     """Resolves references to images, from the registry, the own store or one beside it."""
 
@@ -67,10 +83,12 @@ class Images:
         mode: ResolveMode = "default",
         last_known: LastKnown | None = None,
         neighbour: Neighbour | None = None,
+        approval: Approval | None = None,
     ) -> None:
         """`last_known` keeps where tags led; without it, only images that have a name here are known offline.
 
-        What `neighbour` has is asked for after the own store, and copied from there.
+        What `neighbour` has is asked for after the own store, and copied from there. `approval`
+        is asked about every image before anything else is made of it.
         """
         self._store = store
         self._cache = cache
@@ -78,6 +96,7 @@ class Images:
         self.mode = mode
         self._last_known = last_known
         self._neighbour = neighbour
+        self._approval = approval
         self._next_door: set[str] = set()  # references that the neighbour knows
         self._notes: dict[str, str] = {}  # by reference
         self._flights = Flights()
@@ -128,6 +147,8 @@ class Images:
             size = content.size_of(digest)
             if size is None:
                 raise NotFound(f"{digest} is not in the OCI layout")
+            if self._approval is not None:
+                self._approval.lent(reference)
             top = Descriptor("", digest, size)
             return self._image(reference, platform, top, content, "")
         except ContentError as error:
@@ -192,9 +213,15 @@ class Images:
         key = str(reference.tagged())  # `app` and `app:latest` are one question
         known = self._tops.get(key)
         if known is None:
-            known = self._flights.once(("top", key), lambda: self._resolve(reference))
+            known = self._flights.once(("top", key), lambda: self._approved(reference))
             self._tops[key] = known
         return known
+
+    def _approved(self, reference: Reference) -> tuple[Descriptor, str]:
+        top, repository = self._resolve(reference)
+        if self._approval is not None:
+            self._approval.image(reference.tagged(), top)
+        return top, repository
 
     def _resolve(self, reference: Reference) -> tuple[Descriptor, str]:
         repository = f"{reference.registry}/{reference.repository}"

@@ -38,6 +38,8 @@ from knarr.sync.state import Known, State
 from knarr.sync.task import IMAGE, REGISTRY, SyncFile, Task
 
 Watch = Callable[[Row], object]
+Check = Callable[[Place, Descriptor, Spot], object]
+"""Asked about every source image before it is copied; raises a KnarrError where it may not be."""
 
 _QUESTIONS = 16  # images looked at at a time
 
@@ -77,6 +79,7 @@ class Runner:
         quotas: Quotas | None = None,
         watch: Watch | None = None,
         moving: BlobWatch | None = None,
+        check: Check | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`directory` takes working files. `watch` is told of every row and `moving` of blobs, from several threads."""
@@ -84,7 +87,7 @@ class Runner:
         self._scope, self._directory = scope, directory
         self._options = options or RunOptions()
         self._quotas = quotas or Quotas(dict, scope)
-        self._watch, self._moving, self._clock = watch, moving, clock
+        self._watch, self._moving, self._check, self._clock = watch, moving, check, clock
         self._limits = HostLimits({host: wish.per_host for host, wish in file.registries.items()})
         self._lock = threading.Lock()
         self._rows: list[Row] = []
@@ -181,7 +184,21 @@ class Runner:
                 self._tell(Row(source, name_of(target), SKIPPED, error=f"media type {root.media_type} is not wanted"))
             return None
         due = tuple(target for target in copy.targets if not self._is_same(copy, root, target))
+        if due and self._check is not None and not self._is_allowed(copy, place, root, due):
+            return None
         return _Due(copy, place, root, due) if due and not self._options.dry_run else None
+
+    def _is_allowed(self, copy: plan.Copy, place: Place, root: Descriptor, due: Sequence[Spot]) -> bool:
+        """Whether the source may be copied; tells if it may not."""
+        assert self._check is not None
+        try:
+            with self._limits.turn(host_of(copy.source))():
+                self._check(place, root, copy.source)
+        except KnarrError as error:
+            for target in due:
+                self._failed(name_of(copy.source), name_of(target), error)
+            return False
+        return True
 
     def _is_same(self, copy: plan.Copy, root: Descriptor, target: Spot) -> bool:
         """Whether nothing is to be done for one target; tells so."""

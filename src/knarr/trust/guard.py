@@ -18,7 +18,7 @@ from knarr.spec.descriptor import Descriptor
 from knarr.spec.manifest import Index
 from knarr.spec.reference import Reference
 from knarr.trust.gather import ATTESTATIONS, SIGNATURES, Place, gather
-from knarr.trust.policy import ACCEPT, REJECT, UNREADABLE, Policy, Requirement
+from knarr.trust.policy import ACCEPT, OCI, REJECT, UNREADABLE, Policy, Requirement
 
 
 class Untrusted(KnarrError):
@@ -58,6 +58,21 @@ class Guard:
                     verdicts=tuple(verdicts),
                 )
         return tuple(verdicts)
+
+    def check_lent(self, shown: str) -> None:
+        """The same of an image that a build's caller lends from a layout, whose place is not told.
+
+        Raises:
+            Untrusted: the policy does not accept every layout.
+        """
+        asked = self.policy.requirements(OCI, "/")
+        for one in asked.items:
+            self._refuse(one, shown, asked.scope)
+            if one.kind != ACCEPT:
+                raise Untrusted(
+                    f"{shown}: a layout that is lent to a build cannot be verified",
+                    hint=f"{self.policy.file} asks for a signature ({asked.scope})",
+                )
 
     def _refuse(self, one: Requirement, shown: str, scope: str) -> None:
         if one.kind == REJECT:

@@ -100,11 +100,13 @@ def _scope(word: str, where: str) -> tuple[str, str]:
         return transport, rest.rstrip("/")
     if word == "*":
         return DOCKER, ""
+    if colon and transport in (OCI, OCI_ARCHIVE) and rest == "*":
+        return transport, ""
     scope = word.removesuffix("/*")
     if "*" in scope.removeprefix("*.") or not scope or "//" in scope:
         raise UsageError(
             f"{where}: images: {word!r} is no scope",
-            hint="write host/namespace, host/namespace/app, host/app:tag, *.domain, oci:/path, or * for everything",
+            hint="write host/namespace, host/app, host/app:tag, *.domain, oci:/path, oci:*, or * for all registries",
         )
     if "/" in scope and not scope.startswith("*."):
         _check_name(scope, where)
