@@ -86,12 +86,14 @@ HOMES = {
     "nacl": {"attest"},
     "pkcs11": {"attest"},
     "sigstore": {"attest"},
+    "license_expression": {"sbom"},
+    "packageurl": {"sbom"},
     "yaml": {"runtime", "sync", "serve"},
     "zstandard": {"layer"},
     "google": {"pb", "llb", "buildkit", "containerd", "daemon"},
     "aiohttp": {"pki", "registry"},
     "bcrypt": {"registry"},
-    "sqlite3": {"cache", "content", "registry", "snapshot", "wal"},
+    "sqlite3": {"cache", "content", "registry", "sbom", "snapshot", "wal"},
     "argparse": {"cli"},
 }
 

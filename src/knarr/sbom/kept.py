@@ -1,0 +1,64 @@
+"""Inventories that were made, kept by what they are of: what did not change is not scanned twice.
+
+A key is something that stands for the content of a tree: the digest of a manifest,
+the record of a step. Files become visible whole; what cannot be read or written is
+as if it were not there, for it can be made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import zlib
+from pathlib import Path
+
+from knarr.sbom.package import Inventory, from_json, to_json
+
+VERSION = 1  # of what a scan finds: to be raised with every scanner that finds more, or reads otherwise
+_MOST = 200  # inventories; one of Debian takes 500 KiB
+_LARGEST = 512 << 20  # bytes of one, unpacked
+
+
+def recall(directory: Path, key: str) -> Inventory | None:
+    """The inventory that was kept for `key`."""
+    place = _place(directory, key)
+    try:
+        unpack = zlib.decompressobj()
+        raw = unpack.decompress(place.read_bytes(), _LARGEST)
+        found = from_json(json.loads(raw))
+        os.utime(place)  # the last used are the last to go
+    except (OSError, zlib.error, KeyError, TypeError, ValueError):
+        return None
+    return found
+
+
+def keep(directory: Path, key: str, inventory: Inventory) -> None:
+    """Keep an inventory for `key`; those that were not used for longest go when there are too many."""
+    place = _place(directory, key)
+    draft = place.with_name(f"{place.name}.{os.urandom(6).hex()}")
+    with contextlib.suppress(OSError):
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.write_bytes(zlib.compress(json.dumps(to_json(inventory)).encode(), 1))
+            os.replace(draft, place)
+        finally:
+            draft.unlink(missing_ok=True)
+        _tidy(directory)
+
+
+def _place(directory: Path, key: str) -> Path:
+    return directory / hashlib.sha256(f"{VERSION}\0{key}".encode()).hexdigest()
+
+
+def _tidy(directory: Path) -> None:
+    found = list(directory.iterdir())
+    if len(found) <= _MOST:
+        return
+    times: dict[Path, float] = {}
+    for path in found:
+        with contextlib.suppress(FileNotFoundError):
+            times[path] = path.stat().st_mtime
+    for path in sorted(times, key=times.__getitem__)[: len(times) - _MOST]:
+        path.unlink(missing_ok=True)
