@@ -53,6 +53,7 @@ class Served:
             "BUILDX_CONFIG": str(self.home / "buildx"),
             "BUILDX_BUILDER": "served",
             "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
+            "BUILDX_BAKE_ENTITLEMENTS_FS": "0",  # newer ones ask for leave to read the context
         }
         done = subprocess.run(
             [self.program, *map(str, words)], env=environ, capture_output=True, text=True, timeout=180, check=False

@@ -96,10 +96,15 @@ class StatusLog:
             self._warnings += 1
             yield _warning(event)
 
+    def vertices(self) -> list[Vertex]:
+        """All steps that were told of, as they are; theirs who do not change them."""
+        with self._changed:
+            return list(self._vertices.values())
+
     def counts(self) -> Counts:
         """What has been told so far."""
+        vertices = self.vertices()
         with self._changed:
-            vertices = list(self._vertices.values())
             return Counts(
                 len(vertices),
                 sum(vertex.HasField("completed") for vertex in vertices),

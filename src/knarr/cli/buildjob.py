@@ -164,7 +164,7 @@ def _solve(engine: Engine, request: SolveRequest, session: Session, renderer: Re
     os.umask(mask)
     scope = Scope()
     try:
-        with interrupts(scope), _progress(renderer) as sink:
+        with interrupts(scope), _progress(renderer) as shown, _traced(shown, request.name) as sink:
             return engine.solve(request, session, sink, scope=scope)
     finally:
         os.umask(mask)
@@ -178,6 +178,14 @@ def _progress(renderer: Renderer | None) -> AbstractContextManager[Sink]:
     from knarr.cli.progress.feed import Feed
 
     return Feed(renderer, sys.stderr.buffer)
+
+
+def _traced(sink: Sink, name: str) -> AbstractContextManager[Sink]:
+    if not any(variable.startswith("OTEL_") for variable in os.environ):
+        return nullcontext(sink)
+    from knarr.cli.buildtrace import traced
+
+    return traced(sink, name)
 
 
 def _registry_settings() -> RegistrySettings:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from knarr.daemon.history import History
     from knarr.daemon.metrics import Metrics
     from knarr.daemon.solve import Solver
+    from knarr.daemon.traces import Traces
     from knarr.daemon.worker import Worker
 
 CONTROL = pb.DESCRIPTOR.services_by_name["Control"]
@@ -40,6 +41,7 @@ class Control:
         usage: CacheUsage,
         history: History,
         metrics: Metrics,
+        traces: Traces,
         *,
         after_build: Callable[[], object],
     ) -> None:
@@ -50,6 +52,7 @@ class Control:
         self._usage = usage
         self._history = history
         self._metrics = metrics
+        self._traces = traces
         self._after_build = after_build
 
     def info(self, request: pb.InfoRequest, context: grpc.ServicerContext) -> pb.InfoResponse:
@@ -74,16 +77,17 @@ class Control:
             # A client that vanishes ends its call, and with it its build.
             if not context.add_callback(build.scope.cancel):
                 build.scope.cancel()
-            response = self._remembered(request, build)
+            response = self._remembered(request, build, context)
         self._after_build()
         return pb.SolveResponse(ExporterResponse=response)
 
-    def _remembered(self, request: pb.SolveRequest, build: Build) -> dict[str, str]:
+    def _remembered(self, request: pb.SolveRequest, build: Build, context: grpc.ServicerContext) -> dict[str, str]:
         """Solve, and note in the history what came of it."""
         if request.Internal:
             return self._solver.solve(request, build)
         self._history.begin(request)
-        begun = time.monotonic()
+        place = self._traces.begin(context, request.Ref)
+        begun_ns = time.time_ns()
         response: dict[str, str] = {}
         failure: BaseException | None = None
         try:
@@ -95,7 +99,8 @@ class Control:
             build.log.close()
             self._history.end(request.Ref, build.log, response, failure)
             outcome = "built" if failure is None else "cancelled" if isinstance(failure, Cancelled) else "failed"
-            self._metrics.build(outcome, time.monotonic() - begun, build.log.counts())
+            self._metrics.build(outcome, (time.time_ns() - begun_ns) / 1e9, build.log.counts())
+            self._traces.end(place, request, begun_ns, build.log, str(failure or ""))
         return response
 
     def status(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> Iterator[pb.StatusResponse]:

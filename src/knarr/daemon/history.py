@@ -30,6 +30,7 @@ from knarr.errors import NotFound
 from knarr.pb import control_pb2 as pb
 from knarr.scope import TICK_S
 from knarr.streams import CHUNK
+from knarr.trace.stub import MEDIA_TYPE as TRACE
 
 STARTED, COMPLETE, DELETED = (getattr(pb.BuildHistoryEventType, name) for name in ("STARTED", "COMPLETE", "DELETED"))
 
@@ -120,6 +121,23 @@ class History:
             self._write(record)
             self._tell(COMPLETE, record)
 
+    def put_trace(self, ref: str, trace: bytes) -> None:
+        """Keep the trace of a build that has ended, instead of what was kept of it before."""
+        digest = hashlib.sha256(trace).hexdigest()
+        with self._lock:
+            try:
+                record = self._read(ref)
+            except NotFound:
+                return  # it was deleted, or never kept
+            before = record.trace.digest
+            write_new(self.blobs / digest, trace)
+            record.trace.CopyFrom(pb.Descriptor(media_type=TRACE, digest=f"sha256:{digest}", size=len(trace)))
+            record.Generation += 1
+            self._write(record)
+            self._tell(COMPLETE, record)
+            if before and before != record.trace.digest:
+                self._drop(before)
+
     def delete(self, ref: str) -> None:
         """Forget a build that has ended.
 
@@ -158,10 +176,7 @@ class History:
         return sorted(found, key=_age)
 
     def _write(self, record: pb.BuildHistoryRecord) -> None:
-        path = self._path(record.Ref)
-        fresh = path.with_suffix(".new")
-        fresh.write_bytes(record.SerializeToString())
-        os.replace(fresh, path)
+        write_new(self._path(record.Ref), record.SerializeToString())
 
     def _keep(self, log: Path) -> pb.Descriptor:
         """The log as a blob. It stays where it is as well: the build's own clients may still be reading it."""
@@ -189,8 +204,13 @@ class History:
         self._path(record.Ref).unlink(missing_ok=True)
         digests = {other.logs.digest for other in self._all()}
         if record.logs.digest and record.logs.digest not in digests:
-            (self.blobs / record.logs.digest.partition(":")[2]).unlink(missing_ok=True)
+            self._drop(record.logs.digest)
+        if record.trace.digest:
+            self._drop(record.trace.digest)
         self._tell(DELETED, pb.BuildHistoryRecord(Ref=record.Ref))
+
+    def _drop(self, digest: str) -> None:
+        (self.blobs / digest.partition(":")[2]).unlink(missing_ok=True)
 
     # --- told
 
@@ -202,6 +222,13 @@ class History:
     def _tell(self, kind: int, record: pb.BuildHistoryRecord) -> None:
         for queue in self._listeners:
             queue.put(self._event(kind, record))
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Put `data` at `path`: all of it or nothing."""
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(data)
+    os.replace(fresh, path)
 
 
 def _now() -> Timestamp:

@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from importlib.metadata import version
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ from knarr.daemon.listen import listening
 from knarr.daemon.metrics import Metrics
 from knarr.daemon.settings import DaemonSettings
 from knarr.daemon.solve import Solver
+from knarr.daemon.traces import Traces, collector
 from knarr.daemon.worker import API_VERSION, Worker
 from knarr.engine import keptdirectories
 from knarr.engine.engine import Engine
@@ -45,6 +47,7 @@ from knarr.scope import TICK_S, Scope
 from knarr.session.kept import Kept
 from knarr.snapshot.namespace import private_mounts
 from knarr.spec.platform import Platform
+from knarr.trace import settings as otel
 
 if TYPE_CHECKING:
     from knarr.engine.parts import RegistryClient
@@ -113,13 +116,14 @@ class Daemon:
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         self._history = History(settings.root / "history", settings.history)
+        self._traces = _traces(self._history, scope)
         content = Content(self._history.blobs, settings.root / "content/blobs/sha256")
         services = (
             (CONTROL, self._control(scope)),
             (LLB_BRIDGE, Bridges(self._builds)),
             (CONTENT, content),
         )
-        server.add_generic_rpc_handlers([serving(*service) for service in services])
+        server.add_generic_rpc_handlers([*(serving(*service) for service in services), self._traces.handler()])
         self.addresses = stack.enter_context(listening(server, settings, os.fspath(private)))
         self._server = server
         server.start()
@@ -152,6 +156,7 @@ class Daemon:
             usage,
             self._history,
             self._metrics,
+            self._traces,
             after_build=after_build,
         )
 
@@ -211,3 +216,8 @@ class Daemon:
         self._builds.wait(self.settings.drain_s)
         self._sessions.close()
         self._server.stop(_LAST_WORDS_S).wait()
+
+
+def _traces(history: History, scope: Scope) -> Traces:
+    resource = otel.resource(os.environ, "knarr-buildkitd", version("knarr"))
+    return Traces(history, scope, resource, collector(os.environ, lambda line: log.warning("%s", line)))
