@@ -190,3 +190,32 @@ def test_a_frontend_that_hangs_ends_with_the_build(knarr: Knarr, frontend: str, 
     assert "Traceback" not in told
     assert list(bundles.glob("*/*")) == []
     assert list((knarr.root / "run/frontends").glob("*")) == [knarr.root / "run/frontends/owners"]
+
+
+def asked(knarr: Knarr, frontend: str, call: str, *lines: str) -> subprocess.CompletedProcess[str]:
+    return knarr.run(
+        *knarr.command(definition(frontend, "answers", *lines), f"--call={call}", "--target=t"), check=False
+    )
+
+
+def test_an_image_answers_questions_about_its_file(knarr: Knarr, frontend: str) -> None:
+    outline, targets = (asked(knarr, frontend, call) for call in ("outline", "targets,format=json"))
+    assert outline.stdout == 'told: {"asked": "frontend.outline", "target": "t"}\n'
+    assert json.loads(targets.stdout) == {"asked": "frontend.targets", "target": "t"}
+    assert (outline.returncode, targets.returncode) == (0, 0)
+
+
+def test_what_an_image_finds_in_a_check_decides_the_exit_status(knarr: Knarr, frontend: str) -> None:
+    found, ignored = (asked(knarr, frontend, call) for call in ("check", "check,ignorestatus=true"))
+    assert found.stdout.startswith("Check complete, 1 warning has been found!\ntold: ")
+    assert (found.returncode, ignored.returncode) == (1, 0)
+    bad = asked(knarr, frontend, "check,format=json", "bad")
+    assert (bad.returncode, json.loads(bad.stdout)["warnings"][1]) == (1, {"ruleName": "bad"})
+    assert "cannot be built" in bad.stderr
+
+
+def test_an_answer_of_an_image_that_is_none(knarr: Knarr, frontend: str) -> None:
+    broken = asked(knarr, frontend, "check", "broken")
+    assert (broken.returncode, "the frontend's check makes no sense" in broken.stderr) == (1, True)
+    silent = knarr.run(*knarr.command(definition(frontend, "good", "file /f f"), "--call=outline"), check=False)
+    assert (silent.returncode, "the frontend said nothing to outline" in silent.stderr) == (1, True)

@@ -6,11 +6,12 @@ check has found something.
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from knarr.errors import UsageError
+from knarr.errors import ContentError, DockerfileError, UsageError
 from knarr.record import record
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from knarr.progress import Sink
 
 _NAMES = ("check", "outline", "targets")
+_ASKED_AS = {"check": "lint"}
 _FORMATS = ("", "text", "json")
 _TRUE = ("1", "t", "T", "true", "TRUE", "True")
 _FALSE = ("0", "f", "F", "false", "FALSE", "False")
@@ -63,10 +65,17 @@ def call(options: BuildOptions, asked: Call) -> int:
     Raises:
         KnarrError: there is no answer, or the file that was checked cannot be built; the findings are then printed.
     """
-    from knarr.cli.buildjob import frontend, shown
+    from knarr.cli import buildjob
+    from knarr.frontend.dockerfile.syntax import wanted
 
-    with shown(options) as sink, frontend(options, sink) as (request, bridge):
-        answer = _answer(asked, request, bridge, sink)
+    with buildjob.shown(options) as sink, buildjob.asked(options) as (request, session):
+        other = wanted(request)
+        if other is not None:
+            question = f"frontend.{_ASKED_AS.get(asked.name, asked.name)}"
+            answer = _by_image(asked, buildjob.ask_image(other, question, request, session, sink))
+        else:
+            with buildjob.bridge_of(request, session, sink) as bridge:
+                answer = _answer(asked, request, bridge, sink)
     sys.stdout.write(f"{answer.json}\n" if asked.as_json else _text(asked, answer))
     sys.stdout.flush()
     if answer.error is not None:
@@ -84,6 +93,29 @@ def _answer(asked: Call, request: FrontendRequest, bridge: Bridge, sink: Sink) -
         if asked.name == "outline":
             return subrequests.outline(request, bridge, warnings=warnings)
         return subrequests.targets(request)
+
+
+def _by_image(asked: Call, said: Mapping[str, bytes]) -> Answer:
+    """The answer of a frontend's image, of which only a check is looked into.
+
+    Raises:
+        ContentError: it is no answer.
+    """
+    from knarr.frontend.dockerfile.subrequests import Answer
+
+    document = said.get("result.json", b"").decode(errors="replace")
+    text = said.get("result.txt", b"").decode(errors="replace") or document
+    if not text:
+        raise ContentError(f"the frontend said nothing to {asked.name}", hint="does its image answer this question?")
+    if asked.name != "check":
+        return Answer(text, document or text)
+    try:
+        found = json.loads(document)
+        count = len(found.get("warnings") or ())
+        wrong = (found.get("buildError") or {}).get("message")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ContentError(f"the frontend's check makes no sense: {error}") from error
+    return Answer(text, document, count, DockerfileError(str(wrong)) if wrong else None)
 
 
 def _text(asked: Call, answer: Answer) -> str:

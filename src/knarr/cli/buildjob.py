@@ -29,6 +29,7 @@ from knarr.snapshot.namespace import take_rights
 if TYPE_CHECKING:
     from knarr.cli.progress.feed import Renderer
     from knarr.frontend.bridge import Bridge
+    from knarr.frontend.dockerfile.syntax import Syntax
     from knarr.frontend.request import PlatformResult
     from knarr.remote.settings import RegistrySettings
     from knarr.session.session import Session
@@ -68,13 +69,22 @@ def compile_only(argv: list[str]) -> tuple[PlatformResult, ...]:
     """
     from knarr.frontend.dockerfile.compile import compile as compile_dockerfile
 
-    with frontend(parse_options(argv, os.environ, os.getcwd()), Silent()) as (request, bridge):
+    options = parse_options(argv, os.environ, os.getcwd())
+    with asked(options) as (request, session), bridge_of(request, session, Silent()) as bridge:
         return compile_dockerfile(request, bridge).results
 
 
 @contextmanager
-def frontend(options: BuildOptions, sink: Sink) -> Iterator[tuple[FrontendRequest, Bridge]]:
-    """What a build would ask the frontend that is built in, and who answers the frontend's own questions.
+def asked(options: BuildOptions) -> Iterator[tuple[FrontendRequest, Session]]:
+    """What a build would ask a frontend, and what it would lend it, for as long as the block lasts."""
+    settings = _for_build(Settings.from_environment(os.environ), options)
+    with _opened(options, settings) as (inputs, session):
+        yield _request(options, inputs, settings).frontend, session
+
+
+@contextmanager
+def bridge_of(request: FrontendRequest, session: Session, sink: Sink) -> Iterator[Bridge]:
+    """Who answers the questions of the frontend that is built in, outside of a build.
 
     Raises:
         Unsupported: the Dockerfile asks for another frontend.
@@ -83,10 +93,25 @@ def frontend(options: BuildOptions, sink: Sink) -> Iterator[tuple[FrontendReques
     from knarr.engine.bridge import EngineBridge
     from knarr.frontend.dockerfile.syntax import require_standard
 
-    with open_parts(os.environ) as parts, _opened(options, parts.settings) as (inputs, session):
-        request = _request(options, inputs, parts.settings)
-        require_standard(request.frontend)
-        yield request.frontend, EngineBridge(parts.images(options.pull), session, sink)
+    require_standard(request)
+    with open_parts(os.environ) as parts:
+        yield EngineBridge(parts.images(request.resolve_mode), session, sink)
+
+
+def ask_image(
+    other: Syntax, question: str, request: FrontendRequest, session: Session, sink: Sink
+) -> Mapping[str, bytes]:
+    """What the frontend's image `other` answers to `question` about the request's Dockerfile.
+
+    Raises:
+        KnarrError: it cannot be run, or does not answer.
+    """
+    from knarr.engine.othersyntax import answer_with
+
+    engine = Engine(Settings.from_environment(os.environ), registry_settings=_registry_settings)
+    scope = Scope()
+    with interrupts(scope), engine.open(session, sink, scope=scope, resolve_mode=request.resolve_mode) as job:
+        return answer_with(other, job, request, question)
 
 
 @contextmanager

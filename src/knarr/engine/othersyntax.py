@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from knarr.engine.job import Job
     from knarr.frontend.dockerfile.syntax import Syntax
 
+_SUBREQUESTS = "moby.buildkit.frontend.subrequests"
+
 
 def compile_with(syntax: Syntax, job: Job, request: FrontendRequest) -> FrontendResult:
     """What the frontend `syntax` makes of the request.
@@ -28,15 +32,38 @@ def compile_with(syntax: Syntax, job: Job, request: FrontendRequest) -> Frontend
     Raises:
         KnarrError: what the frontend says is wrong, or why it could not be run, with the line that names it.
     """
-    options = {**to_options(request), "source": syntax.image, "cmdline": syntax.command_line}
+    with _named(syntax):
+        return _read(_asked(syntax, job, request, {}), syntax)
+
+
+def answer_with(syntax: Syntax, job: Job, request: FrontendRequest, question: str) -> Mapping[str, bytes]:
+    """What the frontend `syntax` answers to a question such as `frontend.outline`: its metadata, `result.json` for one.
+
+    Raises:
+        UnsupportedCapability: its image does not say that it answers questions.
+        KnarrError: as `compile_with`.
+    """
+    asked = {"requestid": question, "frontend.caps": _SUBREQUESTS}
+    with _named(syntax):
+        return _asked(syntax, job, request, asked).metadata
+
+
+def _asked(syntax: Syntax, job: Job, request: FrontendRequest, more: Mapping[str, str]) -> Answer:
+    options = {**to_options(request), "source": syntax.image, "cmdline": syntax.command_line, **more}
     place = job.held.enter_context(owned_directory(job.world.settings.run / "dockerfiles"))
     _write(request, place)
     job.world = replace(job.world, session=_Lending(job.world.session, place))
     with Scope() as scope, job.world.scope.on_cancel(scope.cancel):
-        try:
-            return _read(job.gateway.ask(IMAGE, options, {}, scope=scope), syntax)
-        except KnarrError as error:
-            raise error.with_context(span=syntax.span, excerpt=syntax.excerpt) from error.__cause__
+        return job.gateway.ask(IMAGE, options, {}, scope=scope)
+
+
+@contextmanager
+def _named(syntax: Syntax) -> Iterator[None]:
+    """Failures in the block show the line that names the frontend."""
+    try:
+        yield
+    except KnarrError as error:
+        raise error.with_context(span=syntax.span, excerpt=syntax.excerpt) from error.__cause__
 
 
 def _read(answer: Answer, syntax: Syntax) -> FrontendResult:

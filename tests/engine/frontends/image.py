@@ -48,6 +48,7 @@ def make_context(directory: Path) -> None:
         "FROM scratch\n"
         "COPY root /\n"
         f'ENV PYTHONPATH=/packages PYTHONHOME="{sys.base_prefix}" PYTHONDONTWRITEBYTECODE=1\n'
+        "LABEL moby.buildkit.frontend.caps=moby.buildkit.frontend.subrequests\n"
         f'ENTRYPOINT ["{interpreter}", "/frontend.py"]\n'
     )
 

@@ -63,7 +63,7 @@ def test_the_build_argument_comes_before_the_file(forced: str, image: str | None
 
 
 def test_what_builds_nothing_refuses_an_image_with_its_line() -> None:
-    with pytest.raises(Unsupported, match="only a build can run the image of a frontend") as caught:
+    with pytest.raises(Unsupported, match="only the frontend that is built in can write the graph") as caught:
         require_standard(FrontendRequest(b"# syntax=example.com/other\nFROM scratch"))
     assert caught.value.span is not None
     assert "BUILDKIT_SYNTAX=dockerfile.v0" in caught.value.hint

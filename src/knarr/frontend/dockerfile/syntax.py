@@ -54,7 +54,7 @@ def require_standard(request: FrontendRequest) -> None:
     other = wanted(request)
     if other is not None:
         raise Unsupported(
-            f"syntax={other.image}: only a build can run the image of a frontend",
+            f"syntax={other.image}: only the frontend that is built in can write the graph",
             hint=f"--build-arg BUILDKIT_SYNTAX={BUILT_IN} reads the file with the Dockerfile frontend that is built in",
             span=other.span,
             excerpt=other.excerpt,
