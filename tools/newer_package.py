@@ -19,6 +19,7 @@ from pathlib import Path
 SUITE = "trixie"
 PROGRAMS = {
     "docker-buildx": "usr/libexec/docker/cli-plugins/docker-buildx",
+    "oras": "usr/bin/oras",
     "cosign": "usr/bin/cosign",
     "skopeo": "usr/bin/skopeo",
 }

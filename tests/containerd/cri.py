@@ -25,6 +25,8 @@ _MESSAGES = {
     "Pod": "1 Metadata metadata, 3 string log_directory, 8 Linux linux",
     "RunPodSandboxRequest": "1 Pod config",
     "ImageSpec": "1 string image",
+    "Login": "1 string username, 2 string password",
+    "PullImageRequest": "1 ImageSpec image, 2 Login auth",
     "Name": "1 string name",
     "ContainerLinux": "1 Name unused",
     "Container": "1 Name metadata, 2 ImageSpec image, 11 string log_path, 15 ContainerLinux linux",
@@ -74,6 +76,11 @@ class Kubelet:
         """Its images by tag."""
         found = self._call("ImageService/ListImages", MESSAGE["Empty"](), "Images").images
         return {tag: image for image in found for tag in image.repo_tags}
+
+    def pull(self, image: str, user: str, password: str) -> None:
+        login = MESSAGE["Login"](username=user, password=password)
+        request = MESSAGE["PullImageRequest"](image=MESSAGE["ImageSpec"](image=image), auth=login)
+        self._call("ImageService/PullImage", request)
 
     def run(self, image: str, logs: Path) -> tuple[int, str]:
         """Run a pod of one container on the host's network to its end: the exit code, and what it said."""

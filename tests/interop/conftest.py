@@ -91,15 +91,24 @@ def knarr(bases: Any, tmp_path_factory: pytest.TempPathFactory) -> Knarr:
 
 @pytest.fixture(scope="session")
 def buildx_program(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """buildx as it is installed, or else out of the next Debian, kept between runs."""
-    installed = shutil.which("docker-buildx")
+    return _program("docker-buildx", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def oras_program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return _program("oras", tmp_path_factory)
+
+
+def _program(name: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A program as it is installed, or else out of the next Debian, kept between runs."""
+    installed = shutil.which(name)
     if installed is not None:
         return installed
     cache = tmp_path_factory.getbasetemp().parent.parent / "knarr-test-programs"
     cache.mkdir(exist_ok=True)
     with open(cache / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return str(newer_package.program(cache, "docker-buildx"))
+        return str(newer_package.program(cache, name))
 
 
 @pytest.fixture(scope="session")
