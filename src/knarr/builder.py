@@ -44,6 +44,8 @@ class SolveRequest:
     cache_from: tuple[CacheEntry, ...] = ()
     cache_to: tuple[CacheEntry, ...] = ()
     attest: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)  # kind → options: attest/wanted
+    tell_provenance: str = ""  # in the metadata: "min", "max", or nothing of it
+    hints: Mapping[str, str] = field(default_factory=dict, hash=False)  # `vcs:source` …: where the context comes from
     name: str = ""  # for the history: the command as a person knows it
 
 

@@ -46,7 +46,8 @@ def test_caches_are_each_read_once_in_order() -> None:
 
 
 def test_defaults() -> None:
-    assert options() == BuildOptions(context=".", exports=(Export("image"),))
+    attested = {"provenance": {"mode": "min", "inline-only": "true"}}
+    assert options() == BuildOptions(context=".", exports=(Export("image"),), attest=attested)
 
 
 def test_a_build_as_people_write_it() -> None:
@@ -200,7 +201,14 @@ def test_how_progress_is_shown(argv: list[str], environ: dict[str, str], mode: s
         (["--build-context", "x=ftp://h/x.tar"], "--build-context x=ftp://h/x.tar: this kind of context is not"),
         (["other"], "one build context is needed, 2 given: other ."),
         (["--cache-to", "type=inline,mode=max"], "--cache-to type=inline: an image has only its own layers"),
-        (["--provenance=max"], "--provenance is not supported yet"),
+        (["--provenance=max"], "--attest type=provenance,max: 'max' is not key=value"),
+        (["--provenance=mode=most"], "provenance: invalid mode 'most'"),
+        (["--attest", "mode=max"], "--attest mode=max: attestation type not specified"),
+        (["--attest", "type=signature"], "unknown attestation type 'signature'"),
+        (
+            ["--attest", "type=sbom,disabled=perhaps"],
+            "--attest type=sbom,disabled=perhaps: disabled=perhaps is neither",
+        ),
         (["--memory", "1g"], "--memory is not supported yet"),
     ],
 )
@@ -208,7 +216,7 @@ def test_what_cannot_be_meant_is_refused_by_name(argv: list[str], message: str) 
     assert refusal(*argv).message.startswith(message)
 
 
-@pytest.mark.parametrize("text", ["--provenance=false", "--sbom=false", "--call=build", "--rm=true", "--check=false"])
+@pytest.mark.parametrize("text", ["--sbom=false", "--call=build", "--rm=true", "--check=false"])
 def test_what_asks_for_nothing_is_no_reason_to_stop(text: str) -> None:
     assert options(text) == options()
 

@@ -34,7 +34,7 @@ class Image:
 
 
 def open_archive(path: Path) -> list[Image]:
-    """The images of an OCI archive, in the order of its index."""
+    """The images of an OCI archive, in the order of its index; attestations are none."""
     with tarfile.open(path) as archive:
         blobs = {m.name: archive.extractfile(m).read() for m in archive if m.isreg()}  # type: ignore[union-attr]
 
@@ -43,7 +43,8 @@ def open_archive(path: Path) -> list[Image]:
 
     entry = json.loads(blobs["index.json"])["manifests"][0]
     document = json.loads(blob(entry))
-    manifests = [json.loads(blob(m)) for m in document["manifests"]] if "manifests" in document else [document]
+    listed = [m for m in document.get("manifests", ()) if "vnd.docker.reference.type" not in m.get("annotations", {})]
+    manifests = [json.loads(blob(m)) for m in listed] if "manifests" in document else [document]
     return [_image(manifest, blob) for manifest in manifests]
 
 

@@ -111,6 +111,7 @@ LLB_CAPS = (
     "diffop",
     "passthroughop",
     "exporter.image.annotations",
+    "exporter.image.attestations",
     "exporter.sourcedateepoch",
     "exporter.multiple",
 )

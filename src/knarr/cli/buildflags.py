@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from knarr.cli.flags import Flag, Kind, usage
 
-_OFF = ("false", "disabled=true", "")
-_ATTEST = "knarr makes no attestations; leave it out (the image is then what buildx makes with --provenance=false)"
 _LEGACY = "it never meant anything to BuildKit either; leave it out"
 
 FLAGS = (
     Flag("add-host", Kind.LIST, "HOST:IP", "add a line to /etc/hosts of RUN steps (also HOST=IP, HOST=[IPv6])"),
     Flag("allow", Kind.LIST, "RIGHT", "network.host, security.insecure, device[=NAME], or buildx.local.delete"),
     Flag("annotation", Kind.LIST, "[LEVEL:]KEY=VALUE", "annotate the manifest; LEVEL manifest, index, …-descriptor"),
+    Flag("attest", Kind.LIST, "type=KIND[,…]", "attest how it was built (provenance) or what is in it (sbom)"),
     Flag("build-arg", Kind.LIST, "NAME[=VALUE]", "set an ARG; without a value it is taken from the environment"),
     Flag("build-context", Kind.LIST, "NAME=WHERE", "another context: directory, URL, docker-image://, oci-layout://"),
     Flag("cache-from", Kind.LIST, "SPEC", "take steps from a shared cache: REFERENCE, or type=registry|local,…"),
@@ -39,9 +38,11 @@ FLAGS = (
     Flag("containerd", Kind.TEXT, "SOCKET", "read base images from this containerd, too, and leave the image there"),
     Flag("platform", Kind.LIST, "OS/ARCH", "what to build for; several separated by commas"),
     Flag("progress", Kind.TEXT, "MODE", "auto, plain, tty, rawjson, quiet or none (default auto)"),
+    Flag("provenance", Kind.TEXT, "SPEC", "how it was built: false, true, or mode=min|max,… (default mode=min)"),
     Flag("pull", Kind.OPTIONAL, "WHEN", "ask the registry for base images: always (also --pull), missing or never"),
     Flag("push", Kind.SWITCH, "", "push the image to its registry: --output type=registry"),
     Flag("quiet", Kind.SWITCH, "", "show no progress; print the image ID", short="q"),
+    Flag("sbom", Kind.TEXT, "SPEC", "what is in it: true, or generator=IMAGE,…: --attest type=sbom"),
     Flag("secret", Kind.LIST, "id=ID[,src=FILE]", "lend a secret to RUN --mount=type=secret (also env=VARIABLE)"),
     Flag("shm-size", Kind.TEXT, "SIZE", "size of /dev/shm in RUN steps (default 64m)"),
     Flag("squash", Kind.SWITCH, "", "make one layer of those above the base image: --output …,squash=new"),
@@ -56,7 +57,6 @@ FLAGS = (
         "use only base images that this trust policy lets pass (default: $KNARR_VERIFY; off)",
     ),
     Flag("help", Kind.SWITCH, "", "show this text", short="h"),
-    Flag("attest", Kind.REFUSED, summary=_ATTEST),
     Flag("builder", Kind.REFUSED, summary="knarr builds in its own process; leave it out"),
     Flag("compress", Kind.REFUSED_SWITCH, summary=_LEGACY, off=("false",)),
     Flag("cpu-period", Kind.REFUSED, summary="run the build itself in a limited cgroup"),
@@ -70,10 +70,8 @@ FLAGS = (
     Flag("memory", Kind.REFUSED, summary="run the build itself in a limited cgroup", short="m"),
     Flag("memory-swap", Kind.REFUSED, summary="run the build itself in a limited cgroup"),
     Flag("policy", Kind.REFUSED, summary="knarr has no source policies"),
-    Flag("provenance", Kind.REFUSED, summary=_ATTEST, off=_OFF),
     Flag("resource", Kind.REFUSED, summary="run the build itself in a limited cgroup, or use --ulimit"),
     Flag("rm", Kind.REFUSED_SWITCH, summary=_LEGACY, off=("true",)),
-    Flag("sbom", Kind.REFUSED, summary=_ATTEST, off=_OFF),
     Flag("security-opt", Kind.REFUSED, summary="RUN steps always run with the default seccomp profile"),
 )
 

@@ -27,6 +27,7 @@ from knarr.scope import Scope
 from knarr.snapshot.namespace import take_rights
 
 if TYPE_CHECKING:
+    from knarr.cli.buildvcs import Hints
     from knarr.cli.progress.feed import Renderer
     from knarr.frontend.bridge import Bridge
     from knarr.frontend.dockerfile.syntax import Syntax
@@ -49,14 +50,16 @@ def build(options: BuildOptions, argv: list[str]) -> int:
     started = time.monotonic()
     engine = Engine(settings, registry_settings=_registry_settings)
     with _opened(options, settings) as (inputs, session):
-        result = _solve(engine, _request(options, inputs, settings), session, renderer)
+        known = _hints(options, inputs)
+        result = _solve(engine, _request(options, inputs, settings, known), session, renderer)
     files = _files(options, result)
     for path, data in files.items():
         _write(path, data)
     if engine.last_job is not None:
         with suppress(OSError):  # a full disk: the next build looks at everything again
             warned = _warnings(renderer)
-            remember(argv, options, inputs.looked_for, engine.last_job, result, files, warned=warned)
+            looked_for = (*inputs.looked_for, *(known.looked_at if known else ()))
+            remember(argv, options, looked_for, engine.last_job, result, files, warned=warned)
     _show(options, settings, result, renderer, time.monotonic() - started)
     return 0
 
@@ -147,7 +150,19 @@ def _for_build(settings: Settings, options: BuildOptions) -> Settings:
     return settings
 
 
-def _request(options: BuildOptions, inputs: BuildInputs, settings: Settings) -> SolveRequest:
+def _hints(options: BuildOptions, inputs: BuildInputs) -> Hints | None:
+    """Where the context comes from, for who is told."""
+    if inputs.remote or ("provenance" not in options.attest and not os.environ.get("BUILDX_GIT_LABELS")):
+        return None
+    from knarr.cli.buildvcs import hints
+
+    directories = {"context": os.fspath(inputs.context), "dockerfile": os.path.dirname(inputs.filename) or "."}
+    return hints(os.fspath(inputs.context), options.file, directories, os.environ)
+
+
+def _request(
+    options: BuildOptions, inputs: BuildInputs, settings: Settings, known: Hints | None = None
+) -> SolveRequest:
     build_args = dict(options.build_args)
     if settings.multi_platform:
         build_args.setdefault("BUILDKIT_MULTI_PLATFORM", "1")
@@ -159,7 +174,7 @@ def _request(options: BuildOptions, inputs: BuildInputs, settings: Settings) -> 
         target=options.target,
         platforms=options.platforms,
         build_args=build_args,
-        labels=options.labels,
+        labels={**(known.labels if known else {}), **options.labels},
         contexts=_contexts(options, inputs),
         no_cache=options.no_cache,
         no_cache_filter=options.no_cache_filter,
@@ -172,7 +187,17 @@ def _request(options: BuildOptions, inputs: BuildInputs, settings: Settings) -> 
         source_date_epoch=settings.source_date_epoch,
     )
     name = " ".join(("knarr build", *options.tags, options.context))
-    return SolveRequest(frontend, options.exports, options.allow, options.cache_from, options.cache_to, name=name)
+    return SolveRequest(
+        frontend,
+        options.exports,
+        options.allow,
+        options.cache_from,
+        options.cache_to,
+        attest=options.attest,
+        tell_provenance=options.tell_provenance,
+        hints=known.options if known else {},
+        name=name,
+    )
 
 
 def _contexts(options: BuildOptions, inputs: BuildInputs) -> Mapping[str, str]:

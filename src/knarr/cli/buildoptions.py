@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from knarr.builder import CacheEntry, Export
 from knarr.cli import buildlent as lent
 from knarr.cli import buildvalues as values
+from knarr.cli.buildattest import attests, metadata_mode
 from knarr.cli.buildcall import Call, read_call
 from knarr.cli.buildflags import FLAGS
 from knarr.cli.buildoutputs import LOCAL_DELETE, containerd_of, exports
@@ -57,6 +58,8 @@ class BuildOptions:
     exports: tuple[Export, ...] = ()
     cache_from: tuple[CacheEntry, ...] = ()
     cache_to: tuple[CacheEntry, ...] = ()
+    attest: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)  # kind → options: attest/wanted
+    tell_provenance: str = ""  # into the metadata file: min, max; "": not at all
     progress: str = "auto"
     iidfile: str = ""
     metadata_file: str = ""
@@ -91,13 +94,14 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
     tags = values.tags(given.list("tag"))
     told, directories, layouts = values.contexts(given.list("build-context"), cwd)
     shm_size = given.text("shm-size")
+    build_args = values.build_args(given.list("build-arg"), environ)
     return BuildOptions(
         context=_context(given),
         file=_file(given),
         tags=tags,
         target=given.text("target"),
         platforms=values.platforms(given.list("platform") or _default_platforms(environ)),
-        build_args=values.build_args(given.list("build-arg"), environ),
+        build_args=build_args,
         labels=values.pairs("--label", given.list("label")),
         contexts=told,
         directories=directories,
@@ -108,6 +112,8 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
         exports=exports(given, tags, environ, cwd),
         cache_from=_caches(given, "cache-from"),
         cache_to=_caches(given, "cache-to"),
+        attest=attests(given, build_args, environ),
+        tell_provenance=metadata_mode(environ) if given.text("metadata-file") else "",
         progress=_progress(given, environ),
         iidfile=given.text("iidfile"),
         metadata_file=given.text("metadata-file"),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from knarr.builder import Export
 from knarr.cli import buildvalues as values
+from knarr.cli.buildattest import NO_ARTIFACT, switched_on
 from knarr.cli.flags import Parsed
 from knarr.errors import UsageError
 from knarr.spec.reference import Reference
@@ -33,6 +34,8 @@ def exports(given: Parsed, tags: Sequence[str], environ: Mapping[str, str], cwd:
         found.append(Export("image"))
     notes = values.annotation_attrs(given.list("annotation"))
     more = {**notes, "squash": "new"} if given.switch("squash") else notes
+    if switched_on(environ, NO_ARTIFACT):
+        found = [_older(export) for export in found]
     named = tuple(_named(export, tags, more) for export in found)
     if any(pushes(export) and not export.attrs.get("name") for export in named):
         raise UsageError("nothing says where to push", hint="give the image a name: --tag REGISTRY/NAME:TAG")
@@ -47,6 +50,13 @@ def exports(given: Parsed, tags: Sequence[str], environ: Mapping[str, str], cwd:
 def containerd_of(given: Parsed, environ: Mapping[str, str]) -> str:
     """The socket of the containerd that a build works with; empty: with none."""
     return given.text("containerd") or environ.get("KNARR_CONTAINERD", "")
+
+
+def _older(export: Export) -> Export:
+    """With attestations in BuildKit's older form, where nothing else is said."""
+    if export.type not in (*_KEPT, "oci"):
+        return export
+    return Export(export.type, {"oci-artifact": "false", **export.attrs})
 
 
 def _check_together(exports: Sequence[Export]) -> None:

@@ -19,7 +19,7 @@ from knarr.record import replace
 
 # What buildkitd has and this daemon does without: saying it is no mistake, and changes nothing.
 _WITHOUT_EFFECT = (
-    *("trace", "proxyNetwork", "provenanceEnvDir", "log", "dns", "otel", "cdi", "system", "cache", "gha", "frontend"),
+    *("trace", "proxyNetwork", "log", "dns", "otel", "cdi", "system", "cache", "gha", "frontend"),
     "grpc.securityDescriptor",
     *("worker.oci.rootless", "worker.oci.noProcessSandbox", "worker.oci.networkMode", "worker.oci.cniConfigPath"),
     *("worker.oci.cniBinaryPath", "worker.oci.cniPoolSize", "worker.oci.bridgeName", "worker.oci.bridgeSubnet"),
@@ -28,7 +28,7 @@ _WITHOUT_EFFECT = (
     *("worker.oci.userRemapUnsupported", "worker.oci.gckeepstorage", "worker.containerd"),
 )
 _KNOWN = (
-    *("debug", "root", "insecure-entitlements", "registry", "history.maxAge", "history.maxEntries"),
+    *("debug", "root", "provenanceEnvDir", "insecure-entitlements", "registry", "history.maxAge", "history.maxEntries"),
     *("grpc.address", "grpc.debugAddress", "grpc.uid", "grpc.gid", "grpc.tls.cert", "grpc.tls.key", "grpc.tls.ca"),
     *("worker.oci.enabled", "worker.oci.labels", "worker.oci.platforms", "worker.oci.snapshotter"),
     *("worker.oci.binary", "worker.oci.gc", "worker.oci.gcpolicy"),
@@ -74,6 +74,7 @@ def _merged(file: _File, base: DaemonSettings) -> DaemonSettings:
         platforms=file.texts("worker.oci.platforms") or base.platforms,
         snapshotter=file.text("worker.oci.snapshotter") or base.snapshotter,
         oci_runtime=file.text("worker.oci.binary") or base.oci_runtime,
+        provenance_dir=file.text("provenanceEnvDir") or base.provenance_dir,
         collects=bool(file.get("worker.oci.gc", bool, base.collects)),
         policy=tuple(file.rules()) or base.policy,
         history=_history(file, base.history),

@@ -25,6 +25,7 @@ from knarr.buildkit.rpcthreads import RpcThreads
 from knarr.buildkit.service import OPTIONS, serving
 from knarr.buildkit.sessions import Sessions
 from knarr.config import Settings, trust_policy
+from knarr.daemon import provenanceenv
 from knarr.daemon.bridges import Bridges
 from knarr.daemon.builds import Builds
 from knarr.daemon.cacheusage import CacheUsage
@@ -142,7 +143,12 @@ class Daemon:
         platforms = tuple(map(Platform.parse, settings.platforms))
         worker = Worker(settings.root, labels=settings.labels, platforms=platforms)
         solver = Solver(
-            engine, self._sessions, Kept(keptdirectories.place(settings.root)), worker, settings.entitlements
+            engine,
+            self._sessions,
+            Kept(keptdirectories.place(settings.root)),
+            worker,
+            settings.entitlements,
+            provenanceenv.load(settings.provenance_dir),
         )
 
         def after_build() -> None:

@@ -57,6 +57,7 @@ class DaemonSettings:
     snapshotter: str = ""
     oci_runtime: str = ""
     config: str = ""  # path of a buildkitd.toml, whose registries count
+    provenance_dir: str = ""  # see daemon/provenanceenv
     collects: bool = True
     policy: tuple[CollectRule, ...] = ()
     history: HistorySettings = HistorySettings()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from knarr.attest.provenance import COMPATIBILITY, Request
+from knarr.attest.wanted import wanted
 from knarr.builder import CacheEntry, Export
 from knarr.buildkit.gateway import Bridge
 from knarr.buildkit.lent import RemoteSession
+from knarr.engine.attesting import Solved, attestations
 from knarr.engine.frontends import ask
 from knarr.engine.gateway import with_excerpt
 from knarr.engine.recovery import forget_shared
@@ -25,6 +28,7 @@ from knarr.record import replace
 from knarr.scope import TICK_S
 
 if TYPE_CHECKING:
+    from knarr.attest.statement import Attestation
     from knarr.buildkit.sessions import Sessions
     from knarr.daemon.builds import Build
     from knarr.daemon.worker import Worker
@@ -38,8 +42,17 @@ if TYPE_CHECKING:
 class Solver:
     """Solves what clients ask for, each with what its own session lends."""
 
-    def __init__(self, engine: Engine, sessions: Sessions, kept: Kept, worker: Worker, granted: Iterable[str]) -> None:
-        """`granted` are the entitlements that a request may ask for."""
+    def __init__(
+        self,
+        engine: Engine,
+        sessions: Sessions,
+        kept: Kept,
+        worker: Worker,
+        granted: Iterable[str],
+        environment: Mapping[str, Any],
+    ) -> None:
+        """`granted` are the entitlements that a request may ask for; `environment` is added to all provenance."""
+        self._environment = environment
         self._engine = engine
         self._sessions = sessions
         self._kept = kept
@@ -73,7 +86,7 @@ class Solver:
     ) -> dict[str, str]:
         """One attempt; `anew` forgets first what was taken from shared caches."""
         exports = _exports(request)
-        attests: Mapping[str, Mapping[str, str]] = {}
+        attests = wanted(request.FrontendAttrs)
         allowed = self._allowed(request)
         with (
             RemoteSession(self._sessions, request.Session, self._kept, build.scope, _lenders(request)) as session,
@@ -91,7 +104,17 @@ class Solver:
                 for graph in graphs:
                     with_excerpt(error, graph)
                 raise
-            said = job.attest(frontend, records, attests, request.FrontendAttrs)
+            said: Sequence[Sequence[Attestation]] = ()
+            made = Solved(
+                job,
+                frontend,
+                records,
+                Request(request.Frontend, dict(request.FrontendAttrs), job.gateway.told(_inputs(request))),
+                self._environment,
+                compatibility=request.CompatibilityVersion or COMPATIBILITY,
+            )
+            if attests or any(found.attestations for found in frontend.results):
+                said = attestations(made, attests)
             return _response(job.export(exports, frontend, records, said))
 
     def _allowed(self, request: SolveRequest) -> Allowed:
@@ -105,7 +128,7 @@ class Solver:
         return entitlements.parse(request.Entitlements)
 
     def _answer(self, job: Job, request: SolveRequest, build: Build) -> Answer:
-        inputs = {name: given.SerializeToString() for name, given in request.FrontendInputs.items()}
+        inputs = _inputs(request)
         if request.HasField("Definition") and getattr(request.Definition, "def"):
             return Answer({ONLY: job.gateway.solve(request.Definition.SerializeToString())})
         if request.Frontend:
@@ -123,6 +146,11 @@ class Solver:
         if answer is None:
             raise UsageError("the client's frontend has given no answer")
         return answer
+
+
+def _inputs(request: SolveRequest) -> dict[str, bytes]:
+    """The graphs that the client lends to the frontend, by name."""
+    return {name: given.SerializeToString() for name, given in request.FrontendInputs.items()}
 
 
 def _lenders(request: SolveRequest) -> dict[str, str]:

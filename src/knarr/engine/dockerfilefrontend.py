@@ -71,7 +71,7 @@ def answer(gateway: EngineGateway, options: Mapping[str, str], inputs: Mapping[s
         raise UnsupportedCapability(cap)
     for kind, attrs in cache_imports(options):
         gateway.import_cache(kind, attrs)
-    request = _with_inputs(request, options, inputs)
+    request = replace(_with_inputs(request, options, inputs), definition=found.ref.definition)
     bridge = _Bridge(files, request.resolve_mode)
     if "requestid" in options:
         return _answer_to(options["requestid"], request, bridge)
@@ -111,6 +111,25 @@ def _config_of(name: str, options: Mapping[str, str]) -> ImageConfig | None:
     return decode_config(raw) if raw else None
 
 
+def dockerfile_state(name: str, *, directory: str = "dockerfile", lender: str = "") -> State:
+    """The files of a directory that decide what the Dockerfile `name` says."""
+    paths = [name, f"{name}.dockerignore"]
+    if posixpath.basename(name) == _DEFAULT:
+        paths.append(posixpath.join(posixpath.dirname(name), _DEFAULT.lower()))
+    return lent_files(directory, paths, shown=f"load build definition from {name}", lender=lender)
+
+
+def lent_files(name: str, paths: Sequence[str], *, shown: str, hint: str = "", lender: str = "") -> State:
+    """Files of a directory that a session lends; `lender` is its id, where it is not the caller's own."""
+    attrs = {
+        **({"local.session": lender} if lender else {}),
+        "local.followpaths": json.dumps(list(paths), separators=(",", ":")),
+        "local.sharedkeyhint": hint or name,
+        "local.differ": "none",
+    }
+    return source(f"local://{name}", attrs, note=Note({"llb.customname": f"[internal] {shown}"}))
+
+
 class _Files:
     """Reads single files by way of the solver."""
 
@@ -124,16 +143,13 @@ class _Files:
         made = graph(state, platform=host_platform())
         return Ref(made, definition.encode(made))
 
+    def lender(self, name: str) -> str:
+        """The session that lends the directory `name`; empty: the caller's own."""
+        return self._sessions.get(name, "")
+
     def lent(self, name: str, paths: Sequence[str], *, shown: str, hint: str = "") -> Ref:
         """Files of a directory that the session lends."""
-        lender = self._sessions.get(name, "")
-        attrs = {
-            **({"local.session": lender} if lender else {}),
-            "local.followpaths": json.dumps(list(paths), separators=(",", ":")),
-            "local.sharedkeyhint": hint or name,
-            "local.differ": "none",
-        }
-        return self.result(source(f"local://{name}", attrs, note=Note({"llb.customname": f"[internal] {shown}"})))
+        return self.result(lent_files(name, paths, shown=shown, hint=hint, lender=self.lender(name)))
 
     def read(self, ref: Ref, path: str, *, length: int = _MAX_BYTES) -> bytes | None:
         """A small file of `ref`, or its first `length` bytes; None when it is not there."""
@@ -183,11 +199,8 @@ def _place(files: _Files, options: Mapping[str, str], inputs: Mapping[str, bytes
             return _in_context(files, where, name)
         if "dockerfile" in inputs:
             return files.gateway.solve(inputs["dockerfile"]), name
-    paths = [name, f"{name}.dockerignore"]
-    if posixpath.basename(name) == _DEFAULT:
-        paths.append(posixpath.join(posixpath.dirname(name), _DEFAULT.lower()))
     lent = options.get("dockerfilekey", "dockerfile")
-    return files.lent(lent, paths, shown=f"load build definition from {name}"), name
+    return files.result(dockerfile_state(name, directory=lent, lender=files.lender(lent))), name
 
 
 def _in_context(files: _Files, where: str, name: str) -> tuple[Ref, str]:
@@ -216,7 +229,7 @@ class _Bridge:
         return self._files.gateway.resolve_image(reference, platform, mode=self._mode)
 
     def layout_config(self, name: str, store: str, digest: Digest, platform: Platform) -> ResolvedImage:
-        return self._files.gateway.bridge(self._mode).layout_config(name, store, digest, platform)
+        return self._files.gateway.resolve_layout(name, store, digest, platform)
 
     def source_time(self, op: SourceOp) -> int | None:
         return self._files.gateway.bridge(self._mode).source_time(op)

@@ -67,11 +67,13 @@ class Drive:
         sweep: Callable[[], None],
         ahead: Ahead | None,
         nested: Callable[[Digest, Graph], RecordId | None],
+        pins: dict[Digest, str],
         sharing: Sharing | None = None,
     ) -> None:
         """`sweep` removes what killed builds have left. `ahead`: the result will be exported, here and by us.
 
         `nested` solves a graph that a vertex (by its digest) has found in a file.
+        `pins` is told what each source vertex was now.
         `sharing` has the caches that are shared, if any are.
         """
         self._world = world
@@ -87,7 +89,7 @@ class Drive:
         self._shown = shown
         self._machine = Machine(graph, nonce=nonce)
         self._events: SimpleQueue[m.Event] = SimpleQueue()
-        self._sources = Sources(world, trees, images, nonce, sharing)
+        self._sources = Sources(world, trees, images, nonce, sharing, pins)
         self._contents = Contents(world, trees)
         self._lock = threading.Lock()
         self._cores = threading.BoundedSemaphore(max(2, 2 * (os.cpu_count() or 1)))

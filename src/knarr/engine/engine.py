@@ -7,6 +7,7 @@ result = engine.solve(request, session, sink)
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ from knarr.spec.digest import Digest
 if TYPE_CHECKING:
     from knarr.attest.statement import Attestation
     from knarr.cache.record import RecordId
+    from knarr.engine.asked import Produced
+    from knarr.engine.attesting import Solved
     from knarr.remote.settings import RegistrySettings
 
 
@@ -57,6 +60,8 @@ class Engine:
         self._registry_client = registry_client
         self._registry_settings = registry_settings
         self.last_job: Job | None = None  # for the fingerprint and for tests
+        self._lock = threading.Lock()
+        self._produced: Produced | None = None
 
     def solve(self, request: SolveRequest, session: Session, sink: Sink, *, scope: Scope | None = None) -> SolveResult:
         try:
@@ -133,7 +138,16 @@ class Engine:
             parts.registry,
             parts.runtime,
         )
-        return Job(parts, world, trees, blobs, images)
+        return Job(parts, world, trees, blobs, images, self._known_producers)
+
+    def _known_producers(self) -> Produced:
+        """Who made the graphs that frontends are given, in all builds of this engine."""
+        from knarr.engine.asked import Produced
+
+        with self._lock:
+            if self._produced is None:
+                self._produced = Produced()
+            return self._produced
 
 
 def _solve(job: Job, request: SolveRequest) -> SolveResult:
@@ -157,18 +171,32 @@ def _solve(job: Job, request: SolveRequest) -> SolveResult:
         raise blame.with_empty_names(error, frontend.empty_names) from error.__cause__
     with _Timed(timings, "export"):
         metadata = job.export(request.exports, frontend, records, _attestations(job, request, frontend, records))
+        if request.tell_provenance:
+            from knarr.engine.provenance import told_in_metadata
+
+            about = told_in_metadata(_solved(job, request, frontend, records), whole=request.tell_provenance == "max")
+            metadata = {**metadata, **about}
     return _result(metadata, timings)
 
 
 def _attestations(
     job: Job, request: SolveRequest, frontend: FrontendResult, records: Sequence[RecordId | None]
 ) -> Sequence[Sequence[Attestation]]:
-    options: Mapping[str, str] = {}
-    if request.attest:
-        from knarr.frontend.options import to_options
+    """What is attested of each platform; empty when there is nothing."""
+    if not request.attest and not any(found.attestations for found in frontend.results):
+        return ()
+    from knarr.engine.attesting import attestations
 
-        options = to_options(request.frontend)
-    return job.attest(frontend, records, request.attest, options)
+    return attestations(_solved(job, request, frontend, records), request.attest)
+
+
+def _solved(job: Job, request: SolveRequest, frontend: FrontendResult, records: Sequence[RecordId | None]) -> Solved:
+    from knarr.attest.provenance import DOCKERFILE, Request
+    from knarr.engine.attesting import Solved
+    from knarr.frontend.options import to_options
+
+    asked = Request(DOCKERFILE, {**to_options(request.frontend), **request.hints})
+    return Solved(job, frontend, records, asked)
 
 
 class _Timed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from knarr.attest.provenance import DOCKERFILE
 from knarr.errors import Unsupported
 from knarr.frontend.gateway import Answer
 from knarr.scope import Scope
@@ -12,7 +13,6 @@ from knarr.scope import Scope
 if TYPE_CHECKING:
     from knarr.engine.gateway import EngineGateway
 
-DOCKERFILE = "dockerfile.v0"
 IMAGE = "gateway.v0"
 
 

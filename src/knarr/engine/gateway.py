@@ -10,11 +10,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, TypeVar
+from copy import copy
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from knarr.attest.capture import ImageUsed
+from knarr.attest.provenance import Request
 from knarr.builder import CacheEntry
 from knarr.cache.record import RecordId
 from knarr.engine import treefiles
+from knarr.engine.asked import Asked
 from knarr.engine.bridge import EngineBridge
 from knarr.errors import Excerpt, KnarrError, NotFound, Unsupported
 from knarr.frontend.bridge import ResolvedImage
@@ -23,6 +27,7 @@ from knarr.llb.ops import Edge, Graph, ResolveMode, SourceOp
 from knarr.ops.images import Images
 from knarr.progress import Warned
 from knarr.scope import Flights, Scope
+from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform, host_platform
 from knarr.spec.reference import Reference
 
@@ -45,6 +50,13 @@ class EngineGateway:
         self._mounts = ExitStack()
         self._trees: dict[RecordId, Tree] = {}
         self._bridges: dict[str, EngineBridge] = {}
+        self.asked = Asked(Request())
+
+    def below(self, request: Request) -> EngineGateway:
+        """The same gateway for a frontend that is asked `request`: what it asks counts for that."""
+        view = copy(self)
+        view.asked = self.asked.below(request)
+        return view
 
     def close(self) -> None:
         """Unmount what was looked into."""
@@ -57,12 +69,41 @@ class EngineGateway:
     def solve(self, definition: bytes) -> Ref:
         from knarr.llb.decode import decode
 
-        return Ref(decode(definition), definition)
+        ref = Ref(decode(definition), definition)
+        self._gave(ref)
+        return ref
+
+    def _gave(self, ref: Ref) -> None:
+        """Note a result that the question has led to, and whose it is should it become somebody's input."""
+        self.asked.gave(ref)
+        root = ref.graph.root
+        asked = self.asked.who_gave(root) if root is not None else None
+        if root is not None and asked is not None and asked.above is not None:
+            from knarr.engine import provenance
+
+            self.job.producers().add(root.digest, self.job, lambda: provenance.told(self.job, asked.request, ref.graph))
+
+    def told(self, inputs: Mapping[str, bytes]) -> dict[str, Any]:
+        """Who made the graphs `inputs`, as far as that is known."""
+        from knarr.llb.decode import decode
+
+        found: dict[str, Any] = {}
+        for name, data in inputs.items():
+            root = decode(data).root
+            told = self.job.producers().of(root.digest) if root is not None else None
+            if told is not None:
+                found[name] = told
+        return found
 
     def ask(self, frontend: str, options: Mapping[str, str], inputs: Mapping[str, bytes], *, scope: Scope) -> Answer:
         from knarr.engine import frontends
 
-        return frontends.ask(self, frontend, options, inputs, scope=scope)
+        mine = self.below(Request(frontend, dict(options), self.told(inputs)))
+        answer = frontends.ask(mine, frontend, options, inputs, scope=scope)
+        for ref in (*answer.refs.values(), *(one.ref for given in answer.attestations.values() for one in given)):
+            if ref is not None:
+                mine._gave(ref)
+        return answer
 
     def evaluate(self, ref: Ref, *, scope: Scope) -> None:
         self.record(ref, scope)
@@ -72,6 +113,7 @@ class EngineGateway:
         root = ref.graph.root
         if root is None:
             return None
+        self.asked.evaluated(ref.graph)
         known = self._records.get(root)
         if known is None:
             known = self._flights.once(root, lambda: self._solved(ref.graph, root, scope))
@@ -121,7 +163,16 @@ class EngineGateway:
     # --- sources
 
     def resolve_image(self, reference: Reference, platform: Platform | None, *, mode: str) -> ResolvedImage:
-        return self.bridge(mode).image_config(reference, platform or host_platform())
+        platform = platform or host_platform()
+        found = self.bridge(mode).image_config(reference, platform)
+        self.asked.resolved(ImageUsed(reference.tagged(), platform, found.digest))
+        return found
+
+    def resolve_layout(self, name: str, store: str, digest: Digest, platform: Platform) -> ResolvedImage:
+        """An image of an OCI layout that the caller lends: see `LayoutBridge.layout_config`."""
+        found = self.bridge().layout_config(name, store, digest, platform)
+        self.asked.resolved(ImageUsed(found.reference.at(digest), platform, found.digest, local=True))
+        return found
 
     def bridge(self, mode: str = "default") -> EngineBridge:
         """The bridge that resolves images by `mode`, each image once."""

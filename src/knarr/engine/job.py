@@ -11,7 +11,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from knarr.session.session import Taker
 if TYPE_CHECKING:
     from knarr.attest.statement import Attestation
     from knarr.builder import CacheEntry, Export
+    from knarr.engine.asked import Produced
     from knarr.engine.gateway import EngineGateway
     from knarr.engine.givecache import Giving
     from knarr.engine.parts import Parts
@@ -49,7 +50,17 @@ if TYPE_CHECKING:
 class Job:
     """See the module. Made by `Engine.open`; its methods may be called from several threads."""
 
-    def __init__(self, parts: Parts, world: World, trees: DiskTrees, blobs: Blobs, images: Images) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        world: World,
+        trees: DiskTrees,
+        blobs: Blobs,
+        images: Images,
+        producers: Callable[[], Produced],
+    ) -> None:
+        """`producers`: who made the graphs that frontends are given as inputs, in this build and in others."""
+        self.producers = producers
         self.parts = parts
         self.world = world
         self.trees = trees
@@ -60,6 +71,7 @@ class Job:
         self.started_ns = time.time_ns()
         self.cache_from: tuple[CacheEntry, ...] = ()  # shared caches to read
         self.cache_to: tuple[CacheEntry, ...] = ()  # shared caches to write
+        self.pins: dict[Digest, str] = {}  # by source vertex: the digest or the commit that it was
         self.drive: Drive | None = None  # of the graph that is exported, once it is known
         self.looked_for: set[str] = set()  # files of the caller that the frontend asked for
         self.asked_time = False  # a server said when a source was made, and may say otherwise another time
@@ -74,6 +86,7 @@ class Job:
         """Let go of the trees, after all threads of the job have ended."""
         if self._gateway is not None:
             self._gateway.close()
+            self.producers().forget(self)
         with self.held:
             self.trees.close()
 
@@ -85,6 +98,11 @@ class Job:
         if self._gateway is None:
             self._gateway = EngineGateway(self)
         return self._gateway
+
+    @property
+    def has_gateway(self) -> bool:
+        """Whether a frontend outside of the engine has asked anything."""
+        return self._gateway is not None
 
     @property
     def inputs_are_known(self) -> bool:
@@ -150,6 +168,7 @@ class Job:
             ahead=ahead,
             sharing=self._sharing(graph) if ahead is not None else None,
             nested=partial(self._nested, world.scope),
+            pins=self.pins,
         )
 
     def _nested(self, scope: Scope, digest: Digest, graph: Graph) -> RecordId | None:
@@ -167,24 +186,6 @@ class Job:
         finally:
             with self._lock:
                 self._building.discard(digest)
-
-    def attest(
-        self,
-        frontend: FrontendResult,
-        records: Sequence[RecordId | None],
-        wanted: Mapping[str, Mapping[str, str]],
-        options: Mapping[str, str],
-    ) -> Sequence[Sequence[Attestation]]:
-        """What is attested of what was solved, platform by platform; empty when there is nothing.
-
-        `wanted` names the kinds that were asked for, with the options of each, and
-        `options` are the frontend's.
-        """
-        if not wanted and not any(found.attestations for found in frontend.results):
-            return ()
-        from knarr.engine.attesting import Build, attestations
-
-        return attestations(Build(self, frontend, records, options), wanted)
 
     def export(
         self,

@@ -24,8 +24,20 @@ _LAYOUT = "oci-layout://"
 class Sources:
     """Resolves source vertices; safe from several threads. `fetched` has, by vertex, what was asked of servers."""
 
-    def __init__(self, world: World, trees: DiskTrees, images: Images, nonce: str, sharing: Sharing | None) -> None:
-        """`nonce` is the build's: a directory that is lent is like no other build's."""
+    def __init__(
+        self,
+        world: World,
+        trees: DiskTrees,
+        images: Images,
+        nonce: str,
+        sharing: Sharing | None,
+        pins: dict[Digest, str],
+    ) -> None:
+        """`nonce` is the build's: a directory that is lent is like no other build's.
+
+        `pins` is told what each source was: the digest of an image or a file, a commit.
+        """
+        self._pins = pins
         self._world = world
         self._trees = trees
         self._images = images
@@ -50,6 +62,7 @@ class Sources:
         if op.identifier.startswith((source_image.SCHEME, _LAYOUT)):
             return self._image(instruction, op, vertex)
         found = self.fetched[vertex.digest] = self._find(op, str(vertex.digest))
+        self._pins[vertex.digest] = found.pin
         self._share(vertex, (found.shared_key,) if found.shared_key else ())
         return SourceResolved(instruction, found.key)
 
@@ -59,8 +72,10 @@ class Sources:
             from knarr.ops import source_layout
 
             key, record = source_layout.resolve(self._world, self._images, op, platform, str(vertex.digest))
+            self._pins[vertex.digest] = op.identifier.rpartition("@")[2]
         else:
             key, record = source_image.resolve(self._images, op, platform)
+            self._pins[vertex.digest] = source_image.pin(self._images, op, platform)
         self._world.cache.touch(link.id for link in self._trees.chain(record))
         if self._sharing is not None:
             is_layout = op.identifier.startswith(_LAYOUT)

@@ -16,13 +16,12 @@ from knarr.attest import purl
 from knarr.attest.statement import PREDICATE_TYPE, Attestation, Subject, indented, ordered, statement, subject_of
 from knarr.errors import KnarrError, UsageError
 from knarr.export.clock import SECOND
-from knarr.image.reshape import ATTESTATION_TYPE, EMPTY
 from knarr.image.select import REFERENCE_DIGEST, REFERENCE_TYPE
 from knarr.record import record, replace
 from knarr.spec import gojson, mediatype
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
-from knarr.spec.manifest import encode_manifest
+from knarr.spec.manifest import EMPTY, encode_manifest
 from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
 from knarr.streams import CHUNK
@@ -81,7 +80,7 @@ def attest(
     manifest = encode_manifest(
         config,
         layers,
-        artifact_type=ATTESTATION_TYPE if options.artifact else "",
+        artifact_type=mediatype.ATTESTATION if options.artifact else "",
         subject=about.bare() if options.artifact else None,
     )
     with vertex.phase(f"exporting attestation manifest {manifest.descriptor.digest}"):

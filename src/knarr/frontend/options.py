@@ -8,8 +8,6 @@ Spec: BuildKit's frontend/dockerui at v0.33 (config.go, attr.go).
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping
 
@@ -71,7 +69,7 @@ def from_options(options: Mapping[str, str], dockerfile: bytes, dockerignore: by
         options.get("filename") or "Dockerfile",
         dockerignore,
         target=options.get("target", ""),
-        platforms=tuple(Platform.parse(text) for text in options.get("platform", "").split(",") if text),
+        platforms=tuple(dict.fromkeys(Platform.parse(text) for text in options.get("platform", "").split(",") if text)),
         build_args=args,
         labels=_behind(_LABEL, options),
         contexts=contexts,
@@ -141,10 +139,20 @@ def _number(name: str, text: str) -> int:
 
 
 def _joined(fields: Iterable[str]) -> str:
+    found = list(fields)
+    if not any(mark in text for text in found for mark in '",\r\n'):
+        return ",".join(found)
+    import csv
+    import io
+
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(list(fields))
+    csv.writer(line, lineterminator="").writerow(found)
     return line.getvalue()
 
 
 def _split(text: str) -> list[str]:
-    return next(csv.reader([text]), []) if text else []
+    if '"' not in text:
+        return text.split(",") if text else []
+    import csv
+
+    return next(csv.reader([text]), [])

@@ -52,6 +52,7 @@ class FrontendRequest:
     context_excludes: tuple[str, ...] = ()
     inputs: Mapping[str, Input] = field(default_factory=dict, hash=False)  # that contexts name as `input:NAME`
     sessions: Mapping[str, str] = field(default_factory=dict, hash=False)  # who lends a directory, if not the caller
+    definition: bytes = field(default=b"", repr=False)  # the graph by which the Dockerfile was read, if there was one
 
 
 @record

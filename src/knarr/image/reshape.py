@@ -21,15 +21,14 @@ from knarr.record import record, replace
 from knarr.spec import mediatype
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
-from knarr.spec.manifest import Index, Manifest, encode_index, encode_manifest
+from knarr.spec.manifest import EMPTY, Index, Manifest, encode_index, encode_manifest
 from knarr.spec.platform import Platform
 from knarr.spec.referrers import entry as entry_of
 from knarr.spec.referrers import fallback_tag
 
-ATTESTATION_TYPE = "application/vnd.docker.attestation.manifest.v1+json"
+ATTESTATION_TYPE = mediatype.ATTESTATION
 KEEP, DROP, REFERRERS, INDEX = "keep", "drop", "referrers", "index"
 PLACES = (KEEP, DROP, REFERRERS, INDEX)
-EMPTY = Descriptor(mediatype.OCI_EMPTY, Digest.of(b"{}"), 2, data=b"{}")  # image-spec v1.1, manifest.md
 _UNKNOWN = Platform("unknown", "unknown")
 
 

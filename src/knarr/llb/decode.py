@@ -174,7 +174,10 @@ def _read_metadata(message: Message) -> Metadata:
 
 
 def _read_sources(message: Message) -> tuple[tuple[SourceText, ...], dict[str, tuple[Span, ...]]]:
-    infos = tuple(SourceText(info.filename, info.data, info.language) for info in message.infos)
+    infos = tuple(
+        SourceText(info.filename, info.data, info.language, info.definition.SerializeToString(deterministic=True))
+        for info in message.infos
+    )
     spans: dict[str, tuple[Span, ...]] = {}
     for digest, places in message.locations.items():
         read: list[Span] = []

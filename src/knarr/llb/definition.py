@@ -115,4 +115,5 @@ def _location(source: int, span: Span) -> bytes:
 
 
 def _source_text(source: SourceText) -> bytes:
-    return text(1, source.file) + data(2, source.data) + text(4, source.language)
+    loaded = message(3, source.definition) if source.definition else b""
+    return text(1, source.file) + data(2, source.data) + loaded + text(4, source.language)

@@ -362,6 +362,7 @@ class SourceText:
     file: str
     data: bytes
     language: str = "Dockerfile"
+    definition: bytes = field(default=b"", repr=False)  # the graph it was read from, as a marshalled pb.Definition
 
 
 @record

@@ -39,10 +39,11 @@ class Fetched:
     """`key` names the content; `make(name)` commits it as a tree under that name, and may fetch it only then.
 
     `pinned`: the definition itself says which content it is, so that asking again can give nothing else.
-    `shared_key` is what BuildKit calls it.
+    `shared_key` is what BuildKit calls it. `pin` says what it is: a file's digest, a commit.
     """
 
     key: str
     make: Callable[[RecordId], RecordId] = field(repr=False)
     pinned: bool = False
     shared_key: str = ""
+    pin: str = ""

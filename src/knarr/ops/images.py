@@ -9,7 +9,7 @@ something mounts them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from knarr.cache.record import EMPTY, Record, RecordId
@@ -112,6 +112,11 @@ class Images:
     def used_own_store(self) -> bool:
         """Whether any name was answered by this machine instead of a registry."""
         return bool(self._notes) or any(not repository for _, repository in self._tops.values())
+
+    def found(self) -> Iterator[tuple[Platform, Found, bool]]:
+        """Every image that was resolved in this build, the platform it was for, and whether it was lent."""
+        for (name, platform), found in sorted(self._found.items(), key=str):
+            yield platform, found, name.startswith("lent:")
 
     def find(self, reference: Reference, platform: Platform) -> Found:
         """The image for `platform`.

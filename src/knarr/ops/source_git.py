@@ -75,7 +75,7 @@ def resolve(world: World, op: SourceOp, vertex: str) -> Fetched:
     tip = find_tip(git, source)
     pinned = not tip.ref or source.by_commit
     make = partial(gitcheckout.make, world, git, source, tip, vertex)
-    return Fetched(_key(source, tip), make, pinned, _shared_key(source, tip))
+    return Fetched(_key(source, tip), make, pinned, _shared_key(source, tip), tip.commit)
 
 
 def parse(op: SourceOp) -> GitSource:

@@ -79,14 +79,13 @@ def resolve(world: World, op: SourceOp, vertex: str) -> Fetched:
     if source.checksum is not None:
         name = file_name(source, "")
         make = partial(_make, world, source, vertex, name, None)
-        return Fetched(
-            _key(source, name, source.checksum, ""), make, True, _shared_key(op, source, name, source.checksum, "")
-        )
+        shared = _shared_key(op, source, name, source.checksum, "")
+        return Fetched(_key(source, name, source.checksum, ""), make, True, shared, str(source.checksum))
     known = ask(world, source, vertex, anew=False)
     name = file_name(source, known.disposition)
     what = (name, known.digest, known.modified)
     make = partial(_make, world, source, vertex, name, known)
-    return Fetched(_key(source, *what), make, shared_key=_shared_key(op, source, *what))
+    return Fetched(_key(source, *what), make, shared_key=_shared_key(op, source, *what), pin=str(known.digest))
 
 
 def _shared_key(op: SourceOp, source: HttpSource, name: str, digest: Digest, modified: str) -> str:

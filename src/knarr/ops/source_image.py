@@ -32,6 +32,11 @@ def find(images: Images, op: SourceOp, platform: Platform) -> Found:
     return images.find(Reference.parse(op.identifier.removeprefix(SCHEME)), platform)
 
 
+def pin(images: Images, op: SourceOp, platform: Platform) -> str:
+    """The digest that the image's name led to, of an index where there is one."""
+    return str(find(images, op, platform).digest)
+
+
 def shared_keys(images: Images, op: SourceOp, platform: Platform, record: RecordId) -> tuple[str, ...]:
     """What BuildKit calls the image that was resolved to `record`: by what its name led to, and by its layers."""
     from knarr.solver.sharedkeys import image_key

@@ -17,6 +17,7 @@ from knarr.spec import gojson, mediatype
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 
+EMPTY = Descriptor(mediatype.OCI_EMPTY, Digest.of(b"{}"), 2, data=b"{}")  # the config of an artifact that needs none
 MAX_MANIFEST_BYTES = 4 * 2**20  # distribution-spec v1.1: registries accept at least 4 MiB; containerd reads no more
 
 

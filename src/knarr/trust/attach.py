@@ -18,13 +18,12 @@ from typing import Protocol
 from knarr.attest import bundle
 from knarr.content.target import Fetcher, Predecessors, Pusher, Resolver
 from knarr.errors import ContentError, KnarrError, NotFound
-from knarr.image.reshape import EMPTY
 from knarr.image.successors import read_document
 from knarr.record import field, record
 from knarr.spec import gojson, mediatype
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
-from knarr.spec.manifest import Manifest, encode_manifest
+from knarr.spec.manifest import EMPTY, Manifest, encode_manifest
 from knarr.spec.referrers import fallback_tag
 
 SIG, ATT = "sig", "att"

@@ -111,7 +111,8 @@ def _compile_platform(plan: Plan, images: BaseImages) -> PlatformResult:
             _compile_stage(build, stage)
     build.lint.settle()
     target.paths.add("/")
-    source = ops.SourceText(build.request.filename, build.request.dockerfile)
+    request = build.request
+    source = ops.SourceText(request.filename, request.dockerfile, definition=request.definition)
     made = graph(target.state, platform=build.target, sources=(source,))
     platform = _result_platform(build, target.image.platform)
     return PlatformResult(
