@@ -150,7 +150,7 @@ def test_a_dockerfile_from_a_url_for_a_context_that_is_here(knarr: Knarr, files:
         assert sorted(open_archive(out)[0].contents) == expected
     refused = knarr.run("build", "-f", files.url("/none"), str(tmp_path / "src"), check=False)
     assert refused.returncode == 1
-    assert "answered 404" in refused.stderr
+    assert "invalid response status 404" in refused.stderr
 
 
 def test_a_dockerfile_of_this_machine_for_a_context_that_is_elsewhere(knarr: Knarr, tmp_path: Path) -> None:

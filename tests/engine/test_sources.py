@@ -141,7 +141,7 @@ def test_a_url_as_the_context(knarr: Knarr, files: FileServer, repositories: Git
     files.pages["/Dockerfile"] = Page(b"FROM scratch\nCOPY <<EOF /here\nhere\nEOF\n")
     assert built(knarr, files.url("/x.tgz")) == {"a": b"a\n"}
     assert built(knarr, files.url("/Dockerfile")) == {"here": b"here\n"}
-    assert built(knarr, files.url("/no"), check="answered 404") == {}
+    assert built(knarr, files.url("/no"), check="invalid response status 404") == {}
     assert list((knarr.root / "run/contexts").iterdir()) == [knarr.root / "run/contexts/owners"]
 
 

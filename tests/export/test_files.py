@@ -37,7 +37,7 @@ def test_several_platforms_have_a_directory_each(world: Any, tmp_path: Path) -> 
 
 
 def test_platforms_laid_together_must_not_claim_the_same_file(world: Any, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is in the results of linux/amd64 and of linux/arm64"):
+    with pytest.raises(UsageError, match=r"cannot overwrite .* from linux/amd64 with linux/arm64"):
         world.export(
             "local", world.result("linux/amd64", "linux/arm64"), dest=str(tmp_path / "out"), platform_split="false"
         )
@@ -152,7 +152,7 @@ def test_a_failed_export_leaves_the_old_file(world: Any, tmp_path: Path) -> None
     (tmp_path / "out.tar").write_text("old")
     result = world.result("linux/amd64", "linux/arm64")
 
-    with pytest.raises(UsageError, match="in the results of linux/amd64 and of linux/arm64"):
+    with pytest.raises(UsageError, match="cannot overwrite"):
         world.export("tar", result, dest=str(tmp_path / "out.tar"), platform_split="false")
 
     assert (tmp_path / "out.tar").read_text() == "old"

@@ -45,7 +45,6 @@ def test_outputs_are_read_as_buildx_reads_them(text: str, kind: str, attrs: dict
         ("type=image,compression=estargz", Unsupported, "estargz"),
         ("type=image,compression-level=high", UsageError, "not a number"),
         ("type=image,compression=zstd,compression-level=99", UsageError, "no compression level 99"),
-        ("type=image,compression=zstd,oci-mediatypes=false", UsageError, "exclude each other"),
         ("type=image,oci-mediatypes=false,annotation-index.a=b", UsageError, "on manifests only"),
         ("type=image,oci-mediatypes=false,oci-artifact=true", UsageError, "exclude each other"),
         ("type=image,annotation-layer.a=b", UsageError, "not a place for annotations"),

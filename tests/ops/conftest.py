@@ -121,7 +121,7 @@ def act_on(world: World) -> Act:
 
     def act(base: str | None, *actions: FileAction, others: Sequence[str | None] = ()) -> str:
         name = f"made-{next(count)}"
-        file.run(world, FileOp(actions), (base, *others), [name])
+        file.run(world, FileOp(actions), (base, *others), {0: name})
         assert isinstance(world.trees, DiskTrees)
         world.trees.save_chain([(name, ())], description="a test's")
         return name

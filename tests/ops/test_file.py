@@ -60,7 +60,7 @@ def test_every_action_in_one_chain(world: World) -> None:
             )
         ),
         (),
-        ["all"],
+        {0: "all"},
     )
     assert name == ["all"]
     with world.trees.mounted("all") as root:
@@ -76,7 +76,7 @@ def test_each_output_is_a_record_of_its_own(world: World) -> None:
             FileAction(NO_INPUT, MkFile("/two", 0o644, b"2"), output=1),
         )
     )
-    assert file.run(world, op, (), ["first", "second"]) == ["first", "second"]
+    assert file.run(world, op, (), {0: "first", 1: "second"}) == ["first", "second"]
     with world.trees.mounted("first") as one, world.trees.mounted("second") as two:
         assert listing(one) == {"one": "1"}
         assert listing(two) == {"two": "2"}
@@ -280,7 +280,26 @@ def test_an_action_read_twice_is_a_defect(overlay: World) -> None:
         )
     )
     with pytest.raises(Bug, match="read by two others"):
-        file.run(overlay, op, (), ["a", "b"])
+        file.run(overlay, op, (), {0: "a", 1: "b"})
+
+
+def test_an_output_that_nobody_reads_is_dropped(world: World) -> None:
+    op = FileOp(
+        (
+            FileAction(NO_INPUT, MkFile("/one", 0o644, b"1"), output=0),
+            FileAction(NO_INPUT, MkFile("/two", 0o644, b"2"), output=1),
+        )
+    )
+    assert file.run(world, op, (), {1: "second"}) == ["second"]
+    with world.trees.mounted("second") as two:
+        assert listing(two) == {"two": "2"}
+
+
+def test_a_copy_from_nothing_copies_nothing(world: World) -> None:
+    op = FileOp((FileAction(NO_INPUT, Copy("/", "/", dir_copy_contents=True), NO_INPUT, output=0),))
+    assert file.run(world, op, (), {0: "empty"}) == ["empty"]
+    with world.trees.mounted("empty") as tree:
+        assert listing(tree) == {}
 
 
 def test_times_of_untouched_directories_stay(overlay: World, tmp_path: Path) -> None:

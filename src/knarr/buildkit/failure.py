@@ -113,6 +113,8 @@ def _text(error: KnarrError) -> str:
     if isinstance(error, NotFound) and error.path:  # the words by which clients know a file that is missing
         tree = error.tree.replace(" ", "-")
         text = f'failed to compute cache key: failed to calculate checksum of ref {tree}: "/{error.path}": not found'
+        if error.tree != "build context":
+            text += f": lstat /{error.path}: no such file or directory"
     if error.hint.startswith(_GUESS):
         text += f" ({error.hint})"  # as BuildKit has it
     elif error.hint:

@@ -95,6 +95,8 @@ class _Stream:
             self._scope.check()
             if self.call.done():
                 self.end()
+                if self.call.code() is grpc.StatusCode.ALREADY_EXISTS:
+                    return
                 raise KnarrError("the client stopped taking what it asked for")
             try:
                 self._queue.put(message, timeout=TICK_S)

@@ -41,6 +41,8 @@ _ANSWER_S = 60.0  # BuildKit's: a helper of the client's may ask a person
 class RemoteSession:
     """Implements `session.Session`. What it received stays in place until it is left."""
 
+    sends = True
+
     def __init__(
         self, sessions: Sessions, id: str, kept: Kept, scope: Scope, lenders: Mapping[str, str] | None = None
     ) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from knarr.attest.provenance import COMPATIBILITY, Request
 from knarr.attest.wanted import wanted
-from knarr.builder import CacheEntry, Export
+from knarr.builder import CacheEntry
 from knarr.buildkit.gateway import Bridge
 from knarr.buildkit.lent import RemoteSession
+from knarr.daemon import outputs
 from knarr.engine.attesting import Solved, attestations
 from knarr.engine.frontends import ask
 from knarr.engine.gateway import with_excerpt
@@ -85,7 +84,6 @@ class Solver:
         anew: bool = False,
     ) -> dict[str, str]:
         """One attempt; `anew` forgets first what was taken from shared caches."""
-        exports = _exports(request)
         attests = wanted(request.FrontendAttrs)
         allowed = self._allowed(request)
         with (
@@ -96,7 +94,11 @@ class Solver:
                 forget_shared(job.parts.cache)
             job.options = replace(job.options, allowed=allowed)
             job.cache_from, job.cache_to = cache_from, cache_to
-            frontend = from_answer(self._answer(job, request, build))
+            exports, answer = outputs.wanted(request, self._answer(job, request, build))
+            frontend = from_answer(answer)
+            doubt = outputs.mismatch(request, answer, [result.platform for result in frontend.results])
+            if doubt is not None:
+                build.log.send(doubt)
             graphs = [result.graph for result in frontend.results]
             try:
                 records = job.solve(graphs, name=request.Ref)
@@ -115,7 +117,7 @@ class Solver:
             )
             if attests or any(found.attestations for found in frontend.results):
                 said = attestations(made, attests)
-            return _response(job.export(exports, frontend, records, said))
+            return outputs.response(job.export(exports, frontend, records, said), answer)
 
     def _allowed(self, request: SolveRequest) -> Allowed:
         """What the request asks leave for, as far as the daemon gives it."""
@@ -179,28 +181,3 @@ def _caches(request: SolveRequest) -> tuple[tuple[CacheEntry, ...], tuple[CacheE
         cache_target(entry)
     words = {key.removeprefix("build-arg:"): value for key, value in request.FrontendAttrs.items()}
     return sources, with_inline(targets, words)
-
-
-def _exports(request: SolveRequest) -> list[Export]:
-    given = [(exporter.Type, dict(exporter.Attrs)) for exporter in request.Exporters]
-    if not given and request.ExporterDeprecated:
-        given = [(request.ExporterDeprecated, dict(request.ExporterAttrsDeprecated))]
-    epoch = request.FrontendAttrs.get("build-arg:SOURCE_DATE_EPOCH", "")
-    if epoch.removeprefix("-").isdigit():  # else the frontend finds out what it means, and tells
-        for _, attrs in given:
-            attrs.setdefault("source-date-epoch", epoch)
-    for kind, attrs in given:
-        attrs.pop("dest", None)  # a place on the client's machine, never on this one
-        if attrs.get("tar", "true") not in ("true", "1"):
-            raise Unsupported(
-                f"type={kind},tar=false is not supported by the daemon yet", hint="take the tar, and unpack it"
-            )
-    return [Export(kind, attrs, taker=number) for number, (kind, attrs) in enumerate(given)]
-
-
-def _response(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """What exporters tell, as text: a document in base64, as clients expect it."""
-    return {
-        key: value if isinstance(value, str) else base64.b64encode(json.dumps(value).encode()).decode()
-        for key, value in metadata.items()
-    }

@@ -154,7 +154,9 @@ class _Files:
     def read(self, ref: Ref, path: str, *, length: int = _MAX_BYTES) -> bytes | None:
         """A small file of `ref`, or its first `length` bytes; None when it is not there."""
         try:
-            return self.gateway.read_file(ref, path, offset=0, length=length, scope=self._scope)
+            # A scope of its own: what fails in it cancels it, and a file that is not lent ends no build.
+            with Scope() as scope, self._scope.on_cancel(scope.cancel):
+                return self.gateway.read_file(ref, path, offset=0, length=length, scope=scope)
         except NotFound:
             return None
 

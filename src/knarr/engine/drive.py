@@ -502,12 +502,9 @@ class Drive:
         return next((span for reader in readers for span in reader.spans), None)
 
 
-def _names(outputs: Sequence[m.Output]) -> list[RecordId]:
-    """The ids by output index; indexes nobody reads get a name nobody will find."""
-    names = [f"unread-{i}" for i in range(max(output.index for output in outputs) + 1)]
-    for output in outputs:
-        names[output.index] = output.id
-    return names
+def _names(outputs: Sequence[m.Output]) -> dict[int, RecordId]:
+    """The ids by output index, of those that somebody reads."""
+    return {output.index: output.id for output in outputs}
 
 
 def _has_result(record: Record) -> bool:

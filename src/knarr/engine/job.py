@@ -22,7 +22,7 @@ from knarr.engine.history import Diary
 from knarr.engine.recovery import sweep_dead
 from knarr.engine.shown import Shown
 from knarr.errors import KnarrError
-from knarr.llb.ops import Edge
+from knarr.llb.ops import Edge, cache_ids
 from knarr.ops.exec import StepOptions
 from knarr.record import replace
 from knarr.scope import Scope
@@ -77,6 +77,7 @@ class Job:
         self.asked_time = False  # a server said when a source was made, and may say otherwise another time
         self.ran_frontend = False  # an image decided what is built: nobody can tell what it looked at
         self._shown = Shown()
+        self._forgotten: set[str] = set()  # cache mounts that were emptied
         self._building: set[Digest] = set()  # vertices whose graphs are being solved
         self._lock = threading.Lock()
         self._gateway: EngineGateway | None = None
@@ -155,6 +156,7 @@ class Job:
 
         graph = on_platform(merge(graphs), host_platform())
         entitlements.check(graph.vertices.values(), self.options.allowed, world.settings.cdi_dirs)
+        self._forget_mounts(graph)
         return Drive(
             world,
             self.trees,
@@ -170,6 +172,17 @@ class Job:
             nested=partial(self._nested, world.scope),
             pins=self.pins,
         )
+
+    def _forget_mounts(self, graph: SolverGraph) -> None:
+        """Steps that no cache may answer find their cache mounts empty, too: once in a build, as with BuildKit."""
+        ids = {id for vertex in graph.vertices.values() if vertex.metadata.ignore_cache for id in cache_ids(vertex.op)}
+        with self._lock:
+            fresh = ids - self._forgotten
+            self._forgotten |= fresh
+        if fresh:
+            from knarr.ops.cachemount import forget
+
+            forget(self.world.settings.root, fresh)
 
     def _nested(self, scope: Scope, digest: Digest, graph: Graph) -> RecordId | None:
         """Solve the graph that the vertex `digest` has found in a file.

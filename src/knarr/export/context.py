@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from knarr.scope import Scope
     from knarr.session.session import Taker
 
+NO_EPOCH = -1  # of an output that is to have none, whatever the build went by
+
 
 @record
 class ExportContext:
@@ -55,7 +57,7 @@ def epoch_of(given: int | None, context: ExportContext, *found: PlatformResult) 
     That of several results is the one they have in common.
     """
     if given is not None:
-        return given
+        return None if given == NO_EPOCH else given
     epochs = {result.epoch for result in found}
     common = epochs.pop() if len(epochs) == 1 else None
     return context.settings.source_date_epoch if common is None else common

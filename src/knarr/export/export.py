@@ -63,7 +63,7 @@ def make_ready(exports: Sequence[Export]) -> Compression | None:
 
 
 def export(exports: Sequence[Export], result: Result, context: ExportContext) -> dict[str, Any]:
-    """Carry out every output; returns what `--metadata-file` tells (of the first output that has something to tell).
+    """Carry out every output; returns what `--metadata-file` tells (of the last output that has something to tell).
 
     Raises:
         UsageError, Unsupported: an option of any of them; nothing was exported then.
@@ -83,7 +83,7 @@ def export(exports: Sequence[Export], result: Result, context: ExportContext) ->
         if wanted.type == "local" and wanted.taker is not None:
             module, name = "taken", "export_directory"
         run = getattr(import_module(f"knarr.export.{module}"), name)
-        answer = {**run(wanted, result, context), **answer}
+        answer |= run(wanted, result, context)
     if context.build_ref:
         answer["buildx.build.ref"] = context.build_ref
     return answer

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from knarr.builder import Export
 from knarr.errors import KnarrError, Unsupported, UsageError
 from knarr.export.annotations import MANIFEST, Annotation, parse_key
+from knarr.export.context import NO_EPOCH
 from knarr.record import record
 from knarr.spec.reference import Reference
 
@@ -56,7 +57,7 @@ class LayerOptions:
     names: tuple[str, ...]
     compression: Compression
     oci: bool
-    epoch: int | None  # seconds; None: none was given
+    epoch: int | None  # seconds; None: none was given; or NO_EPOCH
     annotations: tuple[tuple[Annotation, str], ...]
     rewrite: bool = False  # cut the times in new layers down to the epoch
     squash: str = ""  # "all", "new"
@@ -209,10 +210,15 @@ def _check_keys(export: Export) -> None:
         _check_key(kind, key)
 
 
+def is_option(kind: str, key: str) -> bool:
+    """Whether an output of the type `kind` has the option `key`; of one that does not exist, everything is."""
+    if kind not in _KEYS or key in _KEYS[kind]:
+        return True
+    return kind in _ANNOTATED and (key in PASSED_OVER or parse_key(key) is not None)
+
+
 def _check_key(kind: str, key: str) -> None:
-    if key in _KEYS[kind] or (kind in _ANNOTATED and key in PASSED_OVER):
-        return
-    if kind in _ANNOTATED and parse_key(key) is not None:
+    if is_option(kind, key):
         return
     names = ", ".join(_KEYS[kind])
     hint = near(key, _KEYS[kind]) or (f"type={kind} has: {names}" if names else f"type={kind} has no options")
@@ -327,8 +333,6 @@ def _layers(attrs: Mapping[str, str], where: str, *, inline: bool) -> LayerOptio
     compressed = compression(attrs, where)
     annotations = tuple((parsed, value) for key, value in attrs.items() if (parsed := parse_key(key)) is not None)
     if not oci:
-        if compressed.kind == "zstd":
-            raise UsageError(f"{where}: compression=zstd and oci-mediatypes=false exclude each other")
         if artifact:
             raise UsageError(f"{where}: oci-artifact=true and oci-mediatypes=false exclude each other")
         if any(annotation.level != MANIFEST for annotation, _ in annotations):
@@ -380,9 +384,9 @@ def compression(attrs: Mapping[str, str], where: str) -> Compression:
 
 
 def _epoch(attrs: Mapping[str, str], where: str) -> int | None:
-    text = attrs.get("source-date-epoch", "")
+    text = attrs.get("source-date-epoch")
     if not text:
-        return None
+        return None if text is None else NO_EPOCH
     if not (text.isascii() and text.isdigit()):
         raise UsageError(f"{where}: source-date-epoch={text} is not a number of seconds since 1970")
     return int(text)

@@ -95,7 +95,7 @@ def _check_disjoint(parts: Sequence[Part]) -> None:
             owner, was_directory = owners.setdefault(path, (part, is_directory))
             if owner is not part and not (is_directory and was_directory):
                 raise UsageError(
-                    f"/{path} is in the results of {owner.platform} and of {part.platform}",
+                    f"cannot overwrite {path} from {owner.platform} with {part.platform} when split option is disabled",
                     hint="leave out platform-split=false",
                 )
 

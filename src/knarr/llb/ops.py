@@ -375,3 +375,10 @@ class Graph:
     vertices: Mapping[Digest, Vertex]
     root: Edge | None
     sources: tuple[SourceText, ...] = ()
+
+
+def cache_ids(op: Op) -> frozenset[str]:
+    """The ids of the cache mounts of an exec; of other ops none."""
+    if not isinstance(op, ExecOp):
+        return frozenset()
+    return frozenset(mount.cache.id for mount in op.mounts if mount.cache is not None)

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,6 +45,30 @@ def cache_directory(world: World, option: CacheOpt, base: RecordId | None, selec
                 return
         finally:
             os.close(lock)
+
+
+def forget(root: Path, ids: Collection[str]) -> None:
+    """Empty the cache mounts of these ids, for steps that are to run as if they never had; those in use stay."""
+    from shutil import rmtree
+
+    base = root / "cachemounts"
+    for place in sorted(base.iterdir()) if base.is_dir() else ():
+        if place.is_dir() and _id_of(place) in ids:
+            lock = os.open(f"{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                rmtree(place / "tree", ignore_errors=True)
+            except BlockingIOError:
+                continue
+            finally:
+                os.close(lock)
+
+
+def _id_of(place: Path) -> str | None:
+    try:
+        return str(json.loads((place / "info.json").read_text())["id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _numbers(sharing: CacheSharing) -> Iterator[int]:

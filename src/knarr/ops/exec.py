@@ -6,7 +6,7 @@ What is mounted is prepared by `execmounts`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -46,7 +46,7 @@ def run(
     world: World,
     op: ExecOp,
     inputs: Sequence[RecordId | None],
-    names: Sequence[RecordId],
+    names: Mapping[int, RecordId],
     *,
     vertex: str,
     step: str,
@@ -54,7 +54,7 @@ def run(
     options: StepOptions,
     meanwhile: Callable[[], object],
 ) -> list[RecordId]:
-    """Run the process and commit each output under its name in `names`.
+    """Run the process and commit the outputs that have a name in `names`; others are dropped.
 
     `vertex` and `step` are how progress and errors call it; `meanwhile` is called
     while the container starts.
@@ -73,7 +73,7 @@ def run(
         )
         ended = world.runtime().run(spec, output=tail.write, scope=world.scope, meanwhile=meanwhile)
         _require_success(op, ended, step, tail, prepared.root)
-        return [prepared.outputs[index].commit(names[index]) for index in sorted(prepared.outputs)]
+        return [prepared.outputs[index].commit(names[index]) for index in sorted(names)]
 
 
 def process_spec(

@@ -29,6 +29,7 @@ class Prepared:
         self.readonly_root = False
         self.mounts: list[MountSpec] = []
         self.outputs: dict[int, Active] = {}
+        self.caches: dict[tuple[str, RecordId | None], Path] = {}  # one that is mounted twice is locked once
 
 
 def prepare(world: World, op: ExecOp, inputs: Sequence[RecordId | None], stack: ExitStack) -> Prepared:
@@ -45,7 +46,7 @@ def prepare(world: World, op: ExecOp, inputs: Sequence[RecordId | None], stack: 
         elif mount.type is MountType.BIND:
             _prepare_bind(world, mount, record, prepared, stack)
         else:
-            prepared.mounts.extend(_special(world, mount, record, stack))
+            prepared.mounts.extend(_special(world, mount, record, prepared, stack))
     if not prepared.root:
         raise Bug("an exec without a root mount")
     return prepared
@@ -87,11 +88,16 @@ def _prepare_bind(
     prepared.mounts.append(BindMount(source, mount.dest, readonly=mount.readonly))
 
 
-def _special(world: World, mount: ExecMount, record: RecordId | None, stack: ExitStack) -> Sequence[MountSpec]:
+def _special(
+    world: World, mount: ExecMount, record: RecordId | None, prepared: Prepared, stack: ExitStack
+) -> Sequence[MountSpec]:
     if mount.type is MountType.CACHE:
         if mount.cache is None:
             raise Bug("a cache mount without an id")
-        place = stack.enter_context(cache_directory(world, mount.cache, record, mount.selector or "/"))
+        key = (mount.cache.id, record)
+        if key not in prepared.caches:
+            prepared.caches[key] = stack.enter_context(cache_directory(world, mount.cache, record, "/"))
+        place = Path(inside(prepared.caches[key], mount.selector or "/"))
         return [BindMount(place, mount.dest, readonly=mount.readonly)]
     if mount.type is MountType.TMPFS:
         return [TmpfsMount(mount.dest, mount.tmpfs_size, readonly=mount.readonly)]

@@ -8,21 +8,21 @@ solver/llbsolver/file/backend.go (tried against a real daemon, tests/ops).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from knarr import virtual
 from knarr.cache.record import RecordId
 from knarr.errors import Bug, ContentError, KnarrError, NotFound
-from knarr.llb.ops import NO_INPUT, NO_OUTPUT, ChownOpt, Copy, FileAction, FileOp, MkDir, MkFile, Rm, Symlink, UserOpt
+from knarr.llb.ops import NO_INPUT, ChownOpt, Copy, FileAction, FileOp, MkDir, MkFile, Rm, Symlink, UserOpt
 from knarr.ops import copytree
 from knarr.ops.world import Active, World
 from knarr.paths import clean, inside
 from knarr.progress import Warned
 
 
-def run(world: World, op: FileOp, inputs: Sequence[RecordId | None], names: Sequence[RecordId]) -> list[RecordId]:
-    """Carry out `op` and commit each output under its name in `names`; returns the names.
+def run(world: World, op: FileOp, inputs: Sequence[RecordId | None], names: Mapping[int, RecordId]) -> list[RecordId]:
+    """Carry out `op` and commit the outputs that have a name in `names`; returns those names.
 
     Raises:
         KnarrError: a source is missing, a target cannot be made.
@@ -31,7 +31,9 @@ def run(world: World, op: FileOp, inputs: Sequence[RecordId | None], names: Sequ
 
 
 class _Run:
-    def __init__(self, world: World, op: FileOp, inputs: Sequence[RecordId | None], names: Sequence[RecordId]) -> None:
+    def __init__(
+        self, world: World, op: FileOp, inputs: Sequence[RecordId | None], names: Mapping[int, RecordId]
+    ) -> None:
         self._world = world
         self._op = op
         self._inputs = inputs
@@ -46,7 +48,7 @@ class _Run:
                 self._world.scope.check()
                 active = self._begin(index, action)
                 self._act(action, active.root)
-                if action.output != NO_OUTPUT:
+                if action.output in self._names:
                     done[action.output] = active.commit(self._names[action.output])
         return [done[output] for output in sorted(done)]
 
@@ -130,10 +132,8 @@ class _Run:
 
     @contextmanager
     def _source(self, number: int) -> Iterator[copytree.Tree]:
-        if number == NO_INPUT:
-            raise Bug("a copy without a source")
         if number < len(self._inputs):
-            with self._world.trees.readable(self._inputs[number]) as tree:
+            with self._world.trees.readable(None if number == NO_INPUT else self._inputs[number]) as tree:
                 yield tree
         else:
             yield copytree.Tree(self._actives[number - len(self._inputs)].root)

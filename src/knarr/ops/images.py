@@ -306,9 +306,9 @@ class Images:
                 self._store.push(descriptor, stream)
         return self._store.read(descriptor)
 
-    def records(self, found: Found) -> RecordId:
-        """The image's layers as a chain of records, saved in the cache; returns the topmost."""
-        layers, diff_ids = found.manifest.layers, found.config.diff_ids
+    def records(self, found: Found, *, limit: int | None = None) -> RecordId:
+        """The image's layers, or the lowest of them, as a chain of records, saved in the cache; returns the topmost."""
+        layers, diff_ids = found.manifest.layers[:limit], found.config.diff_ids[:limit]
         chain = ""
         parent: RecordId | None = None
         for layer, diff_id in zip(layers, diff_ids, strict=True):

@@ -34,6 +34,7 @@ from knarr.streams import CHUNK, Readable
 
 if TYPE_CHECKING:
     from knarr.remote.fetchurl import Asked
+    from knarr.remote.transport import Transport
     from knarr.remote.wire import Headers
 
 _FILE_MODE = 0o600
@@ -229,6 +230,8 @@ def _fetch_once(world: Reach, source: HttpSource, vertex: str, asked: Asked, bef
     from knarr.remote.fetchurl import Download, is_settled
 
     transport = world.registry().transport.within(world.scope)
+    if before is not None and _is_unchanged(transport, asked, before):
+        return before
     with Download(transport, asked, _condition(before)) as download, world.scope.on_cancel(download.abort):
         headers = download.headers
         etag = headers.get("etag")
@@ -241,6 +244,21 @@ def _fetch_once(world: Reach, source: HttpSource, vertex: str, asked: Asked, bef
         modified = headers.get("last-modified")
         settled = is_settled(modified, headers.get("date"))
         return Known(digest, size, etag, modified, settled, headers.get("content-disposition"))
+
+
+def _is_unchanged(transport: Transport, asked: Asked, before: Known) -> bool:
+    """Whether the server says so when it is asked for no content (HEAD), which not all of them are used to."""
+    from knarr.remote.fetchurl import open_url
+
+    condition = _condition(before)
+    if not condition:
+        return False
+    try:
+        _, answer = open_url(transport, asked, condition, method="HEAD")
+    except RegistryError:
+        return False  # that of GET counts
+    answer.close()
+    return answer.status == 304 or (bool(before.etag) and answer.headers.get("etag") == before.etag)
 
 
 def _condition(before: Known | None) -> tuple[tuple[str, str], ...]:
@@ -282,7 +300,7 @@ def _take_in(world: Reach, source: HttpSource, vertex: str, stream: Readable, to
 
 
 def _decoded(stream: Readable, headers: Headers) -> Readable:
-    """Without the compression that the server put on for the way, though it was not asked to (as Go's client does)."""
+    """Without the compression that the server put on for the way."""
     if headers.get("content-encoding").lower() != "gzip":
         return stream
     from knarr.layer.decompress import open_compressed
@@ -294,7 +312,7 @@ def _asked(world: Reach, source: HttpSource) -> Asked:
     from knarr.remote.fetchurl import Asked, basic_login
 
     login = _secret_login(world, source) or basic_login(source.url)
-    return Asked(source.url, _shown(source.url), source.headers, login)
+    return Asked(source.url, _shown(source.url), (*source.headers, ("Accept-Encoding", "gzip")), login)
 
 
 def _secret_login(world: Reach, source: HttpSource) -> str:

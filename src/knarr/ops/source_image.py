@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from knarr.cache.record import EMPTY, RecordId
-from knarr.errors import ContentError
+from knarr.errors import ContentError, UsageError
 from knarr.llb.ops import SourceOp
 from knarr.ops.images import Found, Images
 from knarr.spec.platform import Platform
@@ -22,9 +22,24 @@ def resolve(images: Images, op: SourceOp, platform: Platform) -> tuple[str, Reco
     found = find(images, op, platform)
     pinned = op.attrs.get("image.checksum")
     if pinned and pinned != found.digest:
-        raise ContentError(f"{found.reference.familiar} is {found.digest}, but the build pins {pinned}")
-    record = images.records(found)
+        name = found.reference.familiar
+        raise ContentError(f"image digest {found.digest} for {name} does not match expected checksum {pinned}")
+    record = images.records(found, limit=layer_limit(op, "image.layerlimit"))
     return record, record
+
+
+def layer_limit(op: SourceOp, attribute: str) -> int | None:
+    """How many of an image's layers are wanted, from the bottom; None: all.
+
+    Raises:
+        UsageError: it is not a number above 0.
+    """
+    text = op.attrs.get(attribute)
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise UsageError(f"invalid layer limit {text}", hint="a number above 0")
+    return int(text)
 
 
 def find(images: Images, op: SourceOp, platform: Platform) -> Found:
@@ -41,6 +56,8 @@ def shared_keys(images: Images, op: SourceOp, platform: Platform, record: Record
     """What BuildKit calls the image that was resolved to `record`: by what its name led to, and by its layers."""
     from knarr.solver.sharedkeys import image_key
 
+    if "image.layerlimit" in op.attrs:
+        return layer_keys(record)
     return (image_key(find(images, op, platform).digest, platform), *layer_keys(record))
 
 

@@ -16,7 +16,7 @@ from knarr.errors import ContentError, UsageError
 from knarr.llb.ops import SourceOp
 from knarr.ops.copytree import Tree
 from knarr.progress import Sink, Status
-from knarr.session.session import Sent, Session, Wanted
+from knarr.session.session import Sender, Sent, Session, Wanted
 
 SCHEME = "local://"
 _TELL_NS = 100_000_000
@@ -50,7 +50,9 @@ def lent_tree(session: Session, op: SourceOp, *, sent: Sent | None = None) -> Tr
         raise UsageError(f"{root}: not a directory", hint="give a directory as the build context")
     hidden = patterns.Matcher(wanted.exclude) if wanted.exclude else None
     shown = "build context" if wanted.name == "context" else f"context {wanted.name}"
-    return Tree(root, hidden, zero_owner=True, only=wanted.follow, name=shown)
+    # What was sent has the targets of symlinks as well, which the names that are followed do not say.
+    only = () if isinstance(session, Sender) and session.sends else wanted.follow
+    return Tree(root, hidden, zero_owner=True, only=only, name=shown)
 
 
 def wanted_by(op: SourceOp) -> Wanted:

@@ -139,7 +139,9 @@ def seconds_of(date: str) -> int | None:
         return None
 
 
-def open_url(transport: Transport, asked: Asked, more: HeaderPairs = ()) -> tuple[Origin, Answer]:
+def open_url(
+    transport: Transport, asked: Asked, more: HeaderPairs = (), *, method: str = "GET"
+) -> tuple[Origin, Answer]:
     """Who answers and the answer (2xx or 304), after redirects and retries. The caller closes it.
 
     Raises:
@@ -152,7 +154,7 @@ def open_url(transport: Transport, asked: Asked, more: HeaderPairs = ()) -> tupl
         transport.scope.check()
         attempt += 1
         try:
-            origin, answer = _follow(transport, asked, more)
+            origin, answer = _follow(transport, asked, more, method)
         except RegistryError as error:
             problem = error
         else:
@@ -177,12 +179,12 @@ def parse(text: str) -> Url:
     return url.parse(text)
 
 
-def _follow(transport: Transport, asked: Asked, more: HeaderPairs) -> tuple[Origin, Answer]:
+def _follow(transport: Transport, asked: Asked, more: HeaderPairs, method: str) -> tuple[Origin, Answer]:
     target = parse(asked.url)
     own = target.origin
     for _ in range(_MAX_REDIRECTS + 1):
         login = (("Authorization", asked.login),) if asked.login and target.origin == own else ()
-        answer = _exchange(transport, target, (*asked.headers, *more, *login), asked.what)
+        answer = _exchange(transport, target, (*asked.headers, *more, *login), asked.what, method)
         location = answer.headers.get("location")
         if answer.status not in _REDIRECTS or not location:
             return target.origin, answer
@@ -191,7 +193,7 @@ def _follow(transport: Transport, asked: Asked, more: HeaderPairs) -> tuple[Orig
     raise RegistryError(f"{asked.what}: more than {_MAX_REDIRECTS} redirects, from {own.netloc} to {target.redacted}")
 
 
-def _exchange(transport: Transport, target: Url, headers: HeaderPairs, what: str) -> Answer:
+def _exchange(transport: Transport, target: Url, headers: HeaderPairs, what: str, method: str) -> Answer:
     settings = transport.settings
     given = {name.lower() for name, _ in headers}
     usual = (("User-Agent", settings.user_agent), ("Accept-Encoding", "identity"), ("Connection", "close"))
@@ -200,7 +202,7 @@ def _exchange(transport: Transport, target: Url, headers: HeaderPairs, what: str
         connection, place, login = _connect(transport, target)
         try:
             with transport.scope.on_cancel(connection.abort):
-                answer = connection.exchange("GET", place, [*fields, *login], timeout_s=settings.read_timeout_s)
+                answer = connection.exchange(method, place, [*fields, *login], timeout_s=settings.read_timeout_s)
         except BaseException:
             connection.close()
             raise
@@ -247,7 +249,7 @@ def _refused(answer: Answer, origin: Origin, what: str) -> RegistryError:
     answer.close()
     reason = f" ({answer.reason})" if answer.reason else ""
     return RegistryError(
-        f"{what}: {origin.netloc} answered {answer.status}{reason}",
+        f"{what}: {origin.netloc}: invalid response status {answer.status}{reason}",
         status=answer.status,
         temporary=answer.status in _TEMPORARY,
     )

@@ -134,6 +134,13 @@ class Uploader(Protocol):
         ...
 
 
+@runtime_checkable
+class Sender(Protocol):
+    """A session may be one as well: its directories hold what was wanted, and nothing else."""
+
+    sends: bool
+
+
 class Session(Protocol):
     """The caller of a build, as the ops see it. Methods may be called from any thread."""
 
