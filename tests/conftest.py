@@ -102,6 +102,9 @@ def knarr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 
     monkeypatch.setenv("KNARR_ROOT", str(tmp_path / "state"))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for variable in ("KNARR_BUILDER", "BUILDKIT_HOST"):
+        monkeypatch.delenv(variable, raising=False)
 
     def run(*argv: str, status: int = 0) -> str:
         capfd.readouterr()

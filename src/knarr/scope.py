@@ -39,6 +39,10 @@ class Outcome(Generic[T]):
     def done(self) -> bool:
         return self._done.is_set()
 
+    def wait(self, timeout_s: float) -> bool:
+        """Whether the call ends within `timeout_s`, well or not."""
+        return self._done.wait(timeout_s)
+
     def result(self) -> T:
         """The value, once there is one.
 

@@ -78,7 +78,7 @@ def test_the_map_has_no_rooms_that_import_each_other() -> None:
 
 
 HOMES = {
-    "grpc": {"buildkit", "containerd", "daemon", "trace"},
+    "grpc": {"buildkit", "client", "containerd", "daemon", "trace"},
     "opentelemetry": {"daemon", "trace"},
     "dask": {"farm"},
     "distributed": {"farm"},
@@ -91,7 +91,7 @@ HOMES = {
     "packageurl": {"sbom"},
     "yaml": {"runtime", "sync", "serve"},
     "zstandard": {"layer"},
-    "google": {"pb", "llb", "buildkit", "containerd", "daemon"},
+    "google": {"pb", "llb", "buildkit", "client", "containerd", "daemon"},
     "aiohttp": {"pki", "registry"},
     "bcrypt": {"registry"},
     "sqlite3": {"cache", "content", "registry", "sbom", "snapshot", "wal"},

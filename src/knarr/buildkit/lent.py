@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, BinaryIO
 from knarr.buildkit import upload
 from knarr.buildkit.filesend import send_tree, sent_file
 from knarr.buildkit.filesync import receive
+from knarr.buildkit.lentstore import RemoteStore
 from knarr.buildkit.service import Caller
 from knarr.buildkit.sshforward import open_agent
 from knarr.errors import KnarrError, NotFound
 from knarr.pb import auth_pb2, secrets_pb2
 from knarr.scope import Flights
-from knarr.session.session import Credentials, Secret, Sent, SshAgent, Wanted
+from knarr.session.session import BlobPlace, Credentials, LentContent, Secret, Sent, SshAgent, Wanted
 from knarr.streams import Readable, Writable, copy
 
 if TYPE_CHECKING:
@@ -153,6 +154,14 @@ class RemoteSession:
                 self._uploaded[host, path] = file
                 self._leases.push(stack.pop_all())
         return file
+
+    def content(self, id: str) -> LentContent | None:
+        """The OCI layout that the client lends under `id`."""
+        return self.store(f"oci:{id}")
+
+    def store(self, name: str) -> BlobPlace:
+        """A content store of the client's."""
+        return RemoteStore(self.client(), name, self._scope)
 
     def take_file(self, number: int, about: Mapping[str, str]) -> AbstractContextManager[Writable]:
         """A place to write an archive to, which the client puts where its user wants it."""

@@ -51,6 +51,21 @@ def serving(service: ServiceDescriptor, implementation: object, *, fail: Abort =
     return grpc.method_handlers_generic_handler(service.full_name, methods)
 
 
+def methods_of(service: ServiceDescriptor, implementation: object) -> list[str]:
+    """The paths of the methods that `implementation` answers for."""
+    return [
+        f"/{service.full_name}/{method.name}"
+        for method in service.methods
+        if hasattr(implementation, _snake(method.name))
+    ]
+
+
+def raw(behaviour: Callable[..., Any]) -> Callable[..., Any]:
+    """Marks a method that takes messages as bytes: what they are depends on the call."""
+    behaviour.raw = True  # type: ignore[attr-defined]  # read by `_handler`
+    return behaviour
+
+
 class Caller:
     """Calls the methods of one service at the far end of a channel.
 
@@ -79,6 +94,18 @@ class Caller:
             return self._call(name)(message, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise self._failure(error) from None
+
+    def begin(
+        self,
+        name: str,
+        message: Message,
+        *,
+        metadata: Sequence[tuple[str, str]] = (),
+        timeout_s: float | None = None,
+    ) -> Any:
+        """A call with one answer, under way: a future of grpc's, with grpc's failures."""
+        call: Any = self._call(name)  # a grpc.UnaryUnaryMultiCallable, which has more than a call
+        return call.future(message, metadata=(*self._metadata, *metadata), timeout=timeout_s)
 
     def stream(
         self,
@@ -109,7 +136,9 @@ def _handler(method: MethodDescriptor, behaviour: Callable[..., Any], fail: Abor
     kind = f"{_arity(method.client_streaming)}_{_arity(method.server_streaming)}_rpc_method_handler"
     handler: grpc.RpcMethodHandler[Any, Any] = getattr(grpc, kind)(
         _streaming(behaviour, fail) if method.server_streaming else _answering(behaviour, fail),
-        request_deserializer=GetMessageClass(method.input_type).FromString,
+        request_deserializer=bytes
+        if getattr(behaviour, "raw", False)
+        else GetMessageClass(method.input_type).FromString,
         response_serializer=lambda message: message.SerializeToString(),
     )
     return handler

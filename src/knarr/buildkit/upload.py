@@ -17,6 +17,7 @@ from knarr.pb import upload_pb2
 
 if TYPE_CHECKING:
     from knarr.buildkit.sessions import Client
+    from knarr.pb.content_pb2 import ReadContentResponse
     from knarr.pb.upload_pb2 import BytesMessage
     from knarr.scope import Scope
     from knarr.streams import Readable
@@ -38,7 +39,7 @@ def opened(client: Client, host: str, path: str, *, scope: Scope) -> Iterator[Re
     call = client.caller(UPLOAD).stream("Pull", iter(()), metadata=headers)
     with scope.on_cancel(call.cancel):
         try:
-            yield _Pieces(call)
+            yield Pieces(call)
         except grpc.RpcError as error:
             scope.check()
             raise failure_of(error) from None
@@ -46,10 +47,10 @@ def opened(client: Client, host: str, path: str, *, scope: Scope) -> Iterator[Re
             call.cancel()
 
 
-class _Pieces:
-    """The messages of a call as one stream."""
+class Pieces:
+    """The messages of a call as one stream: what each has as `data`."""
 
-    def __init__(self, call: Iterator[BytesMessage]) -> None:
+    def __init__(self, call: Iterator[BytesMessage] | Iterator[ReadContentResponse]) -> None:
         self._call = call
         self._rest = b""
 

@@ -15,10 +15,11 @@ import binascii
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from knarr.cache.sharedconfig import INLINE_MEMBER, MAX_BYTES, MEDIA_TYPE, decode_config, decode_inline
 from knarr.cache.sharedgraph import CREATED, DIFF_ID, Origin, SharedGraph
+from knarr.content.target import Lender
 from knarr.errors import ContentError, KnarrError, NotFound
 from knarr.image.layout import Layout, blob_path
 from knarr.image.successors import read_document, read_small
@@ -30,6 +31,14 @@ from knarr.spec.reference import Reference
 
 if TYPE_CHECKING:
     from knarr.remote.repository import Registry
+
+
+class LentCache(Lender, Protocol):
+    """A directory of a caller's: blobs by digest."""
+
+    def size_of(self, digest: Digest) -> int | None:
+        """How large a blob is, or None when it is not there."""
+        ...
 
 
 def open_registry(attrs: Mapping[str, str], registry: Callable[[], Registry]) -> tuple[Origin, Descriptor]:
@@ -44,6 +53,15 @@ def open_registry(attrs: Mapping[str, str], registry: Callable[[], Registry]) ->
         client = client.trusting(reference.registry)
     repository = client.repository(reference)
     return Origin(str(reference.tagged()), repository, repository.name), repository.resolve(reference.locator)
+
+
+def open_lent(attrs: Mapping[str, str], place: LentCache) -> tuple[Origin, Descriptor]:
+    """The cache of `type=local` in a directory of a caller far away, who says which manifest: see `open_registry`."""
+    digest = Digest.parse(attrs.get("digest", ""))
+    size = place.size_of(digest)
+    if size is None:
+        raise NotFound(f"{digest} is not in the directory {attrs['src']}")
+    return Origin(f"directory {attrs['src']}", place), Descriptor("", digest, size)
 
 
 def open_directory(attrs: Mapping[str, str]) -> tuple[Origin, Descriptor]:
@@ -129,11 +147,26 @@ def _annotated(
 Warn = Callable[[str], None]
 
 
-def load(kind: str, attrs: Mapping[str, str], registry: Callable[[], Registry], warn: Warn) -> list[SharedGraph]:
-    """The caches of one `--cache-from`. None, and a warning, where something is wrong: a build can do without."""
+def load(
+    kind: str,
+    attrs: Mapping[str, str],
+    registry: Callable[[], Registry],
+    warn: Warn,
+    *,
+    lent: Callable[[str], LentCache] | None = None,
+) -> list[SharedGraph]:
+    """The caches of one `--cache-from`. None, and a warning, where something is wrong: a build can do without.
+
+    `lent` gives the directory of a caller far away; None: the caller's directories are here.
+    """
     name = attrs.get("ref") or attrs.get("src", "")
     try:
-        origin, top = open_directory(attrs) if kind == "local" else open_registry(attrs, registry)
+        if kind != "local":
+            origin, top = open_registry(attrs, registry)
+        elif lent is not None:
+            origin, top = open_lent(attrs, lent(attrs["src"]))
+        else:
+            origin, top = open_directory(attrs)
         graphs = read_caches(origin, top)
     except (KnarrError, OSError) as error:
         told = error.message if isinstance(error, KnarrError) else error.strerror

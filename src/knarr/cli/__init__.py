@@ -40,6 +40,7 @@ COMMANDS = {
     "registry": ("registry", "Serve images to others from the store"),
     "du": ("du", "Show what the build cache takes"),
     "prune": ("prune", "Remove what builds no longer need"),
+    "builder": ("builder", "Name the builders elsewhere that builds may use"),
     "daemon": ("daemon", "Serve BuildKit's API to buildctl and docker buildx"),
     "serve": ("serve", "Serve builds and images in one process: what is pushed is a tag"),
     "snapshotter": ("snapshotter", "Serve knarr's snapshotters to containerd"),

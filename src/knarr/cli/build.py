@@ -15,11 +15,12 @@ def run(argv: list[str]) -> int:
     Raises:
         KnarrError: the build failed; nothing half-done remains.
     """
-    from knarr.cli.buildrecall import recall
+    if not _may_be_elsewhere(argv):
+        from knarr.cli.buildrecall import recall
 
-    known = recall(argv)
-    if known is not None:
-        return known
+        known = recall(argv)
+        if known is not None:
+            return known
     from knarr.cli.buildoptions import parse_options
 
     options = parse_options(argv, os.environ, os.getcwd())
@@ -35,3 +36,14 @@ def run(argv: list[str]) -> int:
     from knarr.cli.buildjob import build
 
     return build(options, argv)
+
+
+def _may_be_elsewhere(argv: list[str]) -> bool:
+    """Whether another process may be meant to build: what was built here says nothing of that one's result."""
+    environ = os.environ
+    if environ.get("KNARR_BUILDER") or environ.get("BUILDKIT_HOST"):
+        return True
+    if any(word.startswith("--builder") for word in argv):
+        return True
+    home = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", ""), ".config")
+    return os.path.exists(f"{home}/knarr/builders/current")

@@ -68,10 +68,12 @@ def call(options: BuildOptions, asked: Call) -> int:
     from knarr.cli import buildjob
     from knarr.frontend.dockerfile.syntax import wanted
 
+    question = f"frontend.{_ASKED_AS.get(asked.name, asked.name)}"
     with buildjob.shown(options) as sink, buildjob.asked(options) as (request, session):
-        other = wanted(request)
-        if other is not None:
-            question = f"frontend.{_ASKED_AS.get(asked.name, asked.name)}"
+        other = None if options.builder else wanted(request)
+        if options.builder:
+            answer = _by_image(asked, buildjob.ask_elsewhere(options, question, request, session, sink))
+        elif other is not None:
             answer = _by_image(asked, buildjob.ask_image(other, question, request, session, sink))
         else:
             with buildjob.bridge_of(request, session, sink) as bridge:
@@ -96,7 +98,7 @@ def _answer(asked: Call, request: FrontendRequest, bridge: Bridge, sink: Sink) -
 
 
 def _by_image(asked: Call, said: Mapping[str, bytes]) -> Answer:
-    """The answer of a frontend's image, of which only a check is looked into.
+    """The answer of a frontend that is not ours, an image's or a builder's, of which only a check is looked into.
 
     Raises:
         ContentError: it is no answer.

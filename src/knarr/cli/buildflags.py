@@ -17,6 +17,7 @@ FLAGS = (
     Flag("attest", Kind.LIST, "type=KIND[,…]", "attest how it was built (provenance) or what is in it (sbom)"),
     Flag("build-arg", Kind.LIST, "NAME[=VALUE]", "set an ARG; without a value it is taken from the environment"),
     Flag("build-context", Kind.LIST, "NAME=WHERE", "another context: directory, URL, docker-image://, oci-layout://"),
+    Flag("builder", Kind.TEXT, "BUILDER", "build there: a name, or an address (unix://, tcp://, ssh:// …)"),
     Flag("cache-from", Kind.LIST, "SPEC", "take steps from a shared cache: REFERENCE, or type=registry|local,…"),
     Flag(
         "cache-to", Kind.LIST, "SPEC", "write a shared cache: REFERENCE, or type=registry|local|inline,mode=min|max,…"
@@ -49,6 +50,11 @@ FLAGS = (
     Flag("ssh", Kind.LIST, "ID[=SOCKET|KEY,…]", "lend an ssh agent or keys to RUN --mount=type=ssh and to git"),
     Flag("tag", Kind.LIST, "NAME[:TAG]", "name of the image; may be given several times", short="t"),
     Flag("target", Kind.TEXT, "STAGE", "the stage to build (default: the last)"),
+    Flag("tlscacert", Kind.TEXT, "FILE", "the authority that signed the certificate of --builder"),
+    Flag("tlscert", Kind.TEXT, "FILE", "our certificate for --builder"),
+    Flag("tlsdir", Kind.TEXT, "DIR", "a directory with ca.pem, cert.pem and key.pem for --builder"),
+    Flag("tlskey", Kind.TEXT, "FILE", "the key of --tlscert"),
+    Flag("tlsservername", Kind.TEXT, "NAME", "the name in the certificate of --builder, if it is not the address's"),
     Flag("ulimit", Kind.LIST, "NAME=SOFT[:HARD]", "limit of RUN steps, such as nofile=1024:2048"),
     Flag(
         "verify",
@@ -57,7 +63,6 @@ FLAGS = (
         "use only base images that this trust policy lets pass (default: $KNARR_VERIFY; off)",
     ),
     Flag("help", Kind.SWITCH, "", "show this text", short="h"),
-    Flag("builder", Kind.REFUSED, summary="knarr builds in its own process; leave it out"),
     Flag("compress", Kind.REFUSED_SWITCH, summary=_LEGACY, off=("false",)),
     Flag("cpu-period", Kind.REFUSED, summary="run the build itself in a limited cgroup"),
     Flag("cpu-quota", Kind.REFUSED, summary="run the build itself in a limited cgroup"),
@@ -83,6 +88,7 @@ def help_text() -> str:
         "Build an image from the Dockerfile in the directory PATH, or behind the URL of a git repository,\n"
         "an archive or a Dockerfile. With `-` the Dockerfile, or a tar archive with the whole context,\n"
         "comes from standard input.\n\n"
-        "Without --output the image is kept in knarr's store under its tags.\n\n"
+        "Without --output the image is kept in knarr's store under its tags. With --builder (or KNARR_BUILDER,\n"
+        "BUILDKIT_HOST, `knarr builder use`) another process builds, BuildKit's or knarr's own.\n\n"
         f"Options:\n{usage(FLAGS)}"
     )

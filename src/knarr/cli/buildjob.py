@@ -18,7 +18,6 @@ from knarr.cli.buildrecall import remember
 from knarr.cli.interrupt import interrupts
 from knarr.cli.progress.choose import choose
 from knarr.config import Settings
-from knarr.engine.engine import Engine
 from knarr.errors import KnarrError
 from knarr.frontend.request import FrontendRequest
 from knarr.progress import Silent, Sink
@@ -27,6 +26,7 @@ from knarr.scope import Scope
 from knarr.snapshot.namespace import take_rights
 
 if TYPE_CHECKING:
+    from knarr.builder import Builder
     from knarr.cli.buildvcs import Hints
     from knarr.cli.progress.feed import Renderer
     from knarr.frontend.bridge import Bridge
@@ -48,20 +48,34 @@ def build(options: BuildOptions, argv: list[str]) -> int:
     if profile is not None and renderer is not None and renderer.for_people:
         print(f"profile {profile.name}: {profile.in_words}", file=sys.stderr, flush=True)
     started = time.monotonic()
-    engine = Engine(settings, registry_settings=_registry_settings)
-    with _opened(options, settings) as (inputs, session):
+    with _builder(options, settings) as builder, _opened(options, settings) as (inputs, session):
         known = _hints(options, inputs)
-        result = _solve(engine, _request(options, inputs, settings, known), session, renderer)
+        result = _solve(builder, _request(options, inputs, settings, known), session, renderer)
     files = _files(options, result)
     for path, data in files.items():
         _write(path, data)
-    if engine.last_job is not None:
+    job = None if options.builder else getattr(builder, "last_job", None)
+    if job is not None:
         with suppress(OSError):  # a full disk: the next build looks at everything again
             warned = _warnings(renderer)
             looked_for = (*inputs.looked_for, *(known.looked_at if known else ()))
-            remember(argv, options, looked_for, engine.last_job, result, files, warned=warned)
+            remember(argv, options, looked_for, job, result, files, warned=warned)
     _show(options, settings, result, renderer, time.monotonic() - started)
     return 0
+
+
+@contextmanager
+def _builder(options: BuildOptions, settings: Settings) -> Iterator[Builder]:
+    """Who builds: this process, or the builder that was chosen."""
+    if options.builder:
+        from knarr.cli.buildelsewhere import opened
+
+        with opened(options, settings) as builder:
+            yield builder
+        return
+    from knarr.engine.engine import Engine
+
+    yield Engine(settings, registry_settings=_registry_settings)
 
 
 def compile_only(argv: list[str]) -> tuple[PlatformResult, ...]:
@@ -109,12 +123,29 @@ def ask_image(
     Raises:
         KnarrError: it cannot be run, or does not answer.
     """
+    from knarr.engine.engine import Engine
     from knarr.engine.othersyntax import answer_with
 
     engine = Engine(Settings.from_environment(os.environ), registry_settings=_registry_settings)
     scope = Scope()
     with interrupts(scope), engine.open(session, sink, scope=scope, resolve_mode=request.resolve_mode) as job:
         return answer_with(other, job, request, question)
+
+
+def ask_elsewhere(
+    options: BuildOptions, question: str, request: FrontendRequest, session: Session, sink: Sink
+) -> Mapping[str, bytes]:
+    """What the frontend of the chosen builder answers to `question` about the request's Dockerfile.
+
+    Raises:
+        KnarrError: as a build would.
+    """
+    from knarr.cli.buildelsewhere import opened
+
+    settings = replace(Settings.from_environment(os.environ), verify="")  # nothing is used: it is only talked about
+    scope = Scope()
+    with opened(options, settings) as builder, interrupts(scope):
+        return builder.ask(SolveRequest(request), session, sink, question, scope=scope)
 
 
 @contextmanager
@@ -209,13 +240,13 @@ def _contexts(options: BuildOptions, inputs: BuildInputs) -> Mapping[str, str]:
     return {**contexts, "context": inputs.remote} if inputs.remote else contexts
 
 
-def _solve(engine: Engine, request: SolveRequest, session: Session, renderer: Renderer | None) -> SolveResult:
+def _solve(builder: Builder, request: SolveRequest, session: Session, renderer: Renderer | None) -> SolveResult:
     mask = os.umask(0o22)  # the engine sets its own
     os.umask(mask)
     scope = Scope()
     try:
         with interrupts(scope), _progress(renderer) as shown, _traced(shown, request.name) as sink:
-            return engine.solve(request, session, sink, scope=scope)
+            return builder.solve(request, session, sink, scope=scope)
     finally:
         os.umask(mask)
         if renderer is not None:

@@ -16,6 +16,7 @@ from knarr.cli import buildlent as lent
 from knarr.cli import buildvalues as values
 from knarr.cli.buildattest import attests, metadata_mode
 from knarr.cli.buildcall import Call, read_call
+from knarr.cli.builderchoice import BuilderTls, chosen, read_tls
 from knarr.cli.buildflags import FLAGS
 from knarr.cli.buildoutputs import LOCAL_DELETE, containerd_of, exports
 from knarr.cli.flags import Parsed, parse
@@ -73,6 +74,8 @@ class BuildOptions:
     shm_size_bytes: int = 0
     ulimits: tuple[UlimitOpt, ...] = ()
     cgroup_parent: str = ""
+    builder: str = ""  # a name or an address; "": this process
+    tls: BuilderTls = BuilderTls()
     call: Call | None = None  # a question about the Dockerfile in place of a build
     help: bool = False
 
@@ -95,6 +98,7 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
     told, directories, layouts = values.contexts(given.list("build-context"), cwd)
     shm_size = given.text("shm-size")
     build_args = values.build_args(given.list("build-arg"), environ)
+    builder = chosen(given.text("builder"), environ)
     return BuildOptions(
         context=_context(given),
         file=_file(given),
@@ -109,7 +113,7 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
         secrets=lent.secrets(given.list("secret"), environ, cwd),
         allow=_allow(given),
         ssh=lent.ssh(given.list("ssh"), environ, cwd),
-        exports=exports(given, tags, environ, cwd),
+        exports=exports(given, tags, environ, cwd, elsewhere=bool(builder)),
         cache_from=_caches(given, "cache-from"),
         cache_to=_caches(given, "cache-to"),
         attest=attests(given, build_args, environ),
@@ -127,6 +131,8 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
         shm_size_bytes=values.size_bytes("--shm-size", shm_size) if shm_size else 0,
         ulimits=values.ulimits(given.list("ulimit")),
         cgroup_parent=given.text("cgroup-parent"),
+        builder=builder,
+        tls=read_tls(given, builder, cwd),
         call=_call(given),
     )
 

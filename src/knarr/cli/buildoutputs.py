@@ -13,12 +13,17 @@ from knarr.errors import UsageError
 from knarr.spec.reference import Reference
 
 LOCAL_DELETE = "buildx.local.delete"  # the right to mode=delete outside the directory one is in
-_KEPT = ("image", "registry")  # the outputs that leave an image in the store
-_NAMED = (*_KEPT, "oci", "docker", "containerd")  # the outputs that have a name
+LOADED = "store"  # the type of an output that a builder elsewhere makes, and that is loaded into the store here
+_KEPT = ("image", "registry")  # the outputs that leave an image in the store of who builds
+_NAMED = (*_KEPT, "oci", "docker", "containerd", LOADED)  # the outputs that have a name
 
 
-def exports(given: Parsed, tags: Sequence[str], environ: Mapping[str, str], cwd: str) -> tuple[Export, ...]:
+def exports(
+    given: Parsed, tags: Sequence[str], environ: Mapping[str, str], cwd: str, *, elsewhere: bool = False
+) -> tuple[Export, ...]:
     """The outputs: those given, what `--push` and `--load` add, and the store where nothing is said.
+
+    With `elsewhere` another process builds, whose store is not ours.
 
     Raises:
         UsageError: one that cannot be meant, or two that exclude each other.
@@ -30,8 +35,9 @@ def exports(given: Parsed, tags: Sequence[str], environ: Mapping[str, str], cwd:
         _check_delete(export, cwd, environ.get("HOME", ""), allowed=may_delete)
     if given.switch("push"):
         found = _with_push(found)
-    if not found or (given.switch("load") and not any(export.type in _KEPT for export in found)):
-        found.append(Export("image"))
+    kept = not elsewhere and any(export.type in _KEPT for export in found)
+    if not found or (given.switch("load") and not kept):
+        found.append(Export(LOADED if elsewhere else "image"))
     notes = values.annotation_attrs(given.list("annotation"))
     more = {**notes, "squash": "new"} if given.switch("squash") else notes
     if switched_on(environ, NO_ARTIFACT):

@@ -63,6 +63,9 @@ def read_remote(options: BuildOptions, dockerfile: bytes | None, directory: Path
         url = parse_git_url(where, as_context=True)
     if url is None and not where.startswith(("http://", "https://")):
         raise UsageError(f"{where}: not the URL of a repository or of a file", hint="give a directory, or a full URL")
+    if options.builder and dockerfile is None and not os.path.isabs(options.file):
+        # The builder fetches the context, and finds the Dockerfile in it.
+        return BuildInputs(b"", options.file or "Dockerfile", directory, remote=options.context)
     with _reach(options) as reach:
         if dockerfile is None and os.path.isabs(options.file):
             dockerfile = _own(options.file)

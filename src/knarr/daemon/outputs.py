@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from knarr.builder import Export
-from knarr.errors import KnarrError, Unsupported
+from knarr.errors import KnarrError
 from knarr.export.options import is_option
 from knarr.frontend.gateway import ONLY, Answer
 from knarr.progress import Warned
@@ -30,11 +30,7 @@ _PLATFORMS = "refs.platforms"
 
 
 def wanted(request: SolveRequest, answer: Answer) -> tuple[list[Export], Answer]:
-    """The outputs that a request asks for, and the answer with what the request says of the result.
-
-    Raises:
-        Unsupported: an output that is not made for clients.
-    """
+    """The outputs that a request asks for, and the answer with what the request says of the result."""
     given = [(exporter.Type, dict(exporter.Attrs)) for exporter in request.Exporters]
     if not given and request.ExporterDeprecated:
         given = [(request.ExporterDeprecated, dict(request.ExporterAttrsDeprecated))]
@@ -42,10 +38,6 @@ def wanted(request: SolveRequest, answer: Answer) -> tuple[list[Export], Answer]
     exports = []
     for number, (kind, attrs) in enumerate(given):
         attrs.pop("dest", None)  # a place on the client's machine, never on this one
-        if attrs.get("tar", "true") not in ("true", "1"):
-            raise Unsupported(
-                f"type={kind},tar=false is not supported by the daemon yet", hint="take the tar, and unpack it"
-            )
         said |= {key: value.encode() for key, value in attrs.items() if not is_option(kind, key)}
         attrs = {key: value for key, value in attrs.items() if key not in said}
         exports.append(Export(kind, attrs | dict(_settled(kind, attrs, request, answer)), taker=number))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from knarr.buildkit.content import CONTENT, Content
 from knarr.buildkit.gateway import SERVICE as LLB_BRIDGE
 from knarr.buildkit.rpcthreads import RpcThreads
 from knarr.buildkit.service import OPTIONS, serving
@@ -29,7 +30,6 @@ from knarr.daemon import provenanceenv
 from knarr.daemon.bridges import Bridges
 from knarr.daemon.builds import Builds
 from knarr.daemon.cacheusage import CacheUsage
-from knarr.daemon.content import CONTENT, Content
 from knarr.daemon.control import CONTROL, Control
 from knarr.daemon.history import History
 from knarr.daemon.listen import listening

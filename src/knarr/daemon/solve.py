@@ -16,7 +16,7 @@ from knarr.engine.attesting import Solved, attestations
 from knarr.engine.frontends import ask
 from knarr.engine.gateway import with_excerpt
 from knarr.engine.recovery import forget_shared
-from knarr.errors import KnarrError, SharedLayerLost, Unsupported, UsageError
+from knarr.errors import KnarrError, SharedLayerLost, UsageError
 from knarr.export.cacheoptions import cache_target, check_source, with_inline
 from knarr.frontend.answer import from_answer
 from knarr.frontend.gateway import ONLY, Answer
@@ -166,15 +166,10 @@ def _caches(request: SolveRequest) -> tuple[tuple[CacheEntry, ...], tuple[CacheE
     """The shared caches to read and to write.
 
     Raises:
-        UsageError, Unsupported: one of them cannot be meant, or is in a directory of the client.
+        UsageError: one of them cannot be meant.
     """
     sources = tuple(CacheEntry(entry.Type, dict(entry.Attrs)) for entry in request.Cache.Imports)
     targets = tuple(CacheEntry(entry.Type, dict(entry.Attrs)) for entry in request.Cache.Exports)
-    if any(entry.type == "local" for entry in (*sources, *targets)):
-        raise Unsupported(
-            "the daemon does not read or write caches in directories of its clients yet",
-            hint="use type=registry, or `knarr build`, which has type=local",
-        )
     for entry in sources:
         check_source(entry)
     for entry in targets:

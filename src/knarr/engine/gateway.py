@@ -27,6 +27,7 @@ from knarr.llb.ops import Edge, Graph, ResolveMode, SourceOp
 from knarr.ops.images import Images
 from knarr.progress import Warned
 from knarr.scope import Flights, Scope
+from knarr.session.session import LendsStores
 from knarr.spec.digest import Digest
 from knarr.spec.platform import Platform, host_platform
 from knarr.spec.reference import Reference
@@ -199,7 +200,8 @@ class EngineGateway:
 
     def import_cache(self, kind: str, attrs: Mapping[str, str]) -> None:
         entry = CacheEntry(kind, dict(attrs))
-        if kind != "registry" or not attrs.get("ref"):
+        lent = kind == "local" and attrs.get("digest") and isinstance(self.job.world.session, LendsStores)
+        if not lent and (kind != "registry" or not attrs.get("ref")):
             text = f"a shared cache of type {kind} cannot be read here: the build goes without it"
             return self.warn(Warned("shared cache", text))
         with self._lock:

@@ -6,6 +6,7 @@ whichever step they belong to; in mode=max every step's that is still there.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -147,30 +148,34 @@ class Giving:
         return found
 
 
-def give(entries: Sequence[CacheEntry], giving: Giving, results: ResultTrees, context: ExportContext) -> None:
-    """Write every shared cache that is asked for.
+def give(entries: Sequence[CacheEntry], giving: Giving, results: ResultTrees, context: ExportContext) -> dict[str, str]:
+    """Write every shared cache that is asked for; returns what a caller is told who keeps the index of its directory.
 
     Raises:
         KnarrError: one of them cannot be written and does not ignore it; those before it are complete.
     """
+    told: dict[str, str] = {}
     for entry in entries:
         target = cache_target(entry)
         if target.kind == "inline":
             continue  # written with the image
         try:
-            _give_one(target, giving, results, context)
+            root = _give_one(target, giving, results, context)
+            if root is not None and target.kind == "local":
+                told["cache.manifest"] = json.dumps(root.to_json())
         except KnarrError as error:
             if not target.ignore_error:
                 raise error.with_context(cache=target.place) from error.__cause__
             text = f"the cache was not written to {target.place}: {error.message}"
             context.sink.send(Warned(_name(target), text, at_ns=time.time_ns()))
+    return told
 
 
 def _name(target: CacheTarget) -> str:
     return "exporting cache to registry" if target.kind == "registry" else "exporting cache to client directory"
 
 
-def _give_one(target: CacheTarget, giving: Giving, results: ResultTrees, context: ExportContext) -> None:
+def _give_one(target: CacheTarget, giving: Giving, results: ResultTrees, context: ExportContext) -> Descriptor | None:
     from knarr.export.cache import export_cache
 
     with Shown(context.sink, _name(target), id=f"{_name(target)} {target.place}") as shown:
@@ -178,5 +183,5 @@ def _give_one(target: CacheTarget, giving: Giving, results: ResultTrees, context
         built = replace(built, mounts=tuple(giving.mounts(target, shown)))
         if not built.layers and not built.mounts:
             shown.tell("skipping cache export for empty result", 0, 0, time.time_ns(), done=True)
-            return
-        export_cache(target, built, results.fetcher(), context, shown)
+            return None
+        return export_cache(target, built, results.fetcher(), context, shown)

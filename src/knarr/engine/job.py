@@ -26,7 +26,7 @@ from knarr.llb.ops import Edge, cache_ids
 from knarr.ops.exec import StepOptions
 from knarr.record import replace
 from knarr.scope import Scope
-from knarr.session.session import Taker
+from knarr.session.session import LendsStores, Taker
 
 if TYPE_CHECKING:
     from knarr.attest.statement import Attestation
@@ -223,6 +223,7 @@ class Job:
                 world.sink,
                 self.started_ns,
                 taker=world.session if isinstance(world.session, Taker) else None,
+                stores=world.session if isinstance(world.session, LendsStores) else None,
             )
             trees = ResultTrees(self.trees, self.blobs, world.store)
             giving = self._giving(trees, frontend)
@@ -233,7 +234,9 @@ class Job:
         if self.cache_to and giving is not None:
             from knarr.engine.givecache import give
 
-            give(self.cache_to, giving, trees, context)
+            told = give(self.cache_to, giving, trees, context)
+            if context.stores is not None:
+                metadata = {**metadata, **told}
         return metadata
 
     def _giving(self, trees: ResultTrees, frontend: FrontendResult) -> Giving | None:

@@ -27,6 +27,7 @@ from knarr.errors import Bug, ContentError
 from knarr.export.clock import nanoseconds
 from knarr.llb.ops import Edge, SourceOp, Vertex
 from knarr.progress import VertexDone, VertexStarted, Warned
+from knarr.session.session import LendsStores
 from knarr.solver import messages as m
 from knarr.solver.keys import Selection
 from knarr.solver.sharedkeys import SharedMap, content_digest, shared_map, source_map
@@ -258,7 +259,9 @@ class Sharing:
         self._world.sink.send(VertexStarted(name, name, at_ns=time.time_ns()))
         told: list[str] = []
         try:
-            return load(source.type, source.attrs, self._world.registry, told.append)
+            session = self._world.session
+            lent = (lambda src: session.store(f"local:{src}")) if isinstance(session, LendsStores) else None
+            return load(source.type, source.attrs, self._world.registry, told.append, lent=lent)
         finally:
             for text in told:
                 self._world.sink.send(Warned(name, text, at_ns=time.time_ns()))

@@ -37,7 +37,7 @@ def export_archive(export: Export, result: Result, context: ExportContext) -> di
         if options.tar:
             _write_tar(export, image, options, result, context, vertex, platform)
         else:
-            _write_directory(image, options, result, context, vertex)
+            _write_directory(export, image, options, result, context, vertex)
     return metadata(image, options.layers, context)
 
 
@@ -83,8 +83,13 @@ def _write_tar(
 
 
 def _write_directory(
-    image: Assembled, options: ArchiveOptions, result: Result, context: ExportContext, vertex: Vertex
+    export: Export, image: Assembled, options: ArchiveOptions, result: Result, context: ExportContext, vertex: Vertex
 ) -> None:
+    if export.taker is not None and context.stores is not None:  # the caller's, who keeps its index
+        with vertex.phase("copying blobs to client"):
+            store = context.stores.store("export")
+            copy_graph(result.trees.fetcher(), store, image.root.bare(), scope=context.scope, sparse_target=True)
+        return
     layout = Layout.create(Path(options.dest))
     with vertex.phase("writing layout"):
         copy_graph(result.trees.fetcher(), layout, image.root.bare(), scope=context.scope, sparse_target=True)

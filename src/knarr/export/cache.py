@@ -102,15 +102,19 @@ def _push(
 
 
 def _write(target: CacheTarget, root: Descriptor, fetcher: Fetcher, context: ExportContext, vertex: Vertex) -> None:
+    if context.stores is not None:  # a directory of the caller's, who keeps its index
+        lent = context.stores.store(f"local:{target.dest}")
+        copy_graph(fetcher, lent, root, scope=context.scope, jobs=_JOBS, watch=vertex.watch("writing layer"))
+        return
     place = Path(target.dest)
     layout = Layout.create(place)
     copy_graph(fetcher, layout, root, scope=context.scope, jobs=_JOBS, watch=vertex.watch("writing layer"))
     layout.retag(root, target.tag)
     if target.reset:
-        _sweep(layout, place)
+        sweep(layout, place)
 
 
-def _sweep(layout: Layout, place: Path) -> None:
+def sweep(layout: Layout, place: Path) -> None:
     """Remove the blobs that no name of the directory leads to."""
     from knarr.image.successors import walk
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from knarr.progress import Sink
     from knarr.remote.repository import Registry
     from knarr.scope import Scope
-    from knarr.session.session import Taker
+    from knarr.session.session import LendsStores, Taker
 
 NO_EPOCH = -1  # of an output that is to have none, whatever the build went by
 
@@ -35,6 +35,7 @@ class ExportContext:
     now_ns: int = field(default_factory=time.time_ns)
     build_ref: str = ""
     taker: Taker | None = None  # who takes outputs that have a taker's number
+    stores: LendsStores | None = None  # whose the directories are of caches and layouts; None: this machine's
 
 
 @record

@@ -53,6 +53,19 @@ def export_local(export: Export, result: Result, context: ExportContext) -> dict
     return {}
 
 
+def write_tree(source: str, dest: str, *, scope: Scope, delete: bool = False) -> None:
+    """Put what is in the directory `source` into `dest`, as `export_local` does; with `delete`, nothing else stays.
+
+    Raises:
+        KnarrError: it cannot be written, or must not be emptied.
+    """
+    dest = os.path.realpath(dest)
+    written: set[str] | None = set() if delete else None
+    _Writer(scope, None, written).run(source, dest, "", {})
+    if written is not None:
+        remove_leftovers(dest, written, check=scope.check)
+
+
 class _Writer:
     """Copies one tree. `epoch` (seconds) replaces all times.
 

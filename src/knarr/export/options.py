@@ -269,7 +269,7 @@ def archive_options(export: Export) -> ArchiveOptions:
         raise UsageError(
             f"{where} needs dest=FILE", hint="without docker there is nothing to load into; type=image keeps it here"
         )
-    if not tar and dest in ("", STDOUT):
+    if not tar and dest in ("", STDOUT) and export.taker is None:
         raise UsageError(f"{where},tar=false needs dest=DIRECTORY")
     if tar:
         _check_file(dest, where)

@@ -32,10 +32,10 @@ def to_options(request: FrontendRequest) -> dict[str, str]:
         "target": request.target,
         "platform": ",".join(map(str, request.platforms)),
         "image-resolve-mode": {"pull": "pull", "local": "local", "never": "local"}.get(request.resolve_mode, ""),
-        "add-hosts": _joined(f"{name}={address}" for name, address in request.extra_hosts),
+        "add-hosts": joined(f"{name}={address}" for name, address in request.extra_hosts),
         "force-network-mode": request.network if request.network != "default" else "",
         "shm-size": str(request.shm_size_bytes or ""),
-        "ulimit": _joined(f"{limit.name}={limit.soft}:{limit.hard}" for limit in request.ulimits),
+        "ulimit": joined(f"{limit.name}={limit.soft}:{limit.hard}" for limit in request.ulimits),
         "cgroup-parent": request.cgroup_parent,
         "hostname": request.hostname,
         "context": contexts.pop("context", ""),
@@ -138,7 +138,8 @@ def _number(name: str, text: str) -> int:
         raise UsageError(f"{name}: {text!r} is not a whole number") from None
 
 
-def _joined(fields: Iterable[str]) -> str:
+def joined(fields: Iterable[str]) -> str:
+    """The fields as one line of comma-separated values."""
     found = list(fields)
     if not any(mark in text for text in found for mark in '",\r\n'):
         return ",".join(found)

@@ -129,6 +129,11 @@ class Layout:
             raise NotFound(f"{root} is not an OCI layout: it has no file {LAYOUT_FILE}") from error
         return cls(root)
 
+    @property
+    def root(self) -> Path:
+        """The directory."""
+        return self._root
+
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Readable]:
         try:

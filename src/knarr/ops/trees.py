@@ -151,7 +151,9 @@ class DiskTrees:
         """Commit the active snapshot `key` as record `name` on top of `parent`."""
         self._snapshotter.commit(name, key)
         now = time.time_ns()
-        self.note(Record(name, parent, snapshot=name, created_ns=now, used_ns=now, uses=1))
+        # One that was put off was made when it was: outputs from before and after this tell the same time of it.
+        created = self._deferred[name][0].created_ns if name in self._deferred else now
+        self.note(Record(name, parent, snapshot=name, created_ns=created, used_ns=now, uses=1))
 
     # Reading
 

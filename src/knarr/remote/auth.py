@@ -70,8 +70,8 @@ class _Token:
 
 
 @record
-class _Way:
-    """How a host wants to be told who we are."""
+class Way:
+    """How a host wants to be told who we are: `basic`, or `bearer` with a token of the server `realm`."""
 
     scheme: str
     realm: str = ""
@@ -93,8 +93,8 @@ class Authorizer:
         self._clock = clock
         self._lock = threading.Lock()
         self._flights = Flights()
-        self._ways: dict[url.Origin, _Way] = {}
-        self._tokens: dict[tuple[_Way, Credentials], list[_Token]] = {}
+        self._ways: dict[url.Origin, Way] = {}
+        self._tokens: dict[tuple[Way, Credentials], list[_Token]] = {}
         self._logins: dict[tuple[tuple[str, ...], str], Credentials] = {}
 
     def header(self, endpoint: Endpoint, repository: str, scopes: Scopes) -> str:
@@ -117,7 +117,7 @@ class Authorizer:
         """
         login = self.login(endpoint, repository)
         if login.registry_token:
-            self._ways.setdefault(endpoint.origin, _Way("bearer"))
+            self._ways.setdefault(endpoint.origin, Way("bearer"))
             value = f"Bearer {login.registry_token}"
             return value if value != used else ""
         from knarr.remote.challenge import parse
@@ -125,13 +125,13 @@ class Authorizer:
         found = parse(challenges)
         bearer = next((c for c in found if c.scheme == "bearer" and c.params.get("realm")), None)
         if bearer is not None:
-            way = _Way("bearer", bearer.params["realm"], bearer.params.get("service", ""))
+            way = Way("bearer", bearer.params["realm"], bearer.params.get("service", ""))
             self._ways[endpoint.origin] = way
             self._forget(way, login, used.removeprefix("Bearer "))
-            wanted = scopes | _scopes(bearer.params.get("scope", ""))
+            wanted = scopes | scopes_of(bearer.params.get("scope", ""))
             return f"Bearer {self._token(endpoint, way, login, wanted)}"
         if any(c.scheme == "basic" for c in found):
-            self._ways[endpoint.origin] = _Way("basic")
+            self._ways[endpoint.origin] = Way("basic")
             value = _basic(login)
             return value if value != used else ""
         return ""
@@ -151,29 +151,47 @@ class Authorizer:
             known = self._logins[key] = next((login for login in found if not login.empty), Credentials())
         return known
 
-    def _token(self, endpoint: Endpoint, way: _Way, login: Credentials, scopes: Scopes) -> str:
+    def _token(self, endpoint: Endpoint, way: Way, login: Credentials, scopes: Scopes) -> str:
         key = (way, login)
         found = self._find(key, scopes)
         if found is None:
             found = self._flights.once((key, scopes), lambda: self._fetch(endpoint, way, login, scopes))
         return found
 
-    def _find(self, key: tuple[_Way, Credentials], scopes: Scopes) -> str | None:
+    def _find(self, key: tuple[Way, Credentials], scopes: Scopes) -> str | None:
         now = self._clock()
         with self._lock:
             alive = [token for token in self._tokens.get(key, ()) if token.ends_at > now]
             self._tokens[key] = alive
         return next((token.value for token in alive if token.scopes >= scopes), None)
 
-    def _forget(self, way: _Way, login: Credentials, value: str) -> None:
+    def _forget(self, way: Way, login: Credentials, value: str) -> None:
         with self._lock:
             key = (way, login)
             self._tokens[key] = [token for token in self._tokens.get(key, ()) if token.value != value]
 
-    def _fetch(self, endpoint: Endpoint, way: _Way, login: Credentials, scopes: Scopes) -> str:
+    def _fetch(self, endpoint: Endpoint, way: Way, login: Credentials, scopes: Scopes) -> str:
         known = self._find((way, login), scopes)  # whoever flew before us may have brought it
         if known is not None:
             return known
+        document = self._document(endpoint, way, login, scopes)
+        value = token_in(endpoint, document)
+        life = document.get("expires_in")
+        seconds = max(life if isinstance(life, int) else 0, _SHORTEST_S)
+        with self._lock:
+            token = _Token(value, scopes, self._clock() + seconds - _EARLY_S)
+            self._tokens.setdefault((way, login), []).append(token)
+        return value
+
+    def ask(self, endpoint: Endpoint, way: Way, scopes: Scopes) -> Mapping[str, object]:
+        """What the token server of `way` answers to our login, for somebody else to use; nothing of it is kept.
+
+        Raises:
+            RegistryError: it said no.
+        """
+        return self._document(endpoint, way, self.login(endpoint, ""), scopes)
+
+    def _document(self, endpoint: Endpoint, way: Way, login: Credentials, scopes: Scopes) -> Mapping[str, object]:
         reply = None
         for asked in _requests(endpoint, way, login, scopes):
             reply = self._ask(endpoint, asked)
@@ -182,15 +200,19 @@ class Authorizer:
                 break
         if reply is None or reply.status != 200:
             raise _token_refused(endpoint, way, login, reply)
-        value = reply.document.get("token") or reply.document.get("access_token")
-        if not isinstance(value, str) or not value:
-            raise RegistryError(f"the token server of {endpoint.origin.netloc} sent no token")
-        life = reply.document.get("expires_in")
-        seconds = max(life if isinstance(life, int) else 0, _SHORTEST_S)
-        with self._lock:
-            token = _Token(value, scopes, self._clock() + seconds - _EARLY_S)
-            self._tokens.setdefault((way, login), []).append(token)
-        return value
+        return reply.document
+
+
+def token_in(endpoint: Endpoint, document: Mapping[str, object]) -> str:
+    """The token in a token server's answer.
+
+    Raises:
+        RegistryError: there is none.
+    """
+    value = document.get("token") or document.get("access_token")
+    if not isinstance(value, str) or not value:
+        raise RegistryError(f"the token server of {endpoint.origin.netloc} sent no token")
+    return value
 
 
 def account_of(endpoint: Endpoint) -> str:
@@ -198,7 +220,7 @@ def account_of(endpoint: Endpoint) -> str:
     return endpoint.accounts[-1] if endpoint.accounts else endpoint.origin.netloc
 
 
-def _requests(endpoint: Endpoint, way: _Way, login: Credentials, scopes: Scopes) -> Iterable[Asked]:
+def _requests(endpoint: Endpoint, way: Way, login: Credentials, scopes: Scopes) -> Iterable[Asked]:
     """Requests for a token in the order to try: OAuth with an identity token, GET, OAuth with the password."""
     from urllib.parse import quote, urlencode
 
@@ -222,7 +244,7 @@ def _requests(endpoint: Endpoint, way: _Way, login: Credentials, scopes: Scopes)
         yield Asked("POST", realm, urlencode(form).encode(), "")
 
 
-def _token_refused(endpoint: Endpoint, way: _Way, login: Credentials, reply: Replied | None) -> RegistryError:
+def _token_refused(endpoint: Endpoint, way: Way, login: Credentials, reply: Replied | None) -> RegistryError:
     host = account_of(endpoint)
     status = reply.status if reply else 0
     said = f": {reply.detail}" if reply and reply.detail else ""
@@ -249,7 +271,7 @@ def _basic(login: Credentials) -> str:
     return "Basic " + b64encode(f"{login.username}:{login.password}".encode()).decode()
 
 
-def _scopes(texts: str) -> Scopes:
+def scopes_of(texts: str) -> Scopes:
     """The rights a challenge names: `repository:a/b:pull,push registry:catalog:*`."""
     found: set[str] = set()
     for text in texts.split():

@@ -116,6 +116,19 @@ class Transport:
                 raise problem
             self.scope.sleep(max(asked_s, budget.wait(attempt)))
 
+    def send_unauthorized(self, endpoint: Endpoint, request: Request) -> Answer:
+        """The answer to a request without a login, as it is; the caller closes it.
+
+        Raises:
+            RegistryError: there was none.
+        """
+        try:
+            return self._follow(self.effective(endpoint), request, "")
+        except NotTls:
+            if not self._give_up_tls(endpoint):
+                raise
+            return self._follow(self.effective(endpoint), request, "")
+
     def read(self, answer: Answer, limit: int) -> bytes:
         """The whole body of an answer with at most `limit` bytes, and the connection given back.
 

@@ -116,6 +116,45 @@ class LentContent(Protocol):
         ...
 
 
+class BlobPlace(LentContent, Protocol):
+    """Content that can be added to, such as a layout or a cache in a directory of the caller's."""
+
+    def lends(self, descriptor: Descriptor) -> bool:
+        """Whether `open` would find the content."""
+        ...
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """Whether the content is there, whole."""
+        ...
+
+    def push(self, descriptor: Descriptor, content: Readable, *, report: Callable[[int], None] | None = None) -> None:
+        """Add a blob; visible only when complete and right. Already there is success."""
+        ...
+
+
+@runtime_checkable
+class LendsStores(Protocol):
+    """The talent of a caller that is far away to lend stores, which it knows by names."""
+
+    def store(self, name: str) -> BlobPlace:
+        """`local:DIRECTORY` is a shared cache, `export` where an image is to be put blob by blob.
+
+        Raises:
+            Unsupported: the caller lends none.
+        """
+        ...
+
+
+@runtime_checkable
+class OnDisk(Protocol):
+    """The talent of content to lie in a directory of this machine, laid out as an OCI layout."""
+
+    @property
+    def root(self) -> Path:
+        """That directory."""
+        ...
+
+
 @runtime_checkable
 class LendsContent(Protocol):
     """The talent of a session to lend content."""

@@ -1,4 +1,4 @@
-"""Blobs of the daemon's for clients to read: logs of the history, and what is in the content store.
+"""Blobs of one side for the other to read: the daemon's logs and its content store, a client's layouts and caches.
 
 Spec: containerd's services/content/v1; read only, as buildkitd serves it.
 """
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from knarr.errors import ContentError, NotFound, UsageError
+from knarr.buildkit.failure import Told
+from knarr.errors import ContentError, UsageError
 from knarr.pb import content_pb2 as pb
+from knarr.pb.status_pb2 import Status
 from knarr.spec.digest import Digest
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 CONTENT = pb.DESCRIPTOR.services_by_name["Content"]
 _PIECE = 1 << 20  # bytes of one answer
 _MANY = 100  # entries of one answer
+_NOT_FOUND = 5  # of google.rpc.Code
 
 
 class Content:
@@ -71,7 +74,7 @@ class Content:
             path = directory / digest.hex
             if digest.algorithm == "sha256" and path.is_file():
                 return path
-        raise NotFound(f"content {digest}: not found")
+        raise Told(f"content {digest}: not found", status=Status(code=_NOT_FOUND))
 
 
 def _names(directory: Path) -> list[str]:
