@@ -7,7 +7,7 @@ same face. `cli/build` picks one by address and does not care after that.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from knarr.frontend.request import FrontendRequest
 from knarr.progress import Sink
@@ -15,6 +15,9 @@ from knarr.record import field, record
 from knarr.scope import Scope
 from knarr.session.session import Session
 from knarr.spec.digest import Digest
+
+if TYPE_CHECKING:
+    from knarr.llb.sourcepolicy import SourcePolicy
 
 
 @record
@@ -46,6 +49,7 @@ class SolveRequest:
     attest: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)  # kind → options: attest/wanted
     tell_provenance: str = ""  # in the metadata: "min", "max", or nothing of it
     hints: Mapping[str, str] = field(default_factory=dict, hash=False)  # `vcs:source` …: where the context comes from
+    source_policies: tuple[SourcePolicy, ...] = ()  # what may be fetched, and what is instead
     name: str = ""  # for the history: the command as a person knows it
 
 

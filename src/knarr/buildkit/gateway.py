@@ -21,6 +21,7 @@ from knarr.buildkit import gatewayrecords as records
 from knarr.buildkit.caps import FRONTEND_CAPS, LLB_CAPS, caps
 from knarr.buildkit.failure import error_of
 from knarr.buildkit.gatewayexec import Containers, serve_processes
+from knarr.buildkit.policies import policies
 from knarr.errors import Cancelled, KnarrError, UsageError
 from knarr.frontend.gateway import ONLY, Answer, Ref
 from knarr.pb import gateway_pb2 as pb
@@ -94,25 +95,24 @@ class Bridge:
     ) -> pb.ResolveImageConfigResponse:
         if request.ResolverType:
             raise UsageError(f"{request.Ref}: images of an OCI layout of the session cannot be resolved")
-        reference = Reference.parse(request.Ref).tagged()
+        reference = records.governed(self._gateway, Reference.parse(request.Ref).tagged(), request)
         found = self._gateway.resolve_image(
             reference, records.platform_of(request, "Platform"), mode=request.ResolveMode
         )
-        return pb.ResolveImageConfigResponse(Ref=str(reference), Digest=found.digest, Config=found.raw_config)
+        return pb.ResolveImageConfigResponse(Ref=str(found.reference), Digest=found.digest, Config=found.raw_config)
 
     def resolve_source_meta(
         self, request: pb.ResolveSourceMetaRequest, context: grpc.ServicerContext
     ) -> pb.ResolveSourceMetaResponse:
         records.refuse_chains(request)
-        source = records.source_of(request.Source)
+        source = self._gateway.governed(records.source_of(request.Source), policies(request.SourcePolicies))
         platform = records.platform_of(request, "Platform")
         found = self._gateway.resolve_source(source, platform, mode=request.ResolveMode)
-        return records.source_response(request, found)
+        return records.source_response(request, source, found)
 
     # --- results
 
     def solve(self, request: pb.SolveRequest, context: grpc.ServicerContext) -> pb.SolveResponse:
-        records.refuse_policies(request)
         for entry in request.CacheImports:
             self._gateway.import_cache(entry.Type, dict(entry.Attrs))
         with self._call(context) as scope:
@@ -131,7 +131,8 @@ class Bridge:
         if request.HasField("Definition") and getattr(request.Definition, "def"):
             if request.Frontend:
                 raise UsageError("a solve has a definition or a frontend, not both")
-            return Answer({ONLY: self._gateway.solve(request.Definition.SerializeToString(deterministic=True))})
+            definition = request.Definition.SerializeToString(deterministic=True)
+            return Answer({ONLY: self._gateway.solve(definition, policies(request.SourcePolicies))})
         if not request.Frontend:
             return Answer({ONLY: self._gateway.solve(b"")})
         inputs = {name: given.SerializeToString(deterministic=True) for name, given in request.FrontendInputs.items()}

@@ -6,14 +6,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from knarr.buildkit.gomode import go_mode
+from knarr.buildkit.policies import policies
 from knarr.errors import Unsupported, UsageError
-from knarr.frontend.gateway import ONLY, Answer, FileStatus, GivenAttestation, Ref, SourceState
+from knarr.frontend.gateway import ONLY, Answer, FileStatus, Gateway, GivenAttestation, Ref, SourceState
 from knarr.llb.ops import SourceOp
 from knarr.pb import gateway_pb2 as pb
 from knarr.pb import ops_pb2
 from knarr.pb.stat_pb2 import Stat
 from knarr.progress import Warned
 from knarr.spec.platform import Platform
+from knarr.spec.reference import Reference
 
 
 def to_platform(platform: Platform) -> ops_pb2.Platform:
@@ -59,21 +61,31 @@ def source_of(message: ops_pb2.SourceOp) -> SourceOp:
 
 def refuse_chains(request: pb.ResolveSourceMetaRequest) -> None:
     """Raises Unsupported for what no capability of ours promises."""
-    refuse_policies(request)
     if request.Image.AttestationChain or request.Image.ResolveAttestations:
         raise Unsupported("the attestations of an image cannot be resolved yet")
     if request.HTTP.HasField("ChecksumRequest"):
         raise Unsupported("checksums over a part of a file cannot be resolved yet")
 
 
-def refuse_policies(request: pb.SolveRequest | pb.ResolveSourceMetaRequest) -> None:
-    if request.SourcePolicies:
-        raise Unsupported("source policies are not supported yet")
+def governed(gateway: Gateway, reference: Reference, request: pb.ResolveImageConfigRequest) -> Reference:
+    """The image that is to be looked at where `reference` is asked for."""
+    if not request.SourcePolicies:
+        return reference
+    scheme = "docker-image://"
+    op = gateway.governed(SourceOp(f"{scheme}{reference}"), policies(request.SourcePolicies))
+    if not op.identifier.startswith(scheme):
+        raise UsageError(f"the source policy makes {op.identifier} of image {reference.familiar}")
+    return Reference.parse(op.identifier.removeprefix(scheme))
 
 
-def source_response(request: pb.ResolveSourceMetaRequest, found: SourceState) -> pb.ResolveSourceMetaResponse:
+def source_response(
+    request: pb.ResolveSourceMetaRequest, source: SourceOp, found: SourceState
+) -> pb.ResolveSourceMetaResponse:
+    """`source` is the one that was looked at: policies may have put it in the place of the request's."""
     answer = pb.ResolveSourceMetaResponse(Source=request.Source)
-    scheme = request.Source.identifier.partition("://")[0]
+    answer.Source.identifier = source.identifier
+    answer.Source.attrs.update(source.attrs)
+    scheme = source.identifier.partition("://")[0]
     if scheme == "docker-image":
         answer.Image.Digest = found.digest
         answer.Image.Config = b"" if request.Image.NoConfig else found.config

@@ -74,9 +74,9 @@ def call(options: BuildOptions, asked: Call) -> int:
         if options.builder:
             answer = _by_image(asked, buildjob.ask_elsewhere(options, question, request, session, sink))
         elif other is not None:
-            answer = _by_image(asked, buildjob.ask_image(other, question, request, session, sink))
+            answer = _by_image(asked, buildjob.ask_image(options, other, question, request, session, sink))
         else:
-            with buildjob.bridge_of(request, session, sink) as bridge:
+            with buildjob.bridge_of(request, session, sink, options.source_policies) as bridge:
                 answer = _answer(asked, request, bridge, sink)
     sys.stdout.write(f"{answer.json}\n" if asked.as_json else _text(asked, answer))
     sys.stdout.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from knarr.frontend.bridge import Bridge
     from knarr.frontend.dockerfile.syntax import Syntax
     from knarr.frontend.request import PlatformResult
+    from knarr.llb.ops import SourceOp
+    from knarr.llb.sourcepolicy import SourcePolicy
     from knarr.remote.settings import RegistrySettings
     from knarr.session.session import Session
 
@@ -87,7 +89,7 @@ def compile_only(argv: list[str]) -> tuple[PlatformResult, ...]:
     from knarr.frontend.dockerfile.compile import compile as compile_dockerfile
 
     options = parse_options(argv, os.environ, os.getcwd())
-    with asked(options) as (request, session), bridge_of(request, session, Silent()) as bridge:
+    with asked(options) as (request, session), bridge_of(request, session, Silent(), options.source_policies) as bridge:
         return compile_dockerfile(request, bridge).results
 
 
@@ -100,7 +102,9 @@ def asked(options: BuildOptions) -> Iterator[tuple[FrontendRequest, Session]]:
 
 
 @contextmanager
-def bridge_of(request: FrontendRequest, session: Session, sink: Sink) -> Iterator[Bridge]:
+def bridge_of(
+    request: FrontendRequest, session: Session, sink: Sink, policies: tuple[SourcePolicy, ...] = ()
+) -> Iterator[Bridge]:
     """Who answers the questions of the frontend that is built in, outside of a build.
 
     Raises:
@@ -112,11 +116,19 @@ def bridge_of(request: FrontendRequest, session: Session, sink: Sink) -> Iterato
 
     require_standard(request)
     with open_parts(os.environ) as parts:
-        yield EngineBridge(parts.images(request.resolve_mode), session, sink)
+        yield EngineBridge(parts.images(request.resolve_mode), session, sink, govern=_govern(policies))
+
+
+def _govern(policies: tuple[SourcePolicy, ...]) -> Callable[[SourceOp], SourceOp] | None:
+    if not policies:
+        return None
+    from knarr.llb.sourcepolicy import evaluate
+
+    return lambda op: evaluate(policies, op)
 
 
 def ask_image(
-    other: Syntax, question: str, request: FrontendRequest, session: Session, sink: Sink
+    options: BuildOptions, other: Syntax, question: str, request: FrontendRequest, session: Session, sink: Sink
 ) -> Mapping[str, bytes]:
     """What the frontend's image `other` answers to `question` about the request's Dockerfile.
 
@@ -126,9 +138,11 @@ def ask_image(
     from knarr.engine.engine import Engine
     from knarr.engine.othersyntax import answer_with
 
-    engine = Engine(Settings.from_environment(os.environ), registry_settings=_registry_settings)
+    settings = _for_build(Settings.from_environment(os.environ), options)
+    engine = Engine(settings, registry_settings=_registry_settings)
     scope = Scope()
     with interrupts(scope), engine.open(session, sink, scope=scope, resolve_mode=request.resolve_mode) as job:
+        job.source_policies = options.source_policies
         return answer_with(other, job, request, question)
 
 
@@ -227,6 +241,7 @@ def _request(
         attest=options.attest,
         tell_provenance=options.tell_provenance,
         hints=known.options if known else {},
+        source_policies=options.source_policies,
         name=name,
     )
 

@@ -28,6 +28,7 @@ from knarr.spec.platform import Platform
 
 if TYPE_CHECKING:
     from knarr.cli.buildlayouts import LayoutContext
+    from knarr.llb.sourcepolicy import SourcePolicy
 
 PROGRESS = ("auto", "plain", "tty", "rawjson", "quiet", "none")
 _PULLS: dict[str, ResolveMode] = {
@@ -65,6 +66,7 @@ class BuildOptions:
     iidfile: str = ""
     metadata_file: str = ""
     pull: ResolveMode = "default"
+    source_policies: tuple[SourcePolicy, ...] = ()
     verify: str | None = None  # the path of a trust policy, or empty for none; None: as the environment says
     containerd: str = ""  # the path of its socket
     no_cache: bool = False
@@ -122,6 +124,7 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
         iidfile=given.text("iidfile"),
         metadata_file=given.text("metadata-file"),
         pull=_pull(given),
+        source_policies=_source_policies(given, environ),
         verify=_verify(given),
         containerd=containerd_of(given, environ),
         no_cache=given.switch("no-cache"),
@@ -135,6 +138,19 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
         tls=read_tls(given, builder, cwd),
         call=_call(given),
     )
+
+
+def _source_policies(given: Parsed, environ: Mapping[str, str]) -> tuple[SourcePolicy, ...]:
+    path = given.text("source-policy-file", environ.get("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", ""))
+    if not path:
+        return ()
+    from knarr.llb.sourcepolicy import parse as parse_policy
+
+    try:
+        with open(path, "rb") as file:
+            return (parse_policy(file.read(), path),)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
 
 
 def _verify(given: Parsed) -> str | None:

@@ -26,6 +26,7 @@ from knarr.buildkit.content import CONTENT
 from knarr.buildkit.filesend import FILE_SEND
 from knarr.buildkit.filesync import FILE_SYNC
 from knarr.buildkit.lent import AUTH, SECRETS
+from knarr.buildkit.policies import to_message
 from knarr.buildkit.sshforward import SSH
 from knarr.client import frontend
 from knarr.client.asked import Asked
@@ -197,6 +198,7 @@ class _Build:
             Cache=pb.CacheOptions() if question else self.asked.caches,
             Entitlements=self._request.allow,
             Internal=bool(question),
+            SourcePolicy=to_message(self._request.source_policies) if self._request.source_policies else None,
         )
 
     def _needed(self) -> Mapping[str, str]:

@@ -25,8 +25,20 @@ if TYPE_CHECKING:
 class EngineBridge:
     """The engine's side of `frontend.bridge.Bridge`."""
 
-    def __init__(self, images: Images, session: Session, sink: Sink, reach: Reach | None = None) -> None:
-        """Without `reach` nothing but images can be asked for that lies elsewhere."""
+    def __init__(
+        self,
+        images: Images,
+        session: Session,
+        sink: Sink,
+        reach: Reach | None = None,
+        *,
+        govern: Callable[[SourceOp], SourceOp] | None = None,
+    ) -> None:
+        """Without `reach` nothing but images can be asked for that lies elsewhere.
+
+        `govern` tells what is to be fetched where a source is asked for, and raises where nothing is.
+        """
+        self._govern = govern
         self.images = images
         self.session = session
         self.sink = sink
@@ -48,8 +60,21 @@ class EngineBridge:
         )
 
     def image_config(self, reference: Reference, platform: Platform) -> ResolvedImage:
+        reference = self._governed(reference)
         name = f"[internal] load metadata for {reference.tagged()}"
         return self._told(name, reference, platform, lambda: self.images.find(reference, platform))
+
+    def _governed(self, reference: Reference) -> Reference:
+        if self._govern is None:
+            return reference
+        scheme = "docker-image://"
+        op = self._govern(SourceOp(f"{scheme}{reference}"))
+        if not op.identifier.startswith(scheme):
+            raise UsageError(
+                f"the source policy makes {op.identifier} of image {reference.familiar}",
+                hint="an image that a stage begins with can become another image only",
+            )
+        return Reference.parse(op.identifier.removeprefix(scheme))
 
     def _told(self, name: str, reference: Reference, platform: Platform, find: Callable[[], Found]) -> ResolvedImage:
         first = name not in self._seen
@@ -70,6 +95,8 @@ class EngineBridge:
     def source_time(self, op: SourceOp) -> int | None:
         from knarr.ops.sourcetime import source_time
 
+        if self._govern is not None:
+            op = self._govern(op)
         if self.reach is None:
             raise UsageError(f"{op.identifier} is not looked at without a build", hint="give the time as a number")
         self.asked_time = True

@@ -155,12 +155,13 @@ def _solve(job: Job, request: SolveRequest) -> SolveResult:
     shm_size = request.frontend.shm_size_bytes or 64 * 2**20
     job.options = StepOptions(shm_size_bytes=shm_size, allowed=entitlements.parse(request.allow))
     job.cache_from, job.cache_to = request.cache_from, request.cache_to
+    job.source_policies = request.source_policies
     if "BUILDKIT_INLINE_CACHE" in request.frontend.build_args:
         from knarr.export.cacheoptions import with_inline
 
         job.cache_to = with_inline(request.cache_to, request.frontend.build_args)
     with _Timed(timings, "compile"):
-        frontend = _compile(job, request.frontend)
+        frontend = job.governed(_compile(job, request.frontend))
     try:
         with _Timed(timings, "solve"):
             graphs = [result.graph for result in frontend.results]
@@ -222,7 +223,8 @@ def _compile(job: Job, request: FrontendRequest) -> FrontendResult:
 
         return compile_with(other, job, request)
     world = job.world
-    bridge = EngineBridge(job.images, world.session, world.sink, world)
+    govern = job.governed_source if job.source_policies else None
+    bridge = EngineBridge(job.images, world.session, world.sink, world, govern=govern)
     job.looked_for = bridge.looked_for
     with told(request, world.sink) as warnings:
         result = compile_dockerfile(request, bridge, warnings=warnings)

@@ -34,6 +34,7 @@ from knarr.spec.reference import Reference
 
 if TYPE_CHECKING:
     from knarr.engine.job import Job
+    from knarr.llb.sourcepolicy import SourcePolicy
     from knarr.ops.copytree import Tree
 
 T = TypeVar("T")
@@ -67,12 +68,15 @@ class EngineGateway:
 
     # --- results
 
-    def solve(self, definition: bytes) -> Ref:
+    def solve(self, definition: bytes, policies: tuple[SourcePolicy, ...] = ()) -> Ref:
         from knarr.llb.decode import decode
 
-        ref = Ref(decode(definition), definition)
+        ref = Ref(self.job.governed_graph(decode(definition), policies), definition)
         self._gave(ref)
         return ref
+
+    def governed(self, source: SourceOp, policies: tuple[SourcePolicy, ...] = ()) -> SourceOp:
+        return self.job.governed_source(source, policies)
 
     def _gave(self, ref: Ref) -> None:
         """Note a result that the question has led to, and whose it is should it become somebody's input."""
@@ -181,7 +185,11 @@ class EngineGateway:
             found = self._bridges.get(mode)
             if found is None:
                 found = self._bridges[mode] = EngineBridge(
-                    self._images(mode), self.job.world.session, self.job.world.sink, self.job.world
+                    self._images(mode),
+                    self.job.world.session,
+                    self.job.world.sink,
+                    self.job.world,
+                    govern=self.job.governed_source if self.job.source_policies else None,
                 )
             return found
 

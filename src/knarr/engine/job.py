@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from knarr.engine.results import ResultTrees
     from knarr.engine.sharing import Sharing
     from knarr.frontend.request import FrontendResult
-    from knarr.llb.ops import Graph
+    from knarr.llb.ops import Graph, SourceOp
+    from knarr.llb.sourcepolicy import SourcePolicy
     from knarr.ops.blobs import Blobs
     from knarr.ops.images import Images
     from knarr.ops.trees import DiskTrees
@@ -72,6 +73,7 @@ class Job:
         self.cache_from: tuple[CacheEntry, ...] = ()  # shared caches to read
         self.cache_to: tuple[CacheEntry, ...] = ()  # shared caches to write
         self.pins: dict[Digest, str] = {}  # by source vertex: the digest or the commit that it was
+        self.source_policies: tuple[SourcePolicy, ...] = ()  # of the request
         self.drive: Drive | None = None  # of the graph that is exported, once it is known
         self.looked_for: set[str] = set()  # files of the caller that the frontend asked for
         self.asked_time = False  # a server said when a source was made, and may say otherwise another time
@@ -100,6 +102,43 @@ class Job:
             self._gateway = EngineGateway(self)
         return self._gateway
 
+    def governed_source(self, op: SourceOp, more: tuple[SourcePolicy, ...] = ()) -> SourceOp:
+        """What is to be fetched where `op` is asked for; `more` are policies of whoever asks.
+
+        Raises:
+            SourceDenied: a policy says no.
+        """
+        policies = (*self.source_policies, *more)
+        if not policies:
+            return op
+        from knarr.llb.sourcepolicy import evaluate
+
+        return evaluate(policies, op)
+
+    def governed_graph(self, graph: Graph, more: tuple[SourcePolicy, ...] = ()) -> Graph:
+        """`graph` with the sources that the policies want.
+
+        Raises:
+            SourceDenied: they want one of them not at all.
+        """
+        policies = (*self.source_policies, *more)
+        if not policies:
+            return graph
+        from knarr.engine.gateway import with_excerpt
+        from knarr.llb.sourcepolicy import apply
+
+        try:
+            return apply(policies, graph)
+        except KnarrError as error:
+            raise with_excerpt(error, graph) from None
+
+    def governed(self, frontend: FrontendResult) -> FrontendResult:
+        """What a frontend answered, with the sources that the policies want."""
+        if not self.source_policies:
+            return frontend
+        results = tuple(replace(found, graph=self.governed_graph(found.graph)) for found in frontend.results)
+        return replace(frontend, results=results)
+
     @property
     def has_gateway(self) -> bool:
         """Whether a frontend outside of the engine has asked anything."""
@@ -108,7 +147,7 @@ class Job:
     @property
     def inputs_are_known(self) -> bool:
         """Whether the files and tags it looked at decide what comes of it, as far as the frontend goes."""
-        return not (self.ran_frontend or self.asked_time or self.images.used_own_store)
+        return not (self.ran_frontend or self.asked_time or self.images.used_own_store or self.source_policies)
 
     def solve(self, graphs: Sequence[Graph], *, name: str, exports: Sequence[Export] = ()) -> list[RecordId | None]:
         """Solve what the build is about, all platforms as one graph; the record of each, None for scratch.
@@ -132,6 +171,7 @@ class Job:
 
         Its threads are those of `scope`, which alone is cancelled when a step fails.
         """
+        graph = self.governed_graph(graph)
         if graph.root is None:
             return None
         world = replace(self.world, scope=scope)

@@ -20,7 +20,7 @@ from knarr.spec.reference import Reference
 class ResolvedImage:
     """A base image as the compiler needs it: where the tag leads now, and its config for the platform."""
 
-    reference: Reference  # as asked
+    reference: Reference  # as asked, or what a source policy puts in its place
     digest: Digest  # of what the tag names (the index where there is one)
     config: ImageConfig
     raw_config: bytes

@@ -11,7 +11,7 @@ Results are lazy: `Ref` is a graph, and it is solved when somebody looks at it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from knarr.errors import Unsupported
 from knarr.frontend.bridge import ResolvedImage
@@ -21,6 +21,9 @@ from knarr.record import field, record
 from knarr.scope import Scope
 from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
+
+if TYPE_CHECKING:
+    from knarr.llb.sourcepolicy import SourcePolicy
 
 ONLY = ""  # the name of a result that is the only one
 
@@ -181,8 +184,15 @@ class Gateway(Protocol):
         Cancelled: the build or the call was cancelled.
     """
 
-    def solve(self, definition: bytes) -> Ref:
-        """The result of a marshalled `pb.Definition`, which is read and checked, but not solved yet."""
+    def solve(self, definition: bytes, policies: tuple[SourcePolicy, ...] = ()) -> Ref:
+        """The result of a marshalled `pb.Definition`, which is read and checked, but not solved yet.
+
+        Its sources obey the build's source policies, and then `policies`.
+        """
+        ...
+
+    def governed(self, source: SourceOp, policies: tuple[SourcePolicy, ...] = ()) -> SourceOp:
+        """What is to be fetched where `source` is asked for, by the build's source policies and then `policies`."""
         ...
 
     def ask(self, frontend: str, options: Mapping[str, str], inputs: Mapping[str, bytes], *, scope: Scope) -> Answer:

@@ -140,7 +140,7 @@ def _from_image(build: PlatformBuild, stage: StageBuild, platform: Platform, ima
     if not found.config.diff_ids and all(line.empty_layer for line in found.config.history):
         stage.state = State()
     else:
-        pinned = str(reference.at(found.digest))
+        pinned = str(found.reference.at(found.digest))
         name = stage.named(build, f"FROM {pinned}", platform=platform)
         note = Note(
             {"llb.customname": name, "com.docker.dockerfile.v1.command": stage.from_text},
