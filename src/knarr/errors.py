@@ -36,6 +36,7 @@ class Excerpt:
     lines: tuple[str, ...] = field(default=(), repr=False)
     data: bytes = field(default=b"", repr=False)  # all of it as it was, for those who are far away
     definition: bytes = field(default=b"", repr=False)  # the LLB graph that the text was read from, where there is one
+    language: str = "Dockerfile"
 
     def around(self, span: Span, *, margin: int = 2) -> list[str]:
         """The lines near `span`, numbered, the guilty ones marked `>>>`."""
@@ -67,6 +68,7 @@ class KnarrError(Exception):
     """
 
     exit_code = 1
+    further: tuple[tuple[Span, Excerpt | None], ...] = ()  # more places, of graphs that others made
 
     def __init__(
         self,

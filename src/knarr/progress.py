@@ -69,6 +69,8 @@ class Warned:
     line: int = 0
     at_ns: int = 0
     source: bytes = field(default=b"", repr=False)  # the text of `file`, for those who are far away
+    level: int = 1  # of BuildKit's: its own are 1
+    last_line: int = 0  # 0: `line` is the only one
 
 
 Event = VertexStarted | VertexDone | Status | Log | Warned

@@ -26,7 +26,7 @@ def built(history: History, tmp_path: Path, ref: str, error: BaseException | Non
     log.send(Log("step", 1, ref.encode()))
     log.send(VertexDone("step", cached=True))
     log.close()
-    history.end(ref, log, {"containerimage.digest": "sha256:…"}, error)
+    history.end(ref, log, {"containerimage.digest": "sha256:…"}, error, {})
 
 
 def listed(history: History, **asked: object) -> list[tuple[int, str]]:
@@ -94,7 +94,7 @@ def test_who_listens_hears_what_becomes_of_builds(history: History, tmp_path: Pa
     built(history, tmp_path, "another")
     log = StatusLog(tmp_path / "log")
     log.close()
-    history.end("one", log, {}, Cancelled())
+    history.end("one", log, {}, Cancelled(), {})
     history.delete("one")
     heard += [next(events), next(events)]
     assert [(event.type, event.record.Ref) for event in heard] == [

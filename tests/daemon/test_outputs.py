@@ -96,6 +96,27 @@ def _json(tar: tarfile.TarFile, name: str) -> Any:
 
 @pytest.mark.root
 @pytest.mark.system
+def test_the_history_knows_every_image_that_a_build_made(builder: Builder, dockerfile: Dockerfile) -> None:
+    dockerfile("FROM scratch\nCOPY hello /\n")
+    asked = builder.request(
+        Exporters=[
+            pb.Exporter(Type="oci"),
+            pb.Exporter(Type="tar"),
+            pb.Exporter(Type="docker", Attrs={"oci-mediatypes": "false"}),
+        ]
+    )
+    builder.control.unary("Solve", asked, timeout_s=60)
+    (event,) = builder.control.stream("ListenBuildHistory", pb.BuildHistoryRequest(Ref=asked.Ref, EarlyExit=True))
+    kinds = {number: made.media_type for number, made in event.record.Result.Results.items()}
+    assert kinds == {
+        0: "application/vnd.oci.image.manifest.v1+json",
+        2: "application/vnd.docker.distribution.manifest.v2+json",
+    }
+    assert event.record.Result.ResultDeprecated == event.record.Result.Results[0]
+
+
+@pytest.mark.root
+@pytest.mark.system
 def test_a_dockerfile_needs_no_context_that_nobody_lends(builder: Builder, dockerfile: Dockerfile) -> None:
     dockerfile("FROM scratch\nCOPY <<EOF /f\nhi\nEOF\n")
     del builder.client.directories["context"]

@@ -85,7 +85,7 @@ def test_what_is_not_lent_is_told_where_it_is_required(knarr: Knarr, clients: Pa
     done = knarr.run(*knarr.command("FROM busybox\nRUN --mount=type=ssh,id=git,required true\n"), check=False)
     assert done.returncode == 1
     assert "Dockerfile.test:2" in done.stderr
-    assert "error: ssh agent git: not given" in done.stderr
+    assert 'error: no SSH key "git" forwarded' in done.stderr
     assert "hint: pass --ssh git, or --ssh git=KEYFILE" in done.stderr
 
 

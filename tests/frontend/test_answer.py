@@ -66,6 +66,11 @@ def test_a_config_need_not_name_its_platform() -> None:
     [
         ({ONLY: NOTHING}, {CONFIG: b"{"}, "is not JSON"),
         ({ONLY: NOTHING}, {CONFIG: b"[]"}, "is not an object"),
+        ({ONLY: NOTHING}, {CONFIG: b"null"}, "invalid null image config for export"),
+        ({ONLY: NOTHING}, {CONFIG: b'{"os":"linux"}'}, "os and architecture must be specified together"),
+        ({ONLY: NOTHING}, {PLATFORMS: b"null"}, "invalid empty platforms index for exporter"),
+        ({ONLY: NOTHING}, {PLATFORMS: b'{"Platforms":[{"ID":"","Platform":{}}]}'}, "invalid empty platform key"),
+        ({ONLY: NOTHING}, {PLATFORMS: b'{"Platforms":[{"ID":"a","Platform":{}}]}'}, "invalid platform value for a"),
         ({ONLY: NOTHING}, {CONFIG: b"[" * 100_000}, "is not JSON"),
         ({ONLY: NOTHING}, {PLATFORMS: b'{"Platforms":7}'}, "does not list platforms"),
         ({ONLY: NOTHING}, {PLATFORMS: b'{"Platforms":[{"ID":"a"}]}'}, "does not list platforms"),

@@ -58,7 +58,8 @@ def status_of(error: BaseException) -> Status:
         status.code = error.status.code or _UNKNOWN
         status.details.MergeFrom(error.status.details)
     if error.span is not None and not any(_is_source(detail) for detail in status.details):
-        status.details.add(type_url=SOURCE, value=json.dumps(_source(error.span, error.excerpt)).encode())
+        for span, excerpt in ((error.span, error.excerpt), *error.further):
+            status.details.add(type_url=SOURCE, value=json.dumps(_source(span, excerpt)).encode())
     return status
 
 
@@ -123,7 +124,7 @@ def _text(error: KnarrError) -> str:
 
 
 def _source(span: Span, excerpt: Excerpt | None) -> dict[str, Any]:
-    info: dict[str, Any] = {"filename": span.file, "language": "Dockerfile"}
+    info: dict[str, Any] = {"filename": span.file, "language": "Dockerfile" if excerpt is None else excerpt.language}
     if excerpt is not None:
         text = excerpt.data or "\n".join(excerpt.lines).encode(errors="surrogateescape")
         if len(text) <= _MAX_DETAIL:
@@ -132,7 +133,12 @@ def _source(span: Span, excerpt: Excerpt | None) -> dict[str, Any]:
             read = Definition.FromString(excerpt.definition)
             info["definition"] = {"def": [base64.b64encode(op).decode() for op in getattr(read, "def")]}
     last = min(span.last, span.first + _MAX_LINES)
-    return {"info": info, "ranges": [{"start": {"line": n}, "end": {"line": n}} for n in range(span.first, last + 1)]}
+    ranges: list[dict[str, dict[str, int]]] = [
+        {"start": {"line": n}, "end": {"line": n}} for n in range(span.first, last + 1)
+    ]
+    if span.column:
+        ranges[0]["start"]["character"] = span.column
+    return {"info": info, "ranges": ranges}
 
 
 def _place(error: KnarrError, detail: Detail) -> None:

@@ -21,8 +21,8 @@ from knarr.buildkit import gatewayrecords as records
 from knarr.buildkit.failure import status_of
 from knarr.errors import Cancelled, KnarrError, NotFound, UsageError
 from knarr.frontend.gateway import Container, ContainerSpec, ProcessRequest, RunningProcess
-from knarr.llb.ops import HostIP, NetMode, SecurityMode
-from knarr.llb.parse import read_meta, read_mount, read_secret_env
+from knarr.llb.ops import HostIP, NetMode
+from knarr.llb.parse import read_meta, read_mount, read_secret_env, read_security
 from knarr.pb import gateway_pb2 as pb
 from knarr.scope import TICK_S, Scope
 
@@ -208,7 +208,7 @@ class _Process:
         request = ProcessRequest(
             read_meta(init.Meta),
             self._output,
-            _security(init.Security),
+            read_security(init.Security),
             tuple(map(read_secret_env, init.secretenv)),
             init.Tty,
             theirs,
@@ -267,13 +267,6 @@ class _Process:
 
     def _send(self, **kind: Any) -> None:
         self._stream.send(pb.ExecMessage(ProcessID=self._id, **kind))
-
-
-def _security(number: int) -> SecurityMode:
-    try:
-        return SecurityMode(number)
-    except ValueError:
-        raise UsageError(f"invalid security mode: {number}") from None
 
 
 def signal_number(name: str) -> int:

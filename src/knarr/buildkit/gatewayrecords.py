@@ -200,6 +200,7 @@ def range_of(request: pb.ReadFileRequest) -> tuple[int, int | None]:
 
 def warning(request: pb.WarnRequest) -> Warned:
     line = min((r.start.line for r in request.ranges), default=0)
+    last = max((r.end.line for r in request.ranges), default=0)
     return Warned(
         request.digest,
         request.short.decode(errors="replace"),
@@ -208,4 +209,6 @@ def warning(request: pb.WarnRequest) -> Warned:
         request.info.filename,
         line,
         source=request.info.data,
+        level=request.level,
+        last_line=last if last > line else 0,
     )

@@ -211,9 +211,11 @@ def _status(event: Status) -> StatusResponse:
 
 def _warning(event: Warned) -> StatusResponse:
     message = StatusResponse()
-    found = message.warnings.add(vertex=digest_of(event.vertex), level=1, short=event.message.encode(), url=event.url)
+    found = message.warnings.add(
+        vertex=digest_of(event.vertex), level=event.level, short=event.message.encode(), url=event.url
+    )
     if event.detail:
-        found.detail.append(event.detail.encode())
+        found.detail.extend(line.encode() for line in event.detail.split("\n"))
     if event.file:
         found.info.filename = event.file
         found.info.language = "Dockerfile"
@@ -221,5 +223,5 @@ def _warning(event: Warned) -> StatusResponse:
             found.info.data = event.source
     if event.line:
         found.ranges.add().start.line = event.line
-        found.ranges[0].end.line = event.line
+        found.ranges[0].end.line = event.last_line or event.line
     return message

@@ -19,6 +19,7 @@ from knarr.scope import Scope
 
 if TYPE_CHECKING:
     from knarr.buildkit.gateway import Bridge
+    from knarr.spec.descriptor import Descriptor
 
 _REMEMBERED = 64  # logs of builds that have ended, for clients whose question comes late
 
@@ -30,6 +31,7 @@ class Build:
         self.ref = ref
         self.log = log
         self.scope = Scope()
+        self.images: dict[int, Descriptor] = {}  # what its outputs made, by their numbers
         self._bridged = threading.Condition()
         self._bridge: Bridge | None = None
 

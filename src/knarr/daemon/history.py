@@ -15,7 +15,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -29,6 +29,7 @@ from knarr.daemon.settings import HistorySettings
 from knarr.errors import NotFound
 from knarr.pb import control_pb2 as pb
 from knarr.scope import TICK_S
+from knarr.spec.descriptor import Descriptor
 from knarr.streams import CHUNK
 from knarr.trace.stub import MEDIA_TYPE as TRACE
 
@@ -62,8 +63,15 @@ class History:
             self._active[request.Ref] = record
             self._tell(STARTED, record)
 
-    def end(self, ref: str, log: StatusLog, response: dict[str, str], error: BaseException | None) -> None:
-        """Note how it ended. The log has been closed."""
+    def end(
+        self,
+        ref: str,
+        log: StatusLog,
+        response: Mapping[str, str],
+        error: BaseException | None,
+        images: Mapping[int, Descriptor],
+    ) -> None:
+        """Note how it ended; `images` are what its outputs made, by their numbers. The log has been closed."""
         with self._lock:
             record = self._active[ref]
         counts = log.counts()
@@ -72,6 +80,11 @@ class History:
         record.numCachedSteps, record.numWarnings = counts.cached, counts.warnings
         record.logs.CopyFrom(self._keep(log.path))
         record.ExporterResponse.update(response)
+        for number, image in images.items():
+            made = pb.Descriptor(media_type=image.media_type, digest=str(image.digest), size=image.size)
+            record.Result.Results[number].CopyFrom(made)
+        if images:
+            record.Result.ResultDeprecated.CopyFrom(record.Result.Results[min(images)])
         if error is not None:
             record.error.CopyFrom(status_of(error))
         with self._lock:

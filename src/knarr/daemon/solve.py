@@ -120,7 +120,9 @@ class Solver:
             )
             if attests or any(found.attestations for found in frontend.results):
                 said = attestations(made, attests)
-            return outputs.response(job.export(exports, frontend, records, said), answer)
+            told = job.export(exports, frontend, records, said)
+            build.images.update(job.made)
+            return outputs.response(told, answer)
 
     def _allowed(self, request: SolveRequest) -> Allowed:
         """What the request asks leave for, as far as the daemon gives it."""

@@ -36,6 +36,8 @@ def with_step(error: KnarrError, vertex: Vertex, step: str) -> KnarrError:
             error.with_context(platform=platform or str(vertex.platform))
     if isinstance(error, NotFound) and not error.hint and _UPWARDS.search(step):
         error.hint = "`..` does not lead out of the build context: choose a wider one, or add one with --build-context"
+    if error.span is None and vertex.spans:
+        error.further = tuple((span, None) for span in vertex.spans[1:])
     return error.with_context(span=vertex.spans[0] if vertex.spans else None)
 
 

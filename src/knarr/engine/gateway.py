@@ -20,7 +20,7 @@ from knarr.cache.record import RecordId
 from knarr.engine import treefiles
 from knarr.engine.asked import Asked
 from knarr.engine.bridge import EngineBridge
-from knarr.errors import Excerpt, KnarrError, NotFound, Unsupported
+from knarr.errors import Excerpt, KnarrError, NotFound, Span, Unsupported
 from knarr.frontend.bridge import ResolvedImage
 from knarr.frontend.gateway import Answer, Container, ContainerSpec, FileStatus, Ref, SourceState
 from knarr.llb.ops import Edge, Graph, ResolveMode, SourceOp
@@ -230,9 +230,15 @@ class EngineGateway:
 
 def with_excerpt(error: KnarrError, graph: Graph) -> KnarrError:
     """`error` with the text that its place is in, as the graph brought it."""
-    if error.span is not None and error.excerpt is None:
-        for source in graph.sources:
-            if source.file == error.span.file:
-                lines = source.data.decode(errors="replace").splitlines()
-                return error.with_context(excerpt=Excerpt(tuple(lines), source.data))
+    if error.span is not None:
+        error.excerpt = error.excerpt or _excerpt(error.span, graph)
+    error.further = tuple((span, excerpt or _excerpt(span, graph)) for span, excerpt in error.further)
     return error
+
+
+def _excerpt(span: Span, graph: Graph) -> Excerpt | None:
+    for source in graph.sources:
+        if source.file == span.file:
+            lines = source.data.decode(errors="replace").splitlines()
+            return Excerpt(tuple(lines), source.data, source.definition, source.language)
+    return None

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from knarr.ops.trees import DiskTrees
     from knarr.ops.world import World
     from knarr.solver.graph import SolverGraph
+    from knarr.spec.descriptor import Descriptor
     from knarr.spec.digest import Digest
 
 
@@ -83,6 +84,7 @@ class Job:
         self._building: set[Digest] = set()  # vertices whose graphs are being solved
         self._lock = threading.Lock()
         self._gateway: EngineGateway | None = None
+        self.made: dict[int, Descriptor] = {}  # images, by the numbers of the outputs that made them
         self.held = contextlib.ExitStack()  # what must last as long as the job
 
     def close(self) -> None:
@@ -264,6 +266,7 @@ class Job:
                 self.started_ns,
                 taker=world.session if isinstance(world.session, Taker) else None,
                 stores=world.session if isinstance(world.session, LendsStores) else None,
+                made=self.made,
             )
             trees = ResultTrees(self.trees, self.blobs, world.store)
             giving = self._giving(trees, frontend)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from knarr.remote.repository import Registry
     from knarr.scope import Scope
     from knarr.session.session import LendsStores, Taker
+    from knarr.spec.descriptor import Descriptor
 
 NO_EPOCH = -1  # of an output that is to have none, whatever the build went by
 
@@ -36,6 +37,7 @@ class ExportContext:
     build_ref: str = ""
     taker: Taker | None = None  # who takes outputs that have a taker's number
     stores: LendsStores | None = None  # whose the directories are of caches and layouts; None: this machine's
+    made: dict[int, Descriptor] = field(default_factory=dict, hash=False)  # the images, by the numbers of their outputs
 
 
 @record

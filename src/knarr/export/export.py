@@ -13,6 +13,7 @@ from knarr.builder import Export
 from knarr.export.context import ExportContext, Result
 from knarr.export.options import PASSED_OVER, check
 from knarr.progress import Warned
+from knarr.spec.descriptor import Descriptor
 
 if TYPE_CHECKING:
     from knarr.layer.compress import Compression
@@ -76,14 +77,17 @@ def export(exports: Sequence[Export], result: Result, context: ExportContext) ->
         for key in sorted(set(PASSED_OVER) & wanted.attrs.keys()):
             context.sink.send(Warned("export", f"type={wanted.type}: {key} has no effect, here as in BuildKit"))
     answer: dict[str, Any] = {}
-    for wanted in exports:
+    for number, wanted in enumerate(exports):
         if wanted.type == "cacheonly":
             continue
         module, name = _EXPORTERS[wanted.type]
         if wanted.type == "local" and wanted.taker is not None:
             module, name = "taken", "export_directory"
         run = getattr(import_module(f"knarr.export.{module}"), name)
-        answer |= run(wanted, result, context)
+        told = run(wanted, result, context)
+        answer |= told
+        if "containerimage.descriptor" in told:
+            context.made[number] = Descriptor.from_json(told["containerimage.descriptor"])
     if context.build_ref:
         answer["buildx.build.ref"] = context.build_ref
     return answer

@@ -87,6 +87,8 @@ def _config(metadata: Mapping[str, bytes], key: str, id: str, platform: Platform
     raw = metadata.get(key) if raw is None else raw
     if not raw:
         return None
+    if raw.strip() == b"null":
+        raise ContentError("invalid null image config for export")
     return decode_config(_completed(raw, platform or host_platform()))
 
 
@@ -95,6 +97,8 @@ def _completed(raw: bytes, platform: Platform) -> bytes:
     data = _document(raw, CONFIG)
     if data.get("os") and data.get("architecture"):
         return raw
+    if data.get("os") or data.get("architecture"):
+        raise ContentError("invalid image config: os and architecture must be specified together")
     return json.dumps({**platform.to_json(), **{key: value for key, value in data.items() if value}}).encode()
 
 
@@ -108,11 +112,18 @@ def _platforms(metadata: Mapping[str, bytes]) -> list[tuple[str, Platform]]:
     raw = metadata.get(PLATFORMS)
     if not raw:
         return []
+    if raw.strip() == b"null":
+        raise ContentError("invalid empty platforms index for exporter")
     try:
         listed = _document(raw, PLATFORMS)["Platforms"] or []
         found = [(str(one["ID"]), Platform.from_json(one["Platform"])) for one in listed]
     except (KeyError, TypeError, AttributeError, KnarrError) as error:
         raise ContentError(f"{PLATFORMS} does not list platforms") from error
+    for id, platform in found:
+        if not id:
+            raise ContentError("invalid empty platform key for exporter")
+        if not platform.os or not platform.architecture:
+            raise ContentError(f"invalid platform value for {id}: it has no os, or no architecture")
     if len({id for id, _ in found}) != len(found):
         raise ContentError(f"{PLATFORMS} lists a platform twice")
     return found

@@ -49,10 +49,22 @@ def _read_exec(message: Message) -> ops.ExecOp:
         read_meta(message.meta),
         tuple(read_mount(mount) for mount in message.mounts),
         ops.NetMode(message.network),
-        ops.SecurityMode(message.security),
+        read_security(message.security),
         tuple(map(read_secret_env, message.secretenv)),
         tuple(ops.CDIDevice(d.name, d.optional) for d in message.cdiDevices),
     )
+
+
+def read_security(number: int) -> ops.SecurityMode:
+    """The mode of that number.
+
+    Raises:
+        ContentError: there is none.
+    """
+    try:
+        return ops.SecurityMode(number)
+    except ValueError:
+        raise ContentError(f"invalid security mode: {number}") from None
 
 
 def read_secret_env(message: Message) -> ops.SecretEnv:

@@ -115,7 +115,10 @@ def _agent(world: World, mount: ExecMount, stack: ExitStack) -> Sequence[MountSp
         if option.optional:
             return []
         id = option.id or "default"
-        raise KnarrError(f"ssh agent {id}: not given", hint=f"pass --ssh {id}, or --ssh {id}=KEYFILE")
+        raise KnarrError(
+            f'no SSH key "{id}" forwarded from the client: unset ssh forward key {id}',
+            hint=f"pass --ssh {id}, or --ssh {id}=KEYFILE",
+        )
     from knarr.ops.sshsocket import lent_socket
 
     state = world.settings.root

@@ -95,7 +95,9 @@ def parse(op: SourceOp) -> GitSource:
         raise UsageError(f"mtime={times}: not known", hint="checkout or commit")
     checksum = attrs.get("git.checksum", "")
     if checksum and not _HEX.fullmatch(checksum):
-        raise UsageError(f"{checksum}: the checksum of a repository is the id of a commit, or its first digits")
+        raise UsageError(
+            f"invalid checksum {checksum}: that of a repository is the id of a commit, or its first digits"
+        )
     return GitSource(
         remote,
         ref,
