@@ -44,7 +44,12 @@ def notes_owners() -> bool:
     return _owners
 
 
-def seen(path: str, status: os.stat_result) -> os.stat_result:
+def notes_modes() -> bool:
+    """Whether modes that lock the owner out are noted."""
+    return _modes
+
+
+def seen(path: str | int, status: os.stat_result) -> os.stat_result:
     """`status`, which is the lstat of `path`, as it would be if everything could be made."""
     if not _devices:
         return status
@@ -84,6 +89,14 @@ def chown(file: str | int | os.PathLike[str], uid: int, gid: int, *, follow_syml
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise OSError(errno.EPERM, f"the owner {new[0]}:{new[1]} of a symlink, pipe or socket cannot be kept", file)
     _write(file, (*new, old[2], old[3]))
+
+
+def mark(path: str, uid: int, gid: int) -> bool:
+    """Note an owner for a file or directory that has no note, whatever it is called; False when it has one."""
+    if _read(path) is not None:
+        return False
+    _write(path, (uid, gid, os.lstat(path).st_mode, 0))
+    return True
 
 
 def chmod(file: str | int | os.PathLike[str], mode: int) -> None:

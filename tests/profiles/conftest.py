@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import debian_bases  # tools/
+from knarr.runtime import cgroups
 from knarr.snapshot.namespace import private_mounts
 from tests.profiles import corpus, places
 
@@ -21,7 +22,10 @@ from tests.profiles import corpus, places
 @pytest.fixture(scope="session", autouse=True)
 def own_mounts() -> bool:
     """What these tests mount, also by crun on hybrid cgroups, is nobody else's."""
-    return private_mounts()
+    isolated = private_mounts()
+    if isolated and cgroups.is_hybrid():
+        cgroups.hide_hybrid()
+    return isolated
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +52,7 @@ def debian(bases: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with open(cache / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         layout = debian_bases.debian(cache)
-        debs = debian_bases.packages(cache / "debs", "hello", "libutempter0")
+        debs = debian_bases.packages(cache / "debs-of-profiles", "hello", "libutempter0")
     subprocess.run(
         [
             *("skopeo", "--insecure-policy", "copy", "-q", "--all", "--dest-tls-verify=false"),

@@ -34,6 +34,16 @@ DOCKERFILES: dict[str, str] = {
         USER 4321:8765
         RUN id -g > /tmp/gid
         """,
+    "users": f"""\
+        FROM busybox
+        RUN {_APP} && mkdir /srv && chown app:app /srv && chown 0:34 /etc/hostname
+        COPY --chown=app:app files/one /srv/one
+        USER app
+        RUN id -u > /srv/uid && touch /srv/mine && mkdir -p /srv/own/er && stat -c %u:%g /srv/one / > /srv/stat
+        USER root
+        RUN stat -c %u:%g /srv/mine /srv/one /etc/hostname > /stat
+        RUN cp -p /srv/mine /copy && sed -i s/one/two/ /srv/one
+        """,
     "hardlinks": """\
         FROM busybox AS made
         RUN mkdir /d && echo x > /d/a && ln /d/a /d/b && ln /d/a /c && ln -s a /d/s && ln /etc/passwd /etc/passwd.link

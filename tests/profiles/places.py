@@ -67,6 +67,7 @@ class Place:
     runtime: str = "runc"  # what runs the container
     capabilities: Sequence[str] = ()
     extra: dict[str, str] = field(default_factory=dict)
+    forbidden: bool = False  # user namespaces are: a setting of the namespace that the user is in
     binds: Sequence[Path] = ()  # what a container sees besides
 
     @property
@@ -105,7 +106,7 @@ class Place:
             return ["env", "-i", *(f"{k}={v}" for k, v in told.items()), *argv], _nothing
         if self.profile in ("user", "single"):
             return [*_as_user(self), "env", "-i", *(f"{k}={v}" for k, v in told.items()), *argv], _nothing
-        return _contained(self, argv, told)
+        return _contained(self, argv, {"container": "oci", **told})
 
 
 def _nothing() -> None:
@@ -121,8 +122,20 @@ def _as_user(place: Place) -> list[str]:
         (etc / name).write_text(f"tester:{place.ids}\n" if place.ids else "")
     binds = [(etc / name, f"/etc/{name}") for name in ("passwd", "subuid", "subgid")]
     text = "".join(f"mount --bind {source} {target} && " for source, target in binds if Path(target).exists())
+    if place.forbidden:
+        # A user namespace over the machine's own ids, in which no further one may be made.
+        text += "echo 0 > /proc/sys/user/max_user_namespaces && "
     drop = f"exec setpriv --reuid={place.uid} --regid={place.uid} --clear-groups --inh-caps=-all"
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", f'{text}{drop} "$@"', "sh"]
+    prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", f'{text}{drop} "$@"', "sh"]
+    return [sys.executable, "-c", _OWN_NAMESPACE, *prefix] if place.forbidden else prefix
+
+
+_OWN_NAMESPACE = """
+import os, sys
+from knarr.privilege.namespace import Maps, enter
+enter(Maps(((0, 0, 65536),), ((0, 0, 65536),)), watched=False)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 
 
 def _contained(place: Place, argv: Sequence[str], env: Mapping[str, str]) -> tuple[list[str], Any]:

@@ -60,10 +60,13 @@ def test_a_user_with_ids_of_its_own_gets_the_image_that_root_gets(
 
 
 @pytest.mark.slow
-def test_packages_installed_by_a_user_are_those_installed_by_root(
-    place: MakePlace, package_contexts: Path, expected: dict[str, str]
+@pytest.mark.parametrize("profile", ["user", "container", "restricted"])
+def test_packages_installed_elsewhere_are_those_installed_by_root_of_the_machine(
+    place: MakePlace, package_contexts: Path, expected: dict[str, str], profile: str
 ) -> None:
-    assert build(place("user"), package_contexts, "packages") == as_root(expected, place, package_contexts, "packages")
+    there = place(profile, binds=(package_contexts,))
+    found = build(there, package_contexts, "packages")
+    assert found == as_root(expected, place, package_contexts, "packages"), found
 
 
 @pytest.mark.parametrize("runtime", ["crun", "runc"])
@@ -74,3 +77,23 @@ def test_root_in_a_plain_container_gets_the_image_that_root_of_the_machine_gets(
     there = place("container", runtime=runtime, binds=(contexts,))
     found = build(there, contexts, name)
     assert found == as_root(expected, place, contexts, name), found
+
+
+# What cannot be represented without rights, and the words that name the file.
+REFUSED = {
+    "owners": "/srv/files/below/link: the owner 1000:1000 of a symlink, pipe or socket cannot be kept",
+    "xattrs": "capable: Operation not permitted",
+}
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+@pytest.mark.parametrize("name", SMALL)
+def test_a_restricted_pod_gets_the_image_that_root_gets_or_says_which_file_cannot_be_kept(
+    place: MakePlace, contexts: Path, expected: dict[str, str], name: str, runtime: str
+) -> None:
+    there = place("restricted", runtime=runtime, binds=(contexts,))
+    found = build(there, contexts, name)
+    if name in REFUSED:
+        assert REFUSED[name] in found
+    else:
+        assert found == as_root(expected, place, contexts, name), found

@@ -85,7 +85,12 @@ def _take(wanted: str) -> Profile:
                 linux.forgo_mounts()
             return Profile(name, tuple(reasons), ids)
         reasons.append(f"{name}: {reason}")
-    raise Unsupported(f"profile {reasons[0]}", hint="leave KNARR_PROFILE out: what holds here is found out")
+    if wanted:
+        raise Unsupported(f"profile {reasons[0]}", hint="leave KNARR_PROFILE out: what holds here is found out")
+    raise Unsupported(
+        f"no privilege profile holds here: {'; '.join(reasons)}",
+        hint="allow user namespaces (knarr doctor tells how), or accept the risk: KNARR_PROFILE=restricted",
+    )
 
 
 _Trial = tuple[str, int, Callable[[], object]]
@@ -122,7 +127,24 @@ def _container() -> _Trial:
 
 
 def _restricted() -> _Trial:
-    return "", 1, _nothing
+    if os.environ.get("KNARR_PROFILE") == "restricted" or in_container():
+        return "", 1, _nothing
+    return "this is no container, so nothing would keep steps from this user's files", 1, _nothing
+
+
+def in_container() -> bool:
+    """Whether this is a container: something that can be thrown away, with nothing else in it."""
+    marks = ("/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io", "/dev/.lxc")
+    if any(map(os.path.exists, marks)) or "container" in os.environ or "KUBERNETES_SERVICE_HOST" in os.environ:
+        return True
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as table:
+            root = next((line for line in table if line.split(" ", 5)[4] == "/"), "")
+        with open("/proc/1/cgroup", encoding="utf-8", errors="replace") as table:
+            groups = table.read()
+    except OSError:
+        return False
+    return " - overlay " in root or any(word in groups for word in ("docker", "kubepods", "containerd", "libpod"))
 
 
 _TRIALS: dict[str, Callable[[], _Trial]] = {

@@ -1,9 +1,9 @@
 """A program of its own, run by `unmounted`: start a step's process, and end all that it leaves.
 
-It imports nothing of knarr. The file named by its argument says what to start, and under
-which root and user. Orphans become this process's children, so that when the first process
-has ended, or somebody ended this one or its parent, every other one can be found and killed:
-there is no PID namespace and no control group to do it.
+It imports nothing of knarr but, for steps that are supervised, `supervise`. The file named by
+its argument says what to start, and under which root and user. Orphans become this
+process's children, so that when the first process has ended, or somebody ended this one or its
+parent, every other one can be found and killed: no PID namespace and no control group does it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import json
 import os
 import resource
 import signal
+import socket
 import sys
+import threading
 import time
 from typing import Any, NoReturn
 
@@ -32,16 +34,22 @@ def main() -> NoReturn:
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _note(told["pid_file"], str(os.getpid()))
+    said: list[int] = []  # with which status the step's first process ended, when somebody is between it and us
+    ours, theirs = socket.socketpair()
     first = os.fork()
     if not first:
-        _become(told, libc)
+        ours.close()
+        _become(told, libc, theirs)
+    theirs.close()
+    if told["supervised"]:
+        threading.Thread(target=_supervise, args=(told, ours, first, said), daemon=True).start()
     status = 128 + signal.SIGTERM
     try:
         while True:
             pid, ended = os.wait()
             if pid == first:
                 code = os.waitstatus_to_exitcode(ended)
-                status = code if code >= 0 else 128 - code
+                status = said[0] if said else code if code >= 0 else 128 - code
                 break
     except _Stopped:
         pass
@@ -59,7 +67,35 @@ def _stop(number: int, frame: object) -> None:
     raise _Stopped
 
 
-def _become(told: dict[str, Any], libc: Any) -> NoReturn:
+def _supervise(told: dict[str, Any], channel: socket.socket, first: int, said: list[int]) -> None:
+    """Answer what the step asks for and this place does not have; what cannot be kept is told in a file.
+
+    proot, which is the process `first`, ends when the last of a step's processes does, and with that one's status.
+    So the status of the step's own first process goes to `said`, and proot is ended.
+    """
+    sys.path.insert(0, told["supervised"]["source"])
+    from knarr import virtual
+    from knarr.runtime.supervise import Supervisor
+
+    _, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
+    if not descriptors:
+        return
+    virtual.begin(owners=True, modes=True)
+
+    def ended(status: int) -> None:
+        said.append(status)
+        _signal(first, signal.SIGKILL)
+
+    uid, gid = told["supervised"]["user"]
+    own = (os.geteuid(), os.getegid())
+    in_use = told["supervised"]["own_in_use"]
+    supervisor = Supervisor(
+        descriptors[0], uid=uid, gid=gid, own=own, own_in_use=in_use, rooted=False, first_parent=first, ended=ended
+    )
+    supervisor.serve(lambda text: _note(told["supervised"]["refused"], text))
+
+
+def _become(told: dict[str, Any], libc: Any, channel: socket.socket) -> NoReturn:
     """Be the step's process. A failure is told in the log, and is status 127 or 126."""
     log = os.open(told["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     status = 126
@@ -85,6 +121,18 @@ def _become(told: dict[str, Any], libc: Any) -> NoReturn:
         if program is None:
             status = 127
             raise OSError(2, f"executable file `{told['args'][0]}` not found in $PATH")
+        if told["supervised"]:
+            sys.path.insert(0, told["supervised"]["source"])
+            from knarr import linux
+            from knarr.runtime import supervise
+
+            arch, numbers = supervise.numbers()
+            names: tuple[str, ...] = supervise.ENDS
+            if told["supervised"]["notes"]:
+                names += (*supervise.OWNERS, *supervise.STATS, *supervise.MODES)
+            listener = linux.notify_of(arch, [numbers[name] for name in names if name in numbers])
+            socket.send_fds(channel, [b"x"], [listener])
+            os.close(listener)
         os.execve(program, told["args"], environment)
     except OSError as error:
         about = error.filename if isinstance(error.filename, str) else told["args"][0]
@@ -101,7 +149,7 @@ def _find(name: str, path: str) -> str | None:
 
 
 def _note(path: str, text: str) -> None:
-    with open(path + ".new", "w", encoding="ascii") as file:
+    with open(path + ".new", "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
     os.rename(path + ".new", path)
 

@@ -6,15 +6,18 @@ Spec: proot(1), version 5.1, as Debian has it.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from knarr.errors import Unsupported
 from knarr.paths import clean
+from knarr.record import record
 from knarr.runtime import bundle
 from knarr.runtime.hosts import hosts_file, resolv_conf
 from knarr.runtime.oci import find
 from knarr.runtime.process import BindMount, ProcessSpec, SecretFile, TmpfsMount
+from knarr.runtime.stubs import Point
 from knarr.runtime.users import User
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -25,8 +28,29 @@ def program() -> str | None:
     return find("proot")
 
 
-def told(spec: ProcessSpec, user: User, root: str, place: str, *, qemu: str, is_root: bool) -> dict[str, Any]:
-    """What `launch` is told to run the step under proot. `place` is a directory for what is bound.
+@record
+class Bind:
+    """A file or directory of this place, as a step sees it at `target`."""
+
+    source: str
+    target: str
+
+    def point(self, root: str) -> Point:
+        """Where it must be in the tree: proot makes what is missing, and leaves it there."""
+        return Point(root, self.target, os.path.isdir(self.source))
+
+
+def binds(spec: ProcessSpec, place: str) -> list[Bind]:
+    """What the step sees, shallow ones first. `place` is a directory for what is made for it."""
+    found = [("/proc", "/proc"), ("/sys", "/sys"), *_devices(place), *_etc(spec, place)]
+    found += sorted(_asked(spec, place), key=lambda pair: pair[1].count("/"))
+    return [Bind(source, target) for source, target in found]
+
+
+def told(
+    spec: ProcessSpec, user: User, root: str, shown: Sequence[Bind], *, qemu: str, is_root: bool
+) -> dict[str, Any]:
+    """What `launch` is told to run the step under proot.
 
     Raises:
         Unsupported: proot is not installed.
@@ -37,10 +61,9 @@ def told(spec: ProcessSpec, user: User, root: str, place: str, *, qemu: str, is_
             "steps cannot run here without path translation: proot is not installed",
             hint="install it (Debian, Ubuntu: apt-get install proot), or allow user namespaces",
         )
-    binds = [("/proc", "/proc"), ("/sys", "/sys"), *_devices(place), *_etc(spec, place), *_asked(spec, place)]
     identity = ("-i", f"{user.uid}:{user.gid}") if not is_root else ()
     emulation = ("-q", qemu) if qemu else ()
-    options = [word for source, target in binds for word in ("-b", f"{source}:{target}!")]
+    options = [word for bind in shown for word in ("-b", f"{bind.source}:{bind.target}!")]
     return {
         "root": "",
         "args": [path, "-r", root, *identity, *emulation, *options, "-w", clean(spec.cwd), *spec.args],
@@ -49,6 +72,11 @@ def told(spec: ProcessSpec, user: User, root: str, place: str, *, qemu: str, is_
         "user": [user.uid, user.gid, [user.gid, *user.groups]] if is_root else None,
         "dropped": [],
     }
+
+
+def points_for_qemu(root: str) -> list[Point]:
+    """What proot binds of its own accord in steps that it emulates: this place for qemu, and nothing to preload."""
+    return [Point(root, "/host-rootfs", True), Point(root, "/etc/ld.so.preload", False)]
 
 
 def _devices(place: str) -> list[tuple[str, str]]:

@@ -18,20 +18,21 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knarr import virtual
 from knarr.errors import Unsupported
-from knarr.paths import clean
-from knarr.runtime import bundle, cgroups, child, placing, proot, startfailure, workdir, workspace
+from knarr.paths import clean, is_below
+from knarr.runtime import bundle, cgroups, child, marks, placing, proot, startfailure, workdir, workspace
 from knarr.runtime.emulate import emulator_of, host_runs
 from knarr.runtime.placing import Thing
 from knarr.runtime.process import BindMount, Exit, Output, ProcessSpec, SecretFile, Stdio, TmpfsMount
 from knarr.runtime.runner import Runtime
-from knarr.runtime.users import User, resolve_user
+from knarr.runtime.stubs import Point, Stubs
+from knarr.runtime.users import User, has_group, has_user, resolve_user
 from knarr.scope import Scope
 
 if TYPE_CHECKING:
@@ -86,10 +87,18 @@ class Unmounted(Runtime):
             if self._is_root and not qemu:
                 stack.enter_context(self._borrowing(spec, scope))
                 stack.enter_context(placing.placed(root, self._things(spec, place), place.path))
-                told = _chrooted(spec, user, root)
-            else:
-                told = proot.told(spec, user, root, place.path, qemu=qemu, is_root=self._is_root)
-            return self._launch(told, spec, place, output, scope, meanwhile, stdio)
+                return self._launch(_chrooted(spec, user, root), spec, place, output, scope, meanwhile, stdio)
+            shown = proot.binds(spec, place.path)
+            told = proot.told(spec, user, root, shown, qemu=qemu, is_root=self._is_root)
+            points = _outermost(shown, root)
+            if qemu:
+                points += proot.points_for_qemu(root)
+            stack.callback(Stubs.make(points).remove)
+            told["supervised"] = _supervision(spec, user, place, notes=not self._is_root)
+            if self._is_root:
+                return self._launch(told, spec, place, output, scope, meanwhile, stdio)
+            with _noting(user, root, place):
+                return self._launch(told, spec, place, output, scope, meanwhile, stdio)
 
     def expect(self, scope: Scope) -> None:
         return
@@ -161,7 +170,9 @@ class Unmounted(Runtime):
                 last_words = data[-_LAST:]
             output(stream, data)
 
-        told |= {
+        told = {
+            "supervised": None,
+            **told,
             "log": f"{place.path}/log",
             "pid_file": f"{place.path}/pid",
             "limits": [
@@ -186,6 +197,42 @@ class Unmounted(Runtime):
             if words:
                 raise startfailure.could_not_start("chroot" if told["root"] else "proot", words, spec.args)
         return Exit(status, status == 128 + signal.SIGKILL and cgroups.killed_for_memory() > kills)
+
+
+def _supervision(spec: ProcessSpec, user: User, place: workspace.Workspace, *, notes: bool) -> dict[str, Any]:
+    return {
+        "source": os.fspath(_LAUNCH.parents[2]),
+        "user": [user.uid, user.gid],
+        "own_in_use": has_user(spec.rootfs, os.geteuid()) or has_group(spec.rootfs, os.getegid()),
+        "refused": f"{place.path}/refused",
+        "notes": notes,
+    }
+
+
+@contextmanager
+def _noting(user: User, root: str, place: workspace.Workspace) -> Iterator[None]:
+    """Have noted what the step does with owners, modes and devices, and who makes what.
+
+    Raises:
+        Unsupported: something that the step did cannot be kept.
+    """
+    unnoted = marks.before(root) if user.uid or user.gid else None
+    yield
+    marks.unlock(root)
+    if unnoted is not None:
+        marks.after(root, user, unnoted)
+    with suppress(FileNotFoundError):
+        what = Path(place.path, "refused").read_text(encoding="utf-8", errors="surrogateescape")
+        raise marks.cannot_keep(what.removeprefix(root))
+
+
+def _outermost(shown: Sequence[proot.Bind], root: str) -> list[Point]:
+    """The places that the tree itself must have: not those inside another one."""
+    found: list[Point] = []
+    for number, bind in enumerate(shown):
+        if not any(is_below(bind.target, above.target) for above in shown[:number]):
+            found.append(bind.point(root))
+    return found
 
 
 def _require_possible(spec: ProcessSpec, live: Live | None) -> None:

@@ -82,6 +82,16 @@ def lookup_group(rootfs: Path | str, name: str) -> int:
     raise _unknown("group", name, "/etc/group")
 
 
+def has_user(rootfs: Path | str, uid: int) -> bool:
+    """Whether the image's /etc/passwd has the number."""
+    return any(_number(fields[2]) == uid for fields in _lines(rootfs, "/etc/passwd", 4))
+
+
+def has_group(rootfs: Path | str, gid: int) -> bool:
+    """Whether the image's /etc/group has the number."""
+    return any(_number(fields[2]) == gid for fields in _lines(rootfs, "/etc/group", 3))
+
+
 def _passwd(rootfs: Path | str, name: str, number: int | None) -> tuple[int, int, str, str] | None:
     """The first entry with this name or number: (uid, gid, home, login)."""
     for fields in _lines(rootfs, "/etc/passwd", 4):
