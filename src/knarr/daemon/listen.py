@@ -6,17 +6,20 @@ import contextlib
 import grp
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import grpc
 
+from knarr.daemon.settings import Tls
 from knarr.errors import KnarrError, UsageError
 from knarr.scope import Scope
 
 if TYPE_CHECKING:
-    from knarr.daemon.settings import DaemonSettings, Tls
+    import ssl
+
+    from knarr.daemon.settings import DaemonSettings
 
 _FIRST_FD = 3  # sd_listen_fds(3)
 _PIECE = 64 << 10
@@ -32,7 +35,11 @@ def listening(server: grpc.Server, settings: DaemonSettings, private: str) -> It
         UsageError: an address that is none, or that cannot be had.
     """
     with contextlib.ExitStack() as stack:
-        credentials = _credentials(settings.tls)
+        secured = None
+        if settings.tls != Tls():
+            from knarr.daemon.tlsfront import context
+
+            secured = context(settings.tls)
         found = []
         for address in settings.addresses:
             scheme, _, rest = address.partition("://")
@@ -40,32 +47,16 @@ def listening(server: grpc.Server, settings: DaemonSettings, private: str) -> It
                 stack.enter_context(_unix(server, rest, settings))
                 found.append(address)
             elif scheme == "tcp":
-                found.append(f"tcp://{_tcp(server, rest, credentials)}")
+                if secured is None:
+                    found.append(f"tcp://{_tcp(server, rest)}")
+                else:
+                    found.append(stack.enter_context(_secured(server, rest, secured, private)))
             elif scheme == "fd":
-                stack.enter_context(_inherited(server, private))
+                stack.enter_context(_inherited(server, private, secured))
                 found.append(address)
             else:
                 raise UsageError(f"{address}: not an address", hint="unix:///PATH, tcp://HOST:PORT or fd://")
         yield found
-
-
-def _credentials(tls: Tls) -> grpc.ServerCredentials | None:
-    if not (tls.cert or tls.key or tls.ca):
-        return None
-    if not (tls.cert and tls.key):
-        raise UsageError("TLS needs a certificate and its key", hint="give both --tlscert and --tlskey")
-    pair = (_read(tls.key), _read(tls.cert))
-    if not tls.ca:
-        return grpc.ssl_server_credentials([pair])
-    return grpc.ssl_server_credentials([pair], root_certificates=_read(tls.ca), require_client_auth=True)
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
 
 
 @contextmanager
@@ -75,7 +66,7 @@ def _unix(server: grpc.Server, path: str, settings: DaemonSettings) -> Iterator[
         raise UsageError(f"unix://{path}: somebody listens there already", hint="choose another --addr, or stop it")
     mask = os.umask(0o177)  # the socket is there for no moment with more rights than it will have
     try:
-        _bind(server, f"unix:{path}", None, f"unix://{path}")
+        _bind(server, f"unix:{path}", f"unix://{path}")
     finally:
         os.umask(mask)
     gid = _group(settings.group)
@@ -109,20 +100,45 @@ def _group(name: str) -> int:
         raise UsageError(f"--group {name}: there is no such group") from None
 
 
-def _tcp(server: grpc.Server, place: str, credentials: grpc.ServerCredentials | None) -> str:
+def _tcp(server: grpc.Server, place: str) -> str:
+    host, _ = _parts(place)
+    return f"{host}:{_bind(server, place, f'tcp://{place}')}"
+
+
+def _parts(place: str) -> tuple[str, int]:
     host, colon, port = place.rpartition(":")
-    if not colon or not port.isdecimal():
+    if not colon or not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"tcp://{place}: not HOST:PORT")
-    bound = _bind(server, place, credentials, f"tcp://{place}")
-    return f"{host}:{bound}"
+    return host, int(port)
 
 
-def _bind(server: grpc.Server, place: str, credentials: grpc.ServerCredentials | None, shown: str) -> int:
+@contextmanager
+def _secured(server: grpc.Server, place: str, secured: ssl.SSLContext, private: str) -> Iterator[str]:
+    """Serve TLS at HOST:PORT; gives the address as it is."""
+    from knarr.daemon.tlsfront import front
+
+    host, port = _parts(place)
+    bare = host.strip("[]")
     try:
-        if credentials is None:
-            port = server.add_insecure_port(place)
-        else:
-            port = server.add_secure_port(place, credentials)
+        listener = socket.create_server(
+            (bare, port), family=socket.AF_INET6 if ":" in bare else socket.AF_INET, backlog=128
+        )
+    except OSError as error:
+        raise UsageError(f"tcp://{place}: cannot listen there: {error.strerror}") from error
+    with front([listener], secured, _behind(server, private)):
+        yield f"tcp://{host}:{listener.getsockname()[1]}"
+
+
+def _behind(server: grpc.Server, private: str) -> str:
+    """A socket in the private directory that the server serves, for what stands in front of it."""
+    inner = os.path.join(private, f"{os.urandom(6).hex()}.sock")
+    _bind(server, f"unix:{inner}", "a private socket")
+    return inner
+
+
+def _bind(server: grpc.Server, place: str, shown: str) -> int:
+    try:
+        port = server.add_insecure_port(place)
     except RuntimeError as error:
         raise UsageError(f"{shown}: cannot listen there: {error}") from error
     if not port:
@@ -131,16 +147,30 @@ def _bind(server: grpc.Server, place: str, credentials: grpc.ServerCredentials |
 
 
 @contextmanager
-def _inherited(server: grpc.Server, private: str) -> Iterator[None]:
-    """Serve the sockets that systemd has opened: gRPC takes addresses only, so connections are passed on to ours."""
+def _inherited(server: grpc.Server, private: str, secured: ssl.SSLContext | None) -> Iterator[None]:
+    """Serve the sockets that systemd has opened: gRPC takes addresses only, so connections are passed on to ours.
+
+    Where there are certificates, those that are no unix sockets speak TLS.
+    """
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         raise UsageError("fd://: no socket was handed over", hint="start the daemon by a systemd socket unit")
     count = int(os.environ.get("LISTEN_FDS", "0"))
-    inner = os.path.join(private, "inherited.sock")
-    _bind(server, f"unix:{inner}", None, "fd://")
+    inner = _behind(server, private)
     sockets = [socket.socket(fileno=fd) for fd in range(_FIRST_FD, _FIRST_FD + count)]
     if not sockets:
         raise KnarrError("fd://: systemd has handed over no socket")
+    plain = [each for each in sockets if secured is None or each.family == socket.AF_UNIX]
+    with contextlib.ExitStack() as stack:
+        if secured is not None and len(plain) < len(sockets):
+            from knarr.daemon.tlsfront import front
+
+            stack.enter_context(front([each for each in sockets if each not in plain], secured, inner))
+        stack.enter_context(_accepting(plain, inner))
+        yield
+
+
+@contextmanager
+def _accepting(sockets: Sequence[socket.socket], inner: str) -> Iterator[None]:
     with Scope() as scope:
         for listener in sockets:
             scope.attempt(_accept, listener, inner, scope)
