@@ -9,6 +9,7 @@ mirror configure it). Both are made once for all xdist workers.
 from __future__ import annotations
 
 import fcntl
+import shutil
 import socket
 import subprocess
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 
 import debian_bases  # tools/
+import newer_package  # tools/
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,28 @@ def _wait_until_up(url: str) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def buildx_program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return _program("docker-buildx", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def oras_program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return _program("oras", tmp_path_factory)
+
+
+def _program(name: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A program as it is installed, or else out of the next Debian, kept between runs."""
+    installed = shutil.which(name)
+    if installed is not None:
+        return installed
+    cache = tmp_path_factory.getbasetemp().parent.parent / "knarr-test-programs"
+    cache.mkdir(exist_ok=True)
+    with open(cache / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return str(newer_package.program(cache, name))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
-_SNAPSHOTTERS = ("overlayfs", "native")
+_SNAPSHOTTERS = ("overlayfs", "native", "containerd")
 _RUNTIMES = ("runc", "crun")
 outer_uid: int | None = None  # this user's number before a user namespace made it 0 (privilege/profile)
 _CDI_DIRS = "/etc/cdi:/var/run/cdi:/etc/buildkit/cdi"  # BuildKit's
@@ -39,7 +39,7 @@ class Settings:
 
     root: Path
     hosts_dirs: tuple[Path, ...] = ()  # extra certs.d directories, searched before the usual ones
-    snapshotter: str = ""  # KNARR_SNAPSHOTTER: overlayfs, native
+    snapshotter: str = ""  # KNARR_SNAPSHOTTER: overlayfs, native, containerd[:NAME] for one of containerd's
     oci_runtime: str = ""  # KNARR_OCI_RUNTIME: runc, crun, or the path of one
     source_date_epoch: int | None = None  # SOURCE_DATE_EPOCH, seconds
     cdi_dirs: tuple[Path, ...] = ()  # where devices are described; a later one goes before an earlier
@@ -83,7 +83,7 @@ class Settings:
             containerd_usual=usual,
             root=Path(state_root(environ)),
             hosts_dirs=tuple(Path(part) for part in environ.get("KNARR_HOSTS_DIR", "").split(":") if part),
-            snapshotter=_one_of(environ, "KNARR_SNAPSHOTTER", _SNAPSHOTTERS),
+            snapshotter=_snapshotter(environ),
             oci_runtime=_runtime(environ),
             cdi_dirs=tuple(Path(part) for part in environ.get("KNARR_CDI_DIR", _CDI_DIRS).split(":") if part),
             verify=trust_policy(environ.get("KNARR_VERIFY", "")),
@@ -124,6 +124,11 @@ def _one_of(environ: Mapping[str, str], name: str, known: tuple[str, ...]) -> st
     if value and value not in known:
         raise UsageError(f"{name}={value}: not known", hint=f"use one of: {', '.join(known)}")
     return value
+
+
+def _snapshotter(environ: Mapping[str, str]) -> str:
+    value = environ.get("KNARR_SNAPSHOTTER", "")
+    return value if value.startswith("containerd:") else _one_of(environ, "KNARR_SNAPSHOTTER", _SNAPSHOTTERS)
 
 
 def _runtime(environ: Mapping[str, str]) -> str:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from knarr.cli.daemon import _ALL, FLAGS, settings_of
+from knarr.cli.daemon import ALL, FLAGS, settings_of
 from knarr.cli.flags import parse
+from knarr.config import Containerd
 from knarr.daemon.settings import DaemonSettings
 from knarr.errors import UsageError
 
@@ -19,7 +20,7 @@ def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def settings(*words: str) -> DaemonSettings:
-    return settings_of(parse(_ALL, words, command="knarr daemon"))
+    return settings_of(parse(ALL, words, command="knarr daemon"))
 
 
 def test_the_words_of_buildkits_test_suite_are_taken(tmp_path: Path) -> None:
@@ -52,6 +53,24 @@ def test_a_flag_goes_before_the_file(tmp_path: Path) -> None:
     assert (found.root, found.addresses, found.collects) == (Path("/flag"), ("tcp://localhost:1",), True)
 
 
+def test_a_containerd_worker_is_asked_for_by_flags_or_file_and_flags_win(tmp_path: Path) -> None:
+    assert settings().containerd is None
+    found = settings("--oci-worker=false", "--containerd-worker=true", "--containerd-worker-addr=unix:///x")
+    assert (found.containerd, found.snapshotter) == (Containerd("/x", "buildkit"), "containerd:overlayfs")
+    config = tmp_path / "buildkitd.toml"
+    config.write_text(
+        "[worker.oci]\nenabled = false\n"
+        '[worker.containerd]\nenabled = true\naddress = "/y"\nnamespace = "ns"\nsnapshotter = "native"\n'
+    )
+    found = settings("--config", str(config))
+    assert (found.containerd, found.snapshotter) == (Containerd("/y", "ns"), "containerd:native")
+    assert found.warnings == ()
+    found = settings("--config", str(config), "--containerd-worker-snapshotter=knarr")
+    assert (found.containerd, found.snapshotter) == (Containerd("/y", "ns"), "containerd:knarr")
+    found = settings("--config", str(config), "--containerd-worker=false")
+    assert (found.containerd, found.snapshotter) == (None, "")
+
+
 def test_what_has_no_effect_is_told(tmp_path: Path) -> None:
     found = settings("--oci-worker-net", "host", "--proxy-network", "--containerd-worker=auto")
     assert found.warnings == ("--oci-worker-net has no effect here", "--proxy-network has no effect here")
@@ -60,7 +79,6 @@ def test_what_has_no_effect_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--containerd-worker=true"], "there is no containerd worker"),
         (["--oci-worker=false"], "leaves no worker"),
         (["--oci-worker-snapshotter", "stargz"], "stargz: not known"),
         (["--oci-worker-labels", "novalue"], "not KEY=VALUE"),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -16,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-import newer_package  # tools/
 
 NAME = "example.com/team/app:v1"
 DOCKERFILE = """\
@@ -87,28 +83,6 @@ class Shipped:
 @pytest.fixture(scope="session")
 def knarr(bases: Any, tmp_path_factory: pytest.TempPathFactory) -> Knarr:
     return Knarr(tmp_path_factory.mktemp("knarr") / "state", bases.hosts_dir)
-
-
-@pytest.fixture(scope="session")
-def buildx_program(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return _program("docker-buildx", tmp_path_factory)
-
-
-@pytest.fixture(scope="session")
-def oras_program(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return _program("oras", tmp_path_factory)
-
-
-def _program(name: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A program as it is installed, or else out of the next Debian, kept between runs."""
-    installed = shutil.which(name)
-    if installed is not None:
-        return installed
-    cache = tmp_path_factory.getbasetemp().parent.parent / "knarr-test-programs"
-    cache.mkdir(exist_ok=True)
-    with open(cache / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return str(newer_package.program(cache, name))
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from knarr.cli.flags import Flag, Kind, Parsed, no_words, parse, usage
 from knarr.errors import UsageError
@@ -18,6 +18,10 @@ FLAGS = (
     Flag("addr", Kind.LIST, "ADDRESS", "listen there: unix:///PATH, tcp://HOST:PORT, fd:// (sockets of systemd's)"),
     Flag("allow-insecure-entitlement", Kind.LIST, "NAME", "let builds ask for network.host or security.insecure"),
     Flag("config", Kind.TEXT, "FILE", "buildkitd.toml to read (default: /etc/buildkit/buildkitd.toml)"),
+    Flag("containerd-worker", Kind.TEXT, "BOOL", "true: build on containerd's snapshots, leave images there, too"),
+    Flag("containerd-worker-addr", Kind.TEXT, "SOCKET", "its socket (default: /run/containerd/containerd.sock)"),
+    Flag("containerd-worker-namespace", Kind.TEXT, "NAME", "the namespace there (default: buildkit)"),
+    Flag("containerd-worker-snapshotter", Kind.TEXT, "NAME", "its snapshotter (default: overlayfs)"),
     Flag("debug", Kind.SWITCH, "", "write more to the log"),
     Flag("debugaddr", Kind.TEXT, "HOST:PORT", "answer there over HTTP: /metrics (Prometheus), /healthz, /readyz"),
     Flag("drain-timeout", Kind.TEXT, "SECONDS", "how long builds may go on after SIGTERM (default: 10)"),
@@ -39,9 +43,9 @@ _WITHOUT_EFFECT = (
     *("log-format", "log-level", "otel-socket-path", "cdi-spec-dir", "oci-worker-net"),
     *("oci-cni-config-path", "oci-cni-binary-dir", "oci-cni-pool-size", "oci-worker-apparmor-profile"),
     *("oci-worker-proxy-snapshotter-path", "oci-max-parallelism", "oci-worker-gc-keepstorage", "oci-worker"),
-    *("containerd-worker", "containerd-worker-addr", "containerd-worker-labels", "containerd-worker-net"),
+    *("containerd-worker-labels", "containerd-worker-net"),
     *("containerd-cni-config-path", "containerd-cni-binary-dir", "containerd-cni-pool-size"),
-    *("containerd-worker-snapshotter", "containerd-worker-apparmor-profile", "containerd-max-parallelism"),
+    *("containerd-worker-apparmor-profile", "containerd-max-parallelism"),
     "containerd-worker-gc-keepstorage",
 )
 _SWITCHES_WITHOUT_EFFECT = (
@@ -55,6 +59,7 @@ ALL = (
     *(Flag(name, Kind.SWITCH) for name in _SWITCHES_WITHOUT_EFFECT),
 )
 _OFF = ("false", "auto", "")
+_ON = ("true", "1")
 
 
 def help_text() -> str:
@@ -144,6 +149,7 @@ def _with_flags(settings: DaemonSettings, given: Parsed) -> DaemonSettings:
     from knarr.record import replace
 
     tls = Tls(given.text("tlscert"), given.text("tlskey"), given.text("tlscacert"))
+    settings = replace(settings, **_containerd(given, settings))
     return replace(
         settings,
         root=Path(os.path.abspath(given.text("root"))) if given.text("root") else settings.root,
@@ -162,16 +168,33 @@ def _with_flags(settings: DaemonSettings, given: Parsed) -> DaemonSettings:
     )
 
 
+def _containerd(given: Parsed, settings: DaemonSettings) -> dict[str, Any]:
+    """What `--containerd-worker` and the flags beside it change. By itself (auto) no containerd is looked for."""
+    from knarr.config import Containerd
+    from knarr.daemon.settings import CONTAINERD_NAMESPACE
+
+    wanted = given.text("containerd-worker", "true" if settings.containerd is not None else "auto")
+    if wanted not in _ON:
+        return {"containerd": None, "snapshotter": settings.snapshotter if settings.containerd is None else ""}
+    known = settings.containerd or Containerd()
+    where = Containerd(
+        given.text("containerd-worker-addr").removeprefix("unix://") or known.address,
+        given.text("containerd-worker-namespace") or known.namespace or CONTAINERD_NAMESPACE,
+    )
+    named = given.text("containerd-worker-snapshotter")
+    if not named and settings.containerd is not None:
+        return {"containerd": where}
+    return {"containerd": where, "snapshotter": f"containerd:{named or 'overlayfs'}"}
+
+
 def _in_vain(given: Parsed) -> list[str]:
     """What was asked for that this daemon does not do.
 
     Raises:
         UsageError: nothing is left that could build.
     """
-    if given.text("containerd-worker") in ("true", "1"):
-        raise UsageError("--containerd-worker=true: there is no containerd worker", hint="leave it out")
-    if given.text("oci-worker") in ("false", "0"):
-        raise UsageError("--oci-worker=false leaves no worker", hint="leave it out")
+    if given.text("oci-worker") in ("false", "0") and given.text("containerd-worker") not in _ON:
+        raise UsageError("--oci-worker=false leaves no worker", hint="leave it out, or add --containerd-worker=true")
     names = (*_WITHOUT_EFFECT, *_SWITCHES_WITHOUT_EFFECT)
     used = [name for name in names if given.text(name) not in _OFF and name not in ("oci-worker", "log-level")]
     return [f"--{name} has no effect here" for name in used]

@@ -22,7 +22,7 @@ class Gone(KnarrError):
 
 
 class Refused(KnarrError):
-    """It did not do it, for the state that something is in."""
+    """It did not do it, for the state that something is in, or because it can never be done."""
 
 
 class Busy(KnarrError):
@@ -39,7 +39,7 @@ def failure_of(error: grpc.RpcError, address: str) -> KnarrError | Cancelled:
         return NotFound(f"containerd: {words}")
     if code is grpc.StatusCode.ALREADY_EXISTS:
         return AlreadyExists(f"containerd: {words}")
-    if code is grpc.StatusCode.FAILED_PRECONDITION:
+    if code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT):
         return Refused(f"containerd: {words}")
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return Unsupported(f"the containerd at {address} cannot do this: {words}", hint="containerd 1.6 or newer can")

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from knarr.daemon.settings import CollectRule, DaemonSettings, HistorySettings, Tls
+from knarr.config import Containerd
+from knarr.daemon.settings import CONTAINERD_NAMESPACE, CollectRule, DaemonSettings, HistorySettings, Tls
 from knarr.errors import UsageError
 from knarr.record import replace
 
@@ -33,6 +34,8 @@ _KNOWN = (
     *("worker.oci.enabled", "worker.oci.labels", "worker.oci.platforms", "worker.oci.snapshotter"),
     *("worker.oci.binary", "worker.oci.gc", "worker.oci.gcpolicy"),
     *("worker.oci.reservedSpace", "worker.oci.maxUsedSpace", "worker.oci.minFreeSpace"),
+    *("worker.containerd.enabled", "worker.containerd.address", "worker.containerd.namespace"),
+    "worker.containerd.snapshotter",
 )
 _UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -58,7 +61,8 @@ def read(path: str, base: DaemonSettings, *, apart: str = "") -> DaemonSettings:
 def _merged(file: _File, base: DaemonSettings) -> DaemonSettings:
     tls = Tls(file.text("grpc.tls.cert"), file.text("grpc.tls.key"), file.text("grpc.tls.ca"))
     gid = file.get("grpc.gid", int, None)
-    if file.get("worker.oci.enabled", bool, True) is False:
+    containerd = _containerd(file)
+    if file.get("worker.oci.enabled", bool, True) is False and containerd is None:
         raise UsageError(f"{file.path}: worker.oci.enabled = false leaves no worker")
     return replace(
         base,
@@ -72,13 +76,28 @@ def _merged(file: _File, base: DaemonSettings) -> DaemonSettings:
         entitlements=file.texts("insecure-entitlements") or base.entitlements,
         labels={**base.labels, **{k: str(v) for k, v in (file.get("worker.oci.labels", dict, {}) or {}).items()}},
         platforms=file.texts("worker.oci.platforms") or base.platforms,
-        snapshotter=file.text("worker.oci.snapshotter") or base.snapshotter,
+        snapshotter=_snapshotter(file, containerd) or base.snapshotter,
+        containerd=containerd,
         oci_runtime=file.text("worker.oci.binary") or base.oci_runtime,
         provenance_dir=file.text("provenanceEnvDir") or base.provenance_dir,
         collects=bool(file.get("worker.oci.gc", bool, base.collects)),
         policy=tuple(file.rules()) or base.policy,
         history=_history(file, base.history),
     )
+
+
+def _containerd(file: _File) -> Containerd | None:
+    """The containerd worker, which must be asked for: two workers at once there are none."""
+    if file.get("worker.containerd.enabled", bool, False) is not True:
+        return None
+    address = file.text("worker.containerd.address").removeprefix("unix://")
+    return Containerd(address, file.text("worker.containerd.namespace") or CONTAINERD_NAMESPACE)
+
+
+def _snapshotter(file: _File, containerd: Containerd | None) -> str:
+    if containerd is None:
+        return file.text("worker.oci.snapshotter")
+    return f"containerd:{file.text('worker.containerd.snapshotter') or 'overlayfs'}"
 
 
 def _history(file: _File, base: HistorySettings) -> HistorySettings:

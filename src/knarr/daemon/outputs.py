@@ -14,14 +14,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from knarr.builder import Export
-from knarr.errors import KnarrError
-from knarr.export.options import is_option
+from knarr.errors import KnarrError, Unsupported, UsageError
+from knarr.export.options import is_option, with_containerd
 from knarr.frontend.gateway import ONLY, Answer
 from knarr.progress import Warned
 from knarr.record import replace
 from knarr.spec.platform import Platform, host_platform
 
 if TYPE_CHECKING:
+    from knarr.config import Containerd
     from knarr.pb.control_pb2 import SolveRequest
 
 _NAME = "image.name"  # what a frontend calls an image that its caller calls `*`
@@ -44,6 +45,26 @@ def wanted(request: SolveRequest, answer: Answer) -> tuple[list[Export], Answer]
         attrs = {key: value for key, value in attrs.items() if key not in said}
         exports.append(Export(kind, attrs | dict(_settled(kind, attrs, request, answer)), taker=number))
     return exports, replace(answer, metadata={**answer.metadata, **said})
+
+
+def with_own_containerd(exports: list[Export], own: Containerd | None) -> list[Export]:
+    """The outputs, and images that are kept in the daemon's containerd as well, if it has one.
+
+    Raises:
+        Unsupported: one asks for containerd, and the daemon has none.
+        UsageError: one asks for another containerd or namespace: the client might not be allowed to.
+    """
+    for export in exports:
+        if export.type != "containerd":
+            continue
+        if own is None:
+            raise Unsupported(
+                "type=containerd: this daemon was given no containerd", hint="start it with --containerd-worker=true"
+            )
+        for key, value in (("address", own.address), ("namespace", own.namespace)):
+            if export.attrs.get(key, value) != value:
+                raise UsageError(f"type=containerd: {key} is not for clients to choose", hint=f"leave {key}= out")
+    return exports if own is None else list(with_containerd(exports))
 
 
 def _settled(kind: str, attrs: Mapping[str, str], request: SolveRequest, answer: Answer) -> Iterator[tuple[str, str]]:

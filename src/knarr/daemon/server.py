@@ -25,7 +25,7 @@ from knarr.buildkit.gateway import SERVICE as LLB_BRIDGE
 from knarr.buildkit.rpcthreads import RpcThreads
 from knarr.buildkit.service import OPTIONS, serving
 from knarr.buildkit.sessions import Sessions
-from knarr.config import Settings, trust_policy
+from knarr.config import Containerd, Settings, trust_policy
 from knarr.daemon import provenanceenv
 from knarr.daemon.bridges import Bridges
 from knarr.daemon.builds import Builds
@@ -137,7 +137,14 @@ class Daemon:
     def _control(self, scope: Scope) -> Control:
         settings = self.settings
         verify = trust_policy(os.environ.get("KNARR_VERIFY", ""))
-        own = Settings(settings.root, snapshotter=settings.snapshotter, oci_runtime=settings.oci_runtime, verify=verify)
+        own = Settings(
+            settings.root,
+            snapshotter=settings.snapshotter,
+            oci_runtime=settings.oci_runtime,
+            containerd=settings.containerd,
+            containerd_usual=settings.containerd or Containerd(),
+            verify=verify,
+        )
         engine = Engine(own, registry_settings=self._registry_settings, registry_client=self._registry_client)
         usage = CacheUsage(own, settings.policy, collects=settings.collects)
         platforms = tuple(map(Platform.parse, settings.platforms))
@@ -149,6 +156,7 @@ class Daemon:
             worker,
             settings.entitlements,
             provenanceenv.load(settings.provenance_dir),
+            containerd=settings.containerd,
         )
 
         def after_build() -> None:

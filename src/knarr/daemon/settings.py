@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from knarr.config import Containerd
 from knarr.record import field, record
 
 SOCKET = "unix:///run/buildkit/buildkitd.sock"  # where buildctl looks
+CONTAINERD_NAMESPACE = "buildkit"  # buildkitd's, of its containerd worker
 DRAIN_S = 10.0  # systemd and Kubernetes kill after 90 and 30 s, BuildKit's test suite after 20
 
 
@@ -55,6 +57,7 @@ class DaemonSettings:
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     platforms: tuple[str, ...] = ()
     snapshotter: str = ""
+    containerd: Containerd | None = None  # whose namespace images are left in and base images are read from
     oci_runtime: str = ""
     config: str = ""  # path of a buildkitd.toml, whose registries count
     provenance_dir: str = ""  # see daemon/provenanceenv

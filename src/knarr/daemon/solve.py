@@ -30,6 +30,7 @@ from knarr.scope import TICK_S
 if TYPE_CHECKING:
     from knarr.attest.statement import Attestation
     from knarr.buildkit.sessions import Sessions
+    from knarr.config import Containerd
     from knarr.daemon.builds import Build
     from knarr.daemon.worker import Worker
     from knarr.engine.engine import Engine
@@ -51,8 +52,14 @@ class Solver:
         worker: Worker,
         granted: Iterable[str],
         environment: Mapping[str, Any],
+        *,
+        containerd: Containerd | None = None,
     ) -> None:
-        """`granted` are the entitlements that a request may ask for; `environment` is added to all provenance."""
+        """`granted` are the entitlements that a request may ask for; `environment` is added to all provenance.
+
+        Images that are kept go to `containerd`, too.
+        """
+        self._containerd = containerd
         self._environment = environment
         self._engine = engine
         self._sessions = sessions
@@ -98,6 +105,7 @@ class Solver:
             job.cache_from, job.cache_to = cache_from, cache_to
             job.source_policies = _policies(request)
             exports, answer = outputs.wanted(request, self._answer(job, request, build))
+            exports = outputs.with_own_containerd(exports, self._containerd)
             frontend = job.governed(from_answer(answer))
             doubt = outputs.mismatch(request, answer, [result.platform for result in frontend.results])
             if doubt is not None:

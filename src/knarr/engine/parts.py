@@ -96,6 +96,14 @@ class Parts:
     @property
     def snapshotter(self) -> Snapshotter:
         def make() -> Snapshotter:
+            start, _, kind = self.settings.snapshotter.partition(":")
+            if start == "containerd":
+                from knarr.containerd.snapshotter import ContainerdSnapshotter
+
+                where = self.settings.containerd_usual
+                return ContainerdSnapshotter(
+                    self.settings.snapshots, where.address, where.namespace, kind or "overlayfs"
+                )
             from knarr.snapshot.choose import choose
 
             return choose(self.settings.snapshots, self.settings.snapshotter or "auto")

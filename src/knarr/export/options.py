@@ -9,7 +9,7 @@ Forms and keys are buildx's (util/buildflags) and BuildKit's (exporter/*).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from knarr.builder import Export
@@ -183,13 +183,11 @@ def check(export: Export) -> None:
         _check_keys(export)
 
 
-def with_containerd(exports: tuple[Export, ...], address: str) -> tuple[Export, ...]:
-    """`exports`, and each image that is kept in the own store in the containerd at `address` as well (empty: in none).
+def with_containerd(exports: Sequence[Export], address: str = "") -> tuple[Export, ...]:
+    """`exports`, and each image that is kept in the own store in containerd as well: at `address`, or the usual one.
 
     One without a name is not: nothing would keep it there.
     """
-    if not address:
-        return exports
     own = _KEYS["containerd"]
     more = []
     for export in exports:
@@ -197,7 +195,7 @@ def with_containerd(exports: tuple[Export, ...], address: str) -> tuple[Export, 
         if export.type not in ("image", "registry") or not attrs.get("name") or attrs.get("store") in _FALSE:
             continue
         shared = {key: value for key, value in attrs.items() if key in own or parse_key(key) is not None}
-        more.append(Export("containerd", {**shared, "address": address}))
+        more.append(Export("containerd", {**shared, "address": address} if address else shared))
     return (*exports, *more)
 
 
