@@ -102,7 +102,7 @@ def test_secrets_come_from_the_client_and_stay_out_of_what_is_told(builder: Buil
         ({"Frontend": "", "Definition": {"def": [b"\x0a\x02\x0a\x00"]}}, "digest"),
         ({"Session": "nobody"}, "no active session for nobody"),
         ({"Ref": ""}, "needs a reference"),
-        ({"Exporters": [{"Type": "oci", "Attrs": {"tar": "false", "dest": "/etc"}}]}, "tar=false is not supported"),
+        ({"Exporters": [{"Type": "oci", "Attrs": {"tar": "false", "dest": "/etc"}}]}, "the client lends no content"),
         ({"Exporters": [{"Type": "floppy"}]}, "output type 'floppy' is not known"),
         ({"FrontendAttrs": {"shm-size": "large"}}, "shm-size"),
         ({"FrontendAttrs": {"filename": "Nofile"}}, "Nofile"),

@@ -184,3 +184,21 @@ def test_a_shared_cache_is_written_and_read(buildx: Buildx, daemon: Running, con
     done = buildx(*words, "--cache-from", name, context)
     assert f"importing cache manifest from {name}" in done.stderr
     assert done.stderr.count(" CACHED\n") == 3
+
+
+def test_directories_of_the_client_are_caches_layouts_and_contexts(
+    buildx: Buildx, context: Path, tmp_path: Path
+) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /id\n")
+    cache, layout = tmp_path / "cache", tmp_path / "layout"
+    to = ("--cache-to", f"type=local,dest={cache},mode=max")
+    buildx("build", "--no-cache", *to, "-o", f"type=oci,tar=false,name=app:1,dest={layout}", context)
+    buildx("prune", "--all", "--force")
+    source = ("--cache-from", f"type=local,src={cache}")
+    said = buildx("build", "--progress", "plain", *source, "-o", f"type=local,dest={tmp_path}/again", context).stderr
+    assert "CACHED" in said
+    (context / "Dockerfile").write_text("FROM base\nCOPY hello /\n")
+    lent = ("--build-context", f"base=oci-layout://{layout}:1")
+    buildx("build", *lent, "-o", f"type=local,dest={tmp_path}/out", context)
+    assert (tmp_path / "out/hello").exists()
+    assert (tmp_path / "out/id").read_text() == (tmp_path / "again/id").read_text()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -20,10 +20,11 @@ from knarr.buildkit.filesync import receive
 from knarr.buildkit.lentstore import RemoteStore
 from knarr.buildkit.service import Caller
 from knarr.buildkit.sshforward import open_agent
+from knarr.buildkit.tokens import AUTH, ClientTokens
 from knarr.errors import KnarrError, NotFound
 from knarr.pb import auth_pb2, secrets_pb2
 from knarr.scope import Flights
-from knarr.session.session import BlobPlace, Credentials, LentContent, Secret, Sent, SshAgent, Wanted
+from knarr.session.session import BlobPlace, Credentials, IssuedToken, LentContent, Secret, Sent, SshAgent, Wanted
 from knarr.streams import Readable, Writable, copy
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from knarr.scope import Scope
     from knarr.session.kept import Kept
 
-AUTH = auth_pb2.DESCRIPTOR.services_by_name["Auth"]
 SECRETS = secrets_pb2.DESCRIPTOR.services_by_name["Secrets"]
+_HUB = {"docker.io": "registry-1.docker.io"}  # as clients call it
 _WAIT_S = 5.0  # a client opens its session and asks for its build at the same time
 _ANSWER_S = 60.0  # BuildKit's: a helper of the client's may ask a person
 
@@ -59,6 +60,7 @@ class RemoteSession:
         self._logins: dict[str, Credentials] = {}
         self._lock = threading.Lock()
         self._leases = ExitStack()
+        self._tokens = ClientTokens(self.client, sessions.wallet, scope)
 
     def __enter__(self) -> RemoteSession:
         return self
@@ -179,6 +181,14 @@ class RemoteSession:
         """Give directories, each below its name, to the client."""
         send_tree(self.client(), number, roots, scope=self._scope, epoch_ns=epoch_ns, replaces=replaces, more=more)
 
+    def issues(self, host: str) -> bool:
+        """Whether the client fetches tokens for this registry itself."""
+        return bool(self._id) and self._tokens.issues(_HUB.get(host, host))
+
+    def issue(self, host: str, realm: str, service: str, scopes: Sequence[str]) -> IssuedToken:
+        """A token that the client fetches."""
+        return self._tokens.issue(_HUB.get(host, host), realm, service, scopes)
+
     def credentials(self, host: str) -> Credentials:
         """The client's login for a registry host; one for a single repository is not known to clients."""
         if "/" in host:
@@ -186,7 +196,7 @@ class RemoteSession:
         with self._lock:
             known = self._logins.get(host)
         if known is None:
-            known = self._ask_login("registry-1.docker.io" if host == "docker.io" else host)
+            known = self._ask_login(_HUB.get(host, host))
             with self._lock:
                 self._logins[host] = known
         return known

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knarr.buildkit.service import Caller
+from knarr.buildkit.tokens import Wallet
 from knarr.buildkit.tunnel import Tunnel
 from knarr.errors import KnarrError
 from knarr.record import record
@@ -71,6 +72,7 @@ class Sessions:
         self._clients: dict[str, Client] = {}
         self._tunnels: dict[str, Tunnel] = {}
         self._closed = False
+        self.wallet = Wallet()  # tokens for registries that clients have fetched
 
     def attend(
         self,

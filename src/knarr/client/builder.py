@@ -25,9 +25,10 @@ from knarr.builder import SolveResult
 from knarr.buildkit.content import CONTENT
 from knarr.buildkit.filesend import FILE_SEND
 from knarr.buildkit.filesync import FILE_SYNC
-from knarr.buildkit.lent import AUTH, SECRETS
+from knarr.buildkit.lent import SECRETS
 from knarr.buildkit.policies import to_message
 from knarr.buildkit.sshforward import SSH
+from knarr.buildkit.tokens import AUTH
 from knarr.client import frontend
 from knarr.client.asked import Asked
 from knarr.client.connection import Builder, connected

@@ -31,7 +31,7 @@ from knarr.ops.world import World
 from knarr.progress import Sink, Warned
 from knarr.record import replace
 from knarr.scope import Scope, afterwards
-from knarr.session.session import Session
+from knarr.session.session import IssuesTokens, Session
 from knarr.spec.digest import Digest
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ class Engine:
             self._registry_settings,
             scope=mine,
             registry_client=self._registry_client,
+            issuer=session if isinstance(session, IssuesTokens) else None,
         )
         parts.prepare()
         # The claim is the last to go: who is killed while closing has left something behind.

@@ -12,7 +12,7 @@ from knarr import disk, linux
 from knarr.config import Settings
 from knarr.errors import KnarrError
 from knarr.scope import Scope
-from knarr.session.session import Credentials
+from knarr.session.session import Credentials, IssuesTokens
 
 if TYPE_CHECKING:
     from knarr.cache.store import CacheStore
@@ -40,12 +40,17 @@ class Parts:
         *,
         scope: Scope | None = None,
         registry_client: RegistryClient | None = None,
+        issuer: IssuesTokens | None = None,
     ) -> None:
-        """`scope` cancels what a registry is asked for; `registry_client` makes another client than the usual one."""
+        """`scope` cancels what a registry is asked for; `registry_client` makes another client than the usual one.
+
+        `issuer` fetches tokens for registries, with logins that stay with it.
+        """
         self.settings = settings
         self._registry_client = registry_client
         self._registry_settings = registry_settings
         self._credentials = credentials
+        self._issuer = issuer
         self._scope = scope
         self._lock = threading.RLock()
         self._made: dict[str, object] = {}
@@ -125,7 +130,9 @@ class Parts:
             if not chosen.store_dir:
                 chosen = replace(chosen, store_dir=str(self.settings.content))
             make = self._registry_client or Registry
-            return make(chosen, self._credentials, scope=self._scope)
+            client = make(chosen, self._credentials, scope=self._scope)
+            client.transport.auth.issuer = self._issuer
+            return client
 
         return self._once("registry", made)
 

@@ -18,7 +18,7 @@ from knarr.record import record
 from knarr.remote import url
 from knarr.remote.hosts import Endpoint
 from knarr.scope import Flights
-from knarr.session.session import Credentials
+from knarr.session.session import Credentials, IssuesTokens
 
 Scopes = frozenset[str]
 """Rights, each `type:name:action`: `repository:team/app:pull`."""
@@ -76,6 +76,7 @@ class Way:
     scheme: str
     realm: str = ""
     service: str = ""
+    issued: bool = False  # somebody else logs in there, and gives us the token
 
 
 class Authorizer:
@@ -92,6 +93,7 @@ class Authorizer:
         self._ask = ask
         self._clock = clock
         self._lock = threading.Lock()
+        self.issuer: IssuesTokens | None = None  # who fetches tokens with a login that we do not see
         self._flights = Flights()
         self._ways: dict[url.Origin, Way] = {}
         self._tokens: dict[tuple[Way, Credentials], list[_Token]] = {}
@@ -102,6 +104,8 @@ class Authorizer:
         way = self._ways.get(endpoint.origin)
         if way is None:
             return ""
+        if way.issued:
+            return f"Bearer {self._token(endpoint, way, Credentials(), scopes)}"
         login = self.login(endpoint, repository)
         if login.registry_token:
             return f"Bearer {login.registry_token}"
@@ -115,17 +119,18 @@ class Authorizer:
         Raises:
             RegistryError: the token server said no, or asks for our login in the clear.
         """
-        login = self.login(endpoint, repository)
-        if login.registry_token:
-            self._ways.setdefault(endpoint.origin, Way("bearer"))
-            value = f"Bearer {login.registry_token}"
-            return value if value != used else ""
         from knarr.remote.challenge import parse
 
         found = parse(challenges)
         bearer = next((c for c in found if c.scheme == "bearer" and c.params.get("realm")), None)
+        issued = bearer is not None and self.issuer is not None and self.issuer.issues(account_of(endpoint))
+        login = Credentials() if issued else self.login(endpoint, repository)
+        if login.registry_token:
+            self._ways.setdefault(endpoint.origin, Way("bearer"))
+            value = f"Bearer {login.registry_token}"
+            return value if value != used else ""
         if bearer is not None:
-            way = Way("bearer", bearer.params["realm"], bearer.params.get("service", ""))
+            way = Way("bearer", bearer.params["realm"], bearer.params.get("service", ""), issued)
             self._ways[endpoint.origin] = way
             self._forget(way, login, used.removeprefix("Bearer "))
             wanted = scopes | scopes_of(bearer.params.get("scope", ""))
@@ -174,7 +179,11 @@ class Authorizer:
         known = self._find((way, login), scopes)  # whoever flew before us may have brought it
         if known is not None:
             return known
-        document = self._document(endpoint, way, login, scopes)
+        if way.issued and self.issuer is not None:
+            granted = self.issuer.issue(account_of(endpoint), way.realm, way.service, _grouped(scopes))
+            document: Mapping[str, object] = {"token": granted.value, "expires_in": granted.seconds}
+        else:
+            document = self._document(endpoint, way, login, scopes)
         value = token_in(endpoint, document)
         life = document.get("expires_in")
         seconds = max(life if isinstance(life, int) else 0, _SHORTEST_S)

@@ -76,7 +76,9 @@ class Registry:
         """A client like this one that does not check the certificates of `hosts`, and speaks HTTP if they have none."""
         settings = self.transport.settings
         more = replace(settings, insecure=settings.insecure | set(hosts))
-        return Registry(more, self._credentials, scope=self.transport.scope, warn=self._warn)
+        found = Registry(more, self._credentials, scope=self.transport.scope, warn=self._warn)
+        found.transport.auth.issuer = self.transport.auth.issuer
+        return found
 
     def repository(self, reference: Reference, *, scope: Scope | None = None) -> Repository:
         """The repository that `reference` names; its tag and digest play no part.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -59,6 +59,17 @@ class Wanted:
     session: str = ""  # who is asked first; empty: the caller of the build
 
 
+@record
+class IssuedToken:
+    """A bearer token for a registry, which holds for so many seconds."""
+
+    value: str
+    seconds: int
+
+    def __repr__(self) -> str:
+        return "IssuedToken(****)"
+
+
 Sent = Callable[[int, bool], object]  # (bytes so far, whether that was all)
 
 
@@ -96,6 +107,23 @@ class Taker(Protocol):
 
         `epoch_ns` replaces all times. With `replaces`, everything else goes from where
         they are put. `more` are files that lie elsewhere, by the directory's name and their own.
+        """
+        ...
+
+
+@runtime_checkable
+class IssuesTokens(Protocol):
+    """The talent of a caller to fetch tokens from registries' token servers, so that its login stays with it."""
+
+    def issues(self, host: str) -> bool:
+        """Whether it does so for the registry `host`."""
+        ...
+
+    def issue(self, host: str, realm: str, service: str, scopes: Sequence[str]) -> IssuedToken:
+        """A token of the server `realm`, for `scopes` (`repository:team/app:pull,push`).
+
+        Raises:
+            KnarrError: there is none for this caller.
         """
         ...
 
