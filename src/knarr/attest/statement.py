@@ -55,7 +55,7 @@ class Attestation:
     @property
     def is_core(self) -> bool:
         """Whether it is the SBOM of the result itself, which comes first."""
-        return bool(self.core) and self.path.partition(".")[0] == self.core
+        return bool(self.core) and self.path.rpartition("/")[2].partition(".")[0] == self.core
 
 
 def subject_of(name: str, digest: Digest) -> Subject:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from typing import TYPE_CHECKING, BinaryIO
 
 from knarr.cli.flags import Flag, Kind, Parsed, parse, usage
@@ -81,7 +80,7 @@ def _document(scanned: Scanned, form: str) -> Iterator[bytes]:
     if form == "table":
         return _table(scanned)
     epoch = Settings.from_environment(os.environ).source_date_epoch
-    about = replace(scanned.about, created_s=int(time.time()) if epoch is None else epoch)
+    about = replace(scanned.about, created_s=scanned.inventory.scanned_s if epoch is None else epoch)
     if form == "spdx-json":
         from knarr.sbom import spdx
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knarr.cli.flags import Parsed
 from knarr.errors import ContentError, DigestMismatch, KnarrError
-from knarr.record import record
+from knarr.record import record, replace
 from knarr.sbom.about import About
 from knarr.sbom.package import Inventory
 from knarr.spec.platform import Platform
@@ -41,7 +42,8 @@ def scanned_directory(path: str) -> Scanned:
     except OSError as error:
         raise KnarrError(f"{path}: {error.strerror}", hint="give the directory to scan") from error
     root = os.path.realpath(path)
-    return Scanned(scan(root), About(os.path.basename(root) or "/", 0, kind="directory"))
+    found = replace(scan(root), scanned_s=int(time.time()))
+    return Scanned(found, About(os.path.basename(root) or "/", 0, kind="directory"))
 
 
 def scanned_image(given: Parsed, platform: Platform | None) -> Scanned:
@@ -68,6 +70,7 @@ def scanned_image(given: Parsed, platform: Platform | None) -> Scanned:
         inventory = kept.recall(keeper, str(descriptor.digest))
         if inventory is None:
             inventory = _unpacked_and_scanned(world, place, manifest, platform)
+            inventory = replace(inventory, scanned_s=int(time.time()))
             kept.keep(keeper, str(descriptor.digest), inventory)
     return Scanned(inventory, about)
 

@@ -15,6 +15,8 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from knarr.attest.wanted import SBOM
+from knarr.attest.wanted import wanted as wanted_attestations
 from knarr.errors import ContentError, Excerpt, KnarrError, NotFound, NothingLent, UsageError
 from knarr.frontend.answer import CONFIG, to_answer
 from knarr.frontend.bridge import ResolvedImage
@@ -40,6 +42,7 @@ from knarr.spec.reference import Reference
 if TYPE_CHECKING:
     from knarr.engine.gateway import EngineGateway
     from knarr.frontend.dockerfile.subrequests import Answer as Subanswer
+    from knarr.frontend.scanner import Scanner
 
 _MAX_BYTES = 16 << 20  # of a Dockerfile, as `knarr build` has it
 _DEFAULT = "Dockerfile"
@@ -69,6 +72,7 @@ def answer(gateway: EngineGateway, options: Mapping[str, str], inputs: Mapping[s
             raise error.with_context(span=other.span, excerpt=other.excerpt) from error.__cause__
     for cap in sorted(capabilities(options.get("frontend.caps", "")) - _CAPS):
         raise UnsupportedCapability(cap)
+    request = replace(request, scanner=_scanner(options))
     for kind, attrs in cache_imports(options):
         gateway.import_cache(kind, attrs)
     request = replace(_with_inputs(request, options, inputs), definition=found.ref.definition)
@@ -86,6 +90,16 @@ def answer(gateway: EngineGateway, options: Mapping[str, str], inputs: Mapping[s
     finally:
         for warning in warnings:
             gateway.warn(_warned(found, warning))
+
+
+def _scanner(options: Mapping[str, str]) -> Scanner | None:
+    """Who is to make the SBOM, if one is asked for."""
+    attrs = wanted_attestations(options).get(SBOM)
+    if attrs is None:
+        return None
+    from knarr.frontend.scanner import scanner_of
+
+    return scanner_of(attrs)
 
 
 def _with_inputs(request: FrontendRequest, options: Mapping[str, str], inputs: Mapping[str, bytes]) -> FrontendRequest:

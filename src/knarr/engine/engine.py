@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from knarr.attest.wanted import SBOM
 from knarr.builder import SolveRequest, SolveResult
 from knarr.config import Settings
 from knarr.engine.bridge import EngineBridge
@@ -162,7 +163,7 @@ def _solve(job: Job, request: SolveRequest) -> SolveResult:
 
         job.cache_to = with_inline(request.cache_to, request.frontend.build_args)
     with _Timed(timings, "compile"):
-        frontend = job.governed(_compile(job, request.frontend))
+        frontend = job.governed(_compile(job, _with_scanner(request)))
     try:
         with _Timed(timings, "solve"):
             graphs = [result.graph for result in frontend.results]
@@ -199,6 +200,15 @@ def _solved(job: Job, request: SolveRequest, frontend: FrontendResult, records: 
 
     asked = Request(DOCKERFILE, {**to_options(request.frontend), **request.hints})
     return Solved(job, frontend, records, asked)
+
+
+def _with_scanner(request: SolveRequest) -> FrontendRequest:
+    """What the frontend is asked, with who makes the SBOM: the frontend knows what belongs to it."""
+    if SBOM not in request.attest:
+        return request.frontend
+    from knarr.frontend.scanner import scanner_of
+
+    return replace(request.frontend, scanner=scanner_of(request.attest[SBOM]))
 
 
 class _Timed:

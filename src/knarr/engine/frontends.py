@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from knarr.attest.provenance import DOCKERFILE
+from knarr.attest.wanted import SBOM, wanted
 from knarr.errors import Unsupported
 from knarr.frontend.gateway import Answer
 from knarr.scope import Scope
@@ -31,6 +32,7 @@ def ask(
         return dockerfilefrontend.answer(gateway, options, inputs, scope)
     if name == IMAGE:
         from knarr.engine import frontendimage
+        from knarr.frontend.scanner import for_others
 
-        return frontendimage.answer(gateway, options, inputs, scope)
+        return frontendimage.answer(gateway, for_others(options, wanted(options).get(SBOM)), inputs, scope)
     raise Unsupported(f"there is no frontend {name!r}", hint=f"frontends are: {DOCKERFILE}, {IMAGE}")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from knarr.engine.parts import Parts
     from knarr.engine.results import ResultTrees
     from knarr.engine.sharing import Sharing
-    from knarr.frontend.request import FrontendResult
+    from knarr.frontend.request import FrontendResult, PlatformResult
     from knarr.llb.ops import Graph, SourceOp
     from knarr.llb.sourcepolicy import SourcePolicy
     from knarr.ops.blobs import Blobs
@@ -138,8 +138,16 @@ class Job:
         """What a frontend answered, with the sources that the policies want."""
         if not self.source_policies:
             return frontend
-        results = tuple(replace(found, graph=self.governed_graph(found.graph)) for found in frontend.results)
-        return replace(frontend, results=results)
+        return replace(frontend, results=tuple(map(self._governed_result, frontend.results)))
+
+    def _governed_result(self, found: PlatformResult) -> PlatformResult:
+        """One platform's, with what is to be scanned for its SBOM."""
+        said = tuple(
+            replace(one, ref=replace(one.ref, graph=self.governed_graph(one.ref.graph))) if one.ref else one
+            for one in found.attestations
+        )
+        scans = tuple((name, self.governed_graph(graph)) for name, graph in found.scans)
+        return replace(found, graph=self.governed_graph(found.graph), attestations=said, scans=scans)
 
     @property
     def has_gateway(self) -> bool:

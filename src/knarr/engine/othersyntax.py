@@ -50,6 +50,8 @@ def answer_with(syntax: Syntax, job: Job, request: FrontendRequest, question: st
 
 def _asked(syntax: Syntax, job: Job, request: FrontendRequest, more: Mapping[str, str]) -> Answer:
     options = {**to_options(request), "source": syntax.image, "cmdline": syntax.command_line, **more}
+    if request.scanner is not None and request.scanner.generator is not None:
+        options["attest:sbom"] = request.scanner.options
     place = job.held.enter_context(owned_directory(job.world.settings.run / "dockerfiles"))
     _write(request, place)
     job.world = replace(job.world, session=_Lending(job.world.session, place))

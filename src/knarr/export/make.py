@@ -60,7 +60,7 @@ def make_image(
             found.base_config,
             own,
             epoch,
-            said[number] if said else (),
+            _supplemented(said[number], own, result) if said else (),
         )
         for number, (found, own, epoch) in enumerate(zip(platforms, layers, epochs, strict=True))
     ]
@@ -73,6 +73,16 @@ def make_image(
         vertex=vertex,
     )
     return image, tuple(seen.layers.values())
+
+
+def _supplemented(said: Sequence[Attestation], layers: Sequence[Layer], result: Result) -> tuple[Attestation, ...]:
+    """What is said of an image, its SBOM with the layers that files came with."""
+    if not any(one.is_core for one in said):
+        return tuple(said)
+    from knarr.export.supplement import supplemented
+
+    fetcher = result.trees.fetcher()
+    return tuple(supplemented(one, layers, fetcher) for one in said)
 
 
 def _form(options: LayerOptions, epoch: int | None, found: PlatformResult) -> LayerForm:

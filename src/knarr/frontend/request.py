@@ -13,6 +13,7 @@ from knarr.spec.platform import Platform
 
 if TYPE_CHECKING:
     from knarr.frontend.gateway import GivenAttestation
+    from knarr.frontend.scanner import Scanner
 
 
 @record
@@ -52,6 +53,7 @@ class FrontendRequest:
     context_excludes: tuple[str, ...] = ()
     inputs: Mapping[str, Input] = field(default_factory=dict, hash=False)  # that contexts name as `input:NAME`
     sessions: Mapping[str, str] = field(default_factory=dict, hash=False)  # who lends a directory, if not the caller
+    scanner: Scanner | None = None  # of the SBOM that was asked for
     definition: bytes = field(default=b"", repr=False)  # the graph by which the Dockerfile was read, if there was one
 
 
@@ -81,6 +83,7 @@ class PlatformResult:
     base_config: ImageConfig | None = None
     epoch: int | None = None  # the SOURCE_DATE_EPOCH that was gone by, seconds since 1970
     attestations: tuple[GivenAttestation, ...] = ()
+    scans: tuple[tuple[str, Graph], ...] = ()  # what the SBOM is to tell of besides the result, by name
 
 
 @record

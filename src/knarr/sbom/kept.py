@@ -14,6 +14,7 @@ import os
 import zlib
 from pathlib import Path
 
+from knarr.record import replace
 from knarr.sbom.package import Inventory, from_json, to_json
 
 VERSION = 1  # of what a scan finds: to be raised with every scanner that finds more, or reads otherwise
@@ -46,6 +47,16 @@ def keep(directory: Path, key: str, inventory: Inventory) -> None:
         finally:
             draft.unlink(missing_ok=True)
         _tidy(directory)
+
+
+def first(directory: Path, inventory: Inventory) -> Inventory:
+    """The inventory with the same findings that was first kept so, or this one, which is kept then."""
+    found = json.dumps(to_json(replace(inventory, scanned_s=0)))
+    key = f"findings {hashlib.sha256(found.encode()).hexdigest()}"
+    known = recall(directory, key)
+    if known is None:
+        keep(directory, key, inventory)
+    return known or inventory
 
 
 def _place(directory: Path, key: str) -> Path:

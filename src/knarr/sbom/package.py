@@ -71,6 +71,7 @@ class Inventory:
     owners: tuple[tuple[str, ...], ...] = ()  # of each package, the real paths of its files
     distribution: Distribution = Distribution()
     skipped: tuple[Skipped, ...] = ()
+    scanned_s: int = 0  # seconds since 1970, where whoever asked for it noted when
 
 
 def to_json(inventory: Inventory) -> dict[str, Any]:
@@ -81,6 +82,7 @@ def to_json(inventory: Inventory) -> dict[str, Any]:
         "owners": [list(paths) for paths in inventory.owners],
         "distribution": _plain(inventory.distribution),
         "skipped": [_plain(one) for one in inventory.skipped],
+        "scanned_s": inventory.scanned_s,
     }
 
 
@@ -97,6 +99,7 @@ def from_json(data: Mapping[str, Any]) -> Inventory:
         tuple(tuple(paths) for paths in data["owners"]),
         Distribution(**data["distribution"]),
         tuple(Skipped(**one) for one in data["skipped"]),
+        int(data["scanned_s"]),
     )
 
 

@@ -14,7 +14,7 @@ Spec: Dockerfile reference 1.26; BuildKit's frontend/dockerfile/dockerfile2llb.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from knarr.errors import KnarrError
 from knarr.frontend.bridge import Bridge
@@ -31,10 +31,13 @@ from knarr.frontend.dockerfile.runstep import compile_run
 from knarr.frontend.dockerfile.stagebuild import Line, StageBuild
 from knarr.frontend.request import FrontendRequest, FrontendResult, PlatformResult, Warning
 from knarr.llb import ops
-from knarr.llb.state import graph
+from knarr.llb.state import given, graph
 from knarr.record import replace
 from knarr.scope import Scope
 from knarr.spec.platform import Platform
+
+if TYPE_CHECKING:
+    from knarr.frontend.scanner import Scanner
 
 _LOOKUPS = 8  # images asked for at a time; each waits for a registry
 
@@ -115,13 +118,35 @@ def _compile_platform(plan: Plan, images: BaseImages) -> PlatformResult:
     source = ops.SourceText(request.filename, request.dockerfile, definition=request.definition)
     made = graph(target.state, platform=build.target, sources=(source,))
     platform = _result_platform(build, target.image.platform)
-    return PlatformResult(
+    result = PlatformResult(
         platform,
         made,
         target.image.finish(platform, build.request.labels),
         target.base_config,
         None if build.created is None else build.created_ns // 10**9,
     )
+    return result if request.scanner is None else _with_scans(plan, images, request.scanner, result)
+
+
+def _with_scans(plan: Plan, images: BaseImages, scanner: Scanner, result: PlatformResult) -> PlatformResult:
+    """The result with what its SBOM is to be made of, or with the SBOM of a generator, to be made when it is wanted."""
+    from knarr.frontend.dockerfile.scans import ignores_cache, scanned_besides
+    from knarr.frontend.scanner import generated
+
+    build, extras = plan.build, scanned_besides(plan)
+    if scanner.generator is None:
+        graphs = tuple((name, graph(state, platform=build.target)) for name, state in sorted(extras.items()))
+        return replace(result, scans=graphs)
+    attestation = generated(
+        scanner,
+        images.bridge,
+        given(result.graph),
+        {name: given(graph(state, platform=build.target)) for name, state in extras.items()},
+        shown=str(result.platform),
+        platform=build.build_platform,
+        anew=ignores_cache(plan),
+    )
+    return replace(result, attestations=(attestation,))
 
 
 def _compile_stage(build: PlatformBuild, stage: StageBuild) -> None:
