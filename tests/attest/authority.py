@@ -47,11 +47,12 @@ def signed(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
 class Authority:
     """The keys of all of them, and what is trusted of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: datetime = NOW) -> None:
+        self.now = now
         self.ca, self.ct, self.log = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "corp signing")])
         self.root = (
-            self._begin(name, name, self.ca, NOW - timedelta(days=1), NOW + timedelta(days=999))
+            self._begin(name, name, self.ca.public_key(), now - timedelta(days=1), now + timedelta(days=999))
             .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
             .add_extension(_usage(certs=True), critical=True)
             .sign(self.ca, hashes.SHA256())
@@ -86,10 +87,10 @@ class Authority:
     def bundle(self, statement: bytes, *, subject: str, issuer: str, late: timedelta = timedelta()) -> bytes:
         """A bundle of somebody who had a certificate for ten minutes and signed at NOW, or so much later."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._leaf(key, subject, issuer)
+        certificate = self.leaf(key.public_key(), subject, issuer)
         signature = signed(key, pre_authentication(IN_TOTO, statement))
         envelope = {"payload": text(statement), "payloadType": IN_TOTO, "signatures": [{"sig": text(signature)}]}
-        entry = self._entry(statement, signature, certificate, NOW + late)
+        entry = self.entry(statement, signature, certificate.public_bytes(serialization.Encoding.PEM), self.now + late)
         der = certificate.public_bytes(serialization.Encoding.DER)
         material = {"certificate": {"rawBytes": text(der)}, "tlogEntries": [entry]}
         return json.dumps(
@@ -97,24 +98,26 @@ class Authority:
         ).encode()
 
     def _begin(
-        self, subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, start: datetime, end: datetime
+        self, subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, start: datetime, end: datetime
     ) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(issuer)
-            .public_key(key.public_key())
+            .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(start)
             .not_valid_after(end)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.ca.public_key()), critical=False)
         )
 
-    def _leaf(self, key: ec.EllipticCurvePrivateKey, subject: str, issuer: str) -> x509.Certificate:
+    def leaf(self, key: ec.EllipticCurvePublicKey, subject: str, issuer: str) -> x509.Certificate:
         said = issuer.encode()
         builder = (
-            self._begin(x509.Name([]), self.root.subject, key, NOW - timedelta(minutes=1), NOW + timedelta(minutes=9))
+            self._begin(
+                x509.Name([]), self.root.subject, key, self.now - timedelta(minutes=1), self.now + timedelta(minutes=9)
+            )
             .add_extension(_usage(), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
             .add_extension(x509.SubjectAlternativeName([x509.RFC822Name(subject)]), critical=True)
@@ -128,20 +131,19 @@ class Authority:
         return builder.add_extension(extension, critical=False).sign(self.ca, hashes.SHA256())
 
     def _stamp(self, certificate: bytes) -> bytes:
-        at = struct.pack(">Q", int(NOW.timestamp() * 1000))
+        at = struct.pack(">Q", int(self.now.timestamp() * 1000))
         issuer = hashlib.sha256(public_der(self.ca)).digest()
         entry = struct.pack(">H", 1) + issuer + len(certificate).to_bytes(3, "big") + certificate
         signature = signed(self.ct, b"\0\0" + at + entry + b"\0\0")
         log_id = hashlib.sha256(public_der(self.ct)).digest()
         return b"\0" + log_id + at + b"\0\0" + b"\x04\x03" + struct.pack(">H", len(signature)) + signature
 
-    def _entry(self, statement: bytes, signature: bytes, certificate: x509.Certificate, at: datetime) -> dict[str, Any]:
+    def entry(self, statement: bytes, signature: bytes, pem: bytes, at: datetime) -> dict[str, Any]:
         """The only entry of a log of one."""
 
         def digest(data: bytes) -> dict[str, str]:
             return {"algorithm": "sha256", "value": hashlib.sha256(data).hexdigest()}
 
-        pem = certificate.public_bytes(serialization.Encoding.PEM)
         spec = {
             "envelopeHash": digest(b"not looked at"),
             "payloadHash": digest(statement),

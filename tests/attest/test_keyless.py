@@ -21,7 +21,7 @@ from .authority import Authority
 
 IMAGE = Digest.of(b"image")
 WHO, BY = "dev@corp.example", "https://login.corp.example"
-STATEMENT = claim.signing_statement(IMAGE, {})
+STATEMENT = claim.signing_statement(IMAGE, "registry.example/app:1", {})
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_another_authority_is_not_believed(authority: Authority, signed: bytes) 
 
 
 def test_another_image_is_not_meant(authority: Authority) -> None:
-    statement = claim.signing_statement(Digest.of(b"other"), {})
+    statement = claim.signing_statement(Digest.of(b"other"), "", {})
     raw = authority.bundle(statement, subject=WHO, issuer=BY)
     assert "it is about" in verdict(authority, raw).reason
 

@@ -23,6 +23,7 @@ import pytest
 import newer_package  # tools/
 from tests.cli.test_sign import name  # noqa: F401  # a fixture: an unsigned image in a registry
 from tests.conftest import knarr  # noqa: F401  # a fixture: the command in this process
+from tests.interop.test_copyregistries import environ, ours  # noqa: F401  # fixtures: a registry of our own
 
 pytestmark = pytest.mark.system
 
@@ -346,3 +347,27 @@ def test_a_daemon_asks_the_policy_as_well(
         assert "there is no signature" in call(*argv).stderr
         knarr("sign", "--key", f"{pair}.key", app)
         call(*argv).check_returncode()
+
+
+@pytest.mark.root
+def test_everything_survives_a_registry_without_referrers_and_one_with_them(
+    knarr: Knarr, cosign: Program, pair: str, app: str, ours: str
+) -> None:
+    """A build of two platforms with provenance, signed and attested; there and back, and nothing is lost."""
+    Path("context").mkdir()
+    Path("context/Dockerfile").write_text(f"FROM {app}\nLABEL a=b\n")
+    built, there = app.replace("/signed/", "/built/"), f"{ours}/mirror/app:v1"
+    back = built.replace("/built/", "/back/")
+    platforms = ("--platform", "linux/amd64,linux/arm64", "--provenance", "mode=max")
+    digest = knarr("build", "-q", *platforms, "--tag", built, "--push", "context").strip()
+    knarr("sign", "--key", f"{pair}.key", "--recursive", "--attestations", built)
+    for source, target in ((built, there), (there, back)):
+        knarr("copy", source, target)
+        shown = knarr("verify", "--key", f"{pair}.pub", "--recursive", target)
+        assert shown.count("  verified\n") == 3
+        assert shown.count("  yes  signature tag") == shown.count("  yes  bundle") == 3
+        assert digest in shown
+        attested = knarr("attest", "verify", "--key", f"{pair}.pub", "--type", "slsaprovenance1", target)
+        assert attested.count("  verified\n") == 2
+        assert attested.count("  yes  attestation tag") == attested.count("  yes  bundle") == 2
+        cosign("verify", "--key", f"{pair}.pub", *OFFLINE, target)

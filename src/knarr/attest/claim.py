@@ -68,9 +68,12 @@ def simple_signing(digest: Digest, identity: str, annotations: Mapping[str, str]
     return gojson.dump({"critical": critical, "optional": dict(sorted(annotations.items())) or None})
 
 
-def signing_statement(digest: Digest, annotations: Mapping[str, str]) -> bytes:
-    """The statement that signs an image and says nothing more: what cosign 3 puts into a bundle."""
-    subject: dict[str, Any] = {"digest": {digest.algorithm: digest.hex}}
+def signing_statement(digest: Digest, identity: str, annotations: Mapping[str, str]) -> bytes:
+    """The statement that signs an image and says nothing more: what cosign 3 puts into a bundle.
+
+    cosign leaves the name out; with it, it can be compared as that of a payload can.
+    """
+    subject: dict[str, Any] = {"name": identity, "digest": {digest.algorithm: digest.hex}}
     if annotations:
         subject["annotations"] = dict(sorted(annotations.items()))
     document = {"_type": _STATEMENTS[0], "subject": [subject], "predicateType": SIGNATURE_PREDICATE, "predicate": {}}
@@ -124,7 +127,8 @@ def _statement(payload: dict[str, Any]) -> Claim:
     kind = payload.get("predicateType")
     if not isinstance(kind, str) or not kind:
         raise ContentError("the statement has no predicateType")
-    return Claim(frozenset(digests), kind, annotations=annotations, predicate=payload.get("predicate"))
+    identity = str(subjects[0].get("name") or "") if kind == SIGNATURE_PREDICATE and len(subjects) == 1 else ""
+    return Claim(frozenset(digests), kind, identity, annotations, payload.get("predicate"))
 
 
 def _texts(values: Any) -> dict[str, str]:

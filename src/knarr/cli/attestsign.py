@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from knarr.cli.flags import Flag, Kind, Parsed, parse, usage
 from knarr.cli.sign import FORM_FLAG, FORMAT_FLAG, HELP_FLAG, INSECURE_FLAG, sign_options, tell
-from knarr.cli.signkeys import KEY_FLAG, PASSPHRASE_FLAG
+from knarr.cli.signkeys import KEY_FLAG, KEYLESS_FLAGS, PASSPHRASE_FLAG
 from knarr.cli.transfer import PLATFORM_FLAG, words_of
 from knarr.errors import UsageError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FLAGS = (
     KEY_FLAG,
     PASSPHRASE_FLAG,
+    *KEYLESS_FLAGS,
     Flag("predicate", Kind.TEXT, "FILE", "what is said: a file of JSON; - is standard input"),
     Flag("type", Kind.TEXT, "TYPE", "its type, or a short name: slsaprovenance1, spdx, cyclonedx, vuln, custom …"),
     PLATFORM_FLAG,

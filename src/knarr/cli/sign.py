@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from knarr.cli.flags import Flag, Kind, Parsed, parse, usage
-from knarr.cli.signkeys import KEY_FLAG, PASSPHRASE_FLAG, signers
+from knarr.cli.signkeys import KEY_FLAG, KEYLESS_FLAGS, PASSPHRASE_FLAG, keyless, signers
 from knarr.cli.transfer import words_of
 from knarr.errors import UsageError
 
@@ -28,6 +28,7 @@ FORM_FLAG = Flag(
 FLAGS = (
     KEY_FLAG,
     PASSPHRASE_FLAG,
+    *KEYLESS_FLAGS,
     Flag("annotation", Kind.LIST, "KEY=VALUE", "say this in the signature", short="a"),
     Flag("recursive", Kind.SWITCH, "", "sign every platform of an index, too", short="r"),
     FORM_FLAG,
@@ -46,7 +47,7 @@ def help_text() -> str:
         "Usage: knarr sign [OPTIONS] IMAGE...\n"
         "       knarr sign generate-key [OPTIONS] [PREFIX]\n\n"
         "Sign images in a registry, a layout (oci:DIR:TAG) or the store (store:NAME). The signatures go beside\n"
-        "the image; its digest stays. Nothing is told to a transparency log.\n\n"
+        "the image; its digest stays. Nothing is told to a transparency log, except with --keyless.\n\n"
         "podman and skopeo pull one platform of an index and look for that platform's own signature: sign with\n"
         f"--recursive for them.\n\nOptions:\n{usage(FLAGS)}"
     )
@@ -80,13 +81,17 @@ def sign_options(given: Parsed) -> SignOptions:
         UsageError: a form that is not known, a key that cannot be used.
         PassphraseWrong
     """
-    from knarr.trust.signing import FORMS, SignOptions, annotations_of
+    from knarr.trust.signing import BUNDLE, FORMS, SignOptions, annotations_of
 
     form = given.text("form", FORMS[0])
     if form not in FORMS:
         raise UsageError(f"--form {form}: not known", hint=f"use one of: {', '.join(FORMS)}")
     check_format(given)
-    return SignOptions(signers(given), form, annotations_of(given.list("annotation")), given.switch("replace"))
+    annotations, replace = annotations_of(given.list("annotation")), given.switch("replace")
+    identity = keyless(given)
+    if identity is not None:
+        return SignOptions((), BUNDLE, annotations, replace, identity)
+    return SignOptions(signers(given), form, annotations, replace)
 
 
 def check_format(given: Parsed) -> None:

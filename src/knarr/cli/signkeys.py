@@ -11,6 +11,7 @@ from knarr.cli.flags import Flag, Kind, Parsed
 from knarr.errors import UsageError
 
 if TYPE_CHECKING:
+    from knarr.attest.keylesssign import KeylessSigner
     from knarr.attest.keys import PublicKey, Signer
 
 PASSPHRASE = "COSIGN_PASSWORD"
@@ -18,6 +19,40 @@ KEY_FLAG = Flag("key", Kind.LIST, "KEY", "a private key: a PEM file, or pkcs11:U
 PASSPHRASE_FLAG = Flag(
     "passphrase-file", Kind.TEXT, "FILE", f"the passphrase of the key (else ${PASSPHRASE}, or it is asked for)"
 )
+
+
+KEYLESS_FLAGS = (
+    Flag("keyless", Kind.SWITCH, "", "sign as an identity, with sigstore's services, in a bundle"),
+    Flag(
+        "identity-token", Kind.TEXT, "FILE", "who signs: an OpenID token (else $SIGSTORE_ID_TOKEN, or a CI service's)"
+    ),
+    Flag("trust-config", Kind.TEXT, "FILE", "services of your own: sigstore's client trust configuration"),
+)
+
+
+def keyless(given: Parsed) -> KeylessSigner | None:
+    """The identity of `--keyless`; None: it was not asked for.
+
+    Raises:
+        UsageError: it does not go with the other flags, or there is no token.
+        KnarrError: the services cannot be used.
+    """
+    if not given.switch("keyless"):
+        for name in ("identity-token", "trust-config"):
+            if given.text(name):
+                raise UsageError(f"--{name} is for --keyless")
+        return None
+    if given.list("key"):
+        raise UsageError("--key and --keyless exclude each other", hint="sign twice, once with each")
+    if given.text("form", "bundle") != "bundle":
+        raise UsageError("--keyless signs in bundles only", hint="leave out --form")
+    from knarr.attest.keylesssign import KeylessSigner
+
+    token, config = (given.text(name) for name in ("identity-token", "trust-config"))
+    return KeylessSigner.open(
+        read_key_file(token).decode("utf-8", "replace") if token else "",
+        read_key_file(config).decode("utf-8", "replace") if config else "",
+    )
 
 
 def signers(given: Parsed) -> tuple[Signer, ...]:

@@ -15,6 +15,7 @@ from typing import Any
 from knarr.attest import bundle, claim, dsse
 from knarr.attest.evidence import ATT_TAG, MAX_BYTES, SIG_TAG, SIGNATURE, Evidence
 from knarr.attest.evidence import BUNDLE as BUNDLE_FORM
+from knarr.attest.keylesssign import KeylessSigner
 from knarr.attest.keys import PublicKey, Signer
 from knarr.errors import ContentError, UsageError
 from knarr.image.successors import read_small
@@ -34,10 +35,11 @@ _PREDICATE_TYPE = "predicateType"  # annotation of cosign's on a layer of `.att`
 class SignOptions:
     """Who signs, where the signatures go, and what they say besides. What is there already is not made again."""
 
-    signers: tuple[Signer, ...]
+    signers: tuple[Signer, ...] = ()
     form: str = BOTH
     annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
     replace: bool = False  # earlier signatures of the same keys go
+    keyless: KeylessSigner | None = None  # an identity, which signs in bundles only
 
     @property
     def in_tag(self) -> bool:
@@ -77,7 +79,7 @@ def sign_image(target: Destination, subject: Descriptor, identity: str, options:
             tagged = attach_to_tag(target, subject.digest, SIG, parts, keeps=keeps)
             made.append(Made(SIG_TAG, subject.digest, tagged))
     if options.in_bundle:
-        statement = claim.signing_statement(subject.digest, options.annotations)
+        statement = claim.signing_statement(subject.digest, identity, options.annotations)
         made += _bundles(target, subject, statement, claim.SIGNATURE_PREDICATE, options, there)
     return tuple(made)
 
@@ -115,10 +117,10 @@ def _bundles(
     options: SignOptions,
     there: Iterable[Evidence],
 ) -> list[Made]:
-    return [
-        Made(BUNDLE_FORM, subject.digest, attach_bundle(target, subject, bundle.seal(statement, signer), kind))
-        for signer in _lacking(options.signers, there, BUNDLE_FORM, statement)
-    ]
+    sealed = [bundle.seal(statement, signer) for signer in _lacking(options.signers, there, BUNDLE_FORM, statement)]
+    if options.keyless is not None:
+        sealed.append(options.keyless.bundle(statement))
+    return [Made(BUNDLE_FORM, subject.digest, attach_bundle(target, subject, raw, kind)) for raw in sealed]
 
 
 def _lacking(signers: Sequence[Signer], there: Iterable[Evidence], form: str, payload: bytes) -> list[Signer]:
