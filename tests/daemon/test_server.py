@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -87,6 +89,28 @@ def test_it_takes_a_socket_from_systemd(tmp_path: Path) -> None:
         process.communicate()
 
 
+def test_systemd_is_told_when_it_is_ready_and_when_it_stops(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(30)
+        with running(tmp_path / "root", environ={"NOTIFY_SOCKET": str(tmp_path / "notify")}) as daemon:
+            assert listener.recv(100) == b"READY=1"
+            assert daemon.stop() == 0
+        assert listener.recv(100) == b"STOPPING=1"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+@pytest.mark.parametrize("unit", ["knarr.service", "knarr.socket", "knarr-serve.service"])
+def test_the_units_are_right(unit: str, tmp_path: Path) -> None:
+    for path in (Path(__file__).parents[2] / "examples/systemd").iterdir():
+        text = path.read_text().replace("/usr/local/bin/knarr", sys.executable)
+        (tmp_path / path.name).write_text(text)
+    words = ["systemd-analyze", "verify", "--man=no", str(tmp_path / unit)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    told = [line for line in done.stderr.splitlines() if "knarr" in line]
+    assert (done.returncode, told) == (0, [])
+
+
 def test_certificates_decide_who_may_build(tmp_path: Path) -> None:
     make_certificates(tmp_path)
     flags = [
@@ -98,6 +122,28 @@ def test_certificates_decide_who_may_build(tmp_path: Path) -> None:
         assert answers(port, grpc.ssl_channel_credentials(ca, key, cert))
         assert not answers(port, grpc.ssl_channel_credentials(ca))
         assert not answers(port, None)
+
+
+@pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="systemd is not installed")
+def test_sockets_of_systemds_speak_tls_where_there_are_certificates(tmp_path: Path) -> None:
+    make_certificates(tmp_path)
+    names = (("cert", "s.crt"), ("key", "s.key"), ("cacert", "ca.crt"))
+    flags = [f"--tls{name}={tmp_path}/{file}" for name, file in names]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    words = [sys.executable, "-m", "knarr", "daemon", "--root", str(tmp_path / "root"), "--addr", "fd://", *flags]
+    kept = ["--setenv=PYTHONPATH", "--setenv=PATH", "--setenv=HOME"]
+    command = ["systemd-socket-activate", f"--listen=127.0.0.1:{port}", *kept, *words]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        ca, cert, key = ((tmp_path / name).read_bytes() for name in ("ca.crt", "c.crt", "c.key"))
+        deadline = time.monotonic() + 30
+        while not (came := answers(port, grpc.ssl_channel_credentials(ca, key, cert))) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert came
+        assert not answers(port, None)
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 def answers(port: str, credentials: grpc.ChannelCredentials | None) -> bool:

@@ -171,3 +171,20 @@ def test_what_was_pruned_is_listed_as_json(build: Buildctl, buildctl: Buildctl) 
     lines = buildctl("prune", "--format={{json .}}", "--all").stdout.splitlines()
     assert all("id" in json.loads(line) or "ID" in json.loads(line) for line in lines)
     assert lines
+
+
+def test_an_oci_layout_is_a_context(build: Buildctl, context: Path, tmp_path: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(build("type=oci", "--opt=target=base").stdout)) as archive:
+        archive.extractall(tmp_path / "layout", filter="data")
+    (described,) = json.loads((tmp_path / "layout/index.json").read_text())["manifests"]
+    (context / "Dockerfile").write_text("FROM parent\nRUN cat /hello > /again\n")
+    words = (f"--oci-layout=parent-image-key={tmp_path}/layout",)
+    where = f"--opt=context:parent=oci-layout:parent-image-key@{described['digest']}"
+    build(f"type=local,dest={tmp_path}/out", *words, where)
+    assert (tmp_path / "out/again").read_text() == "hello\n"
+
+
+def test_attestations_are_made(build: Buildctl, tmp_path: Path) -> None:
+    build(f"type=oci,dest={tmp_path}/a.tar", "--opt=target=base", "--opt=attest:provenance=mode=min")
+    found = members((tmp_path / "a.tar").read_bytes())
+    assert any(b"https://slsa.dev/provenance/" in data for name, data in found.items() if "blobs" in name)

@@ -39,8 +39,6 @@ def wanted(request: SolveRequest, answer: Answer) -> tuple[list[Export], Answer]
     exports = []
     for number, (kind, attrs) in enumerate(given):
         attrs.pop("dest", None)  # a place on the client's machine, never on this one
-        if kind in ("oci", "docker"):
-            attrs.pop("dangling-name-prefix", None)  # nerdctl says it of every image without a name
         said |= {key: value.encode() for key, value in attrs.items() if not is_option(kind, key)}
         attrs = {key: value for key, value in attrs.items() if key not in said}
         exports.append(Export(kind, attrs | dict(_settled(kind, attrs, request, answer)), taker=number))

@@ -34,6 +34,7 @@ from knarr.daemon.control import CONTROL, Control
 from knarr.daemon.history import History
 from knarr.daemon.listen import listening
 from knarr.daemon.metrics import Metrics
+from knarr.daemon.notify import READY, STOPPING, notify
 from knarr.daemon.settings import DaemonSettings
 from knarr.daemon.solve import Solver
 from knarr.daemon.traces import Traces, collector
@@ -133,6 +134,7 @@ class Daemon:
         if settings.debug_address:
             self.debug_address = stack.enter_context(self._watched(settings.debug_address, scope))
         self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        notify(READY)
 
     def _control(self, scope: Scope) -> Control:
         settings = self.settings
@@ -200,6 +202,7 @@ class Daemon:
             pass
         self._stopped.set()
         self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        notify(STOPPING)
         self._builds.refuse(KnarrError("the daemon is shutting down", hint="start the build again when it is back"))
         waited = 0.0
         while not self._builds.wait(TICK_S) and waited < self.settings.drain_s and self._signals < 2:

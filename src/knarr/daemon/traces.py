@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 _SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 _HEADER = "traceparent"
-_TRACES = 64  # that are remembered, for spans that come late
-_SPANS = 2000  # of one trace that clients may add
+_TRACES = 16  # that are remembered, for spans that come late
+_SPANS = 1000  # of one trace that clients may add
 
 
 class _Known:
