@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import functools
+import http.server
 import os
 import socket
 import stat
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -51,7 +54,7 @@ def source(text: str, **attrs: str) -> SourceOp:
 
 
 def resolve(world: World, text: str, **attrs: str) -> Fetched:
-    return source_git.resolve(world, source(text, **attrs), "v")
+    return source_git.resolve(replace(world, answers={}), source(text, **attrs), "v")  # each time a build of its own
 
 
 Fetch = Callable[..., Path]
@@ -211,6 +214,40 @@ def test_submodules_come_with_it(fetch: Fetch, nested: Work) -> None:
     assert (tree / "out/o").read_text() == "outer\n"
     assert (tree / "out/in/i").read_text() == "inner\n"
     assert list(tree.rglob(".git")) == []
+
+
+def test_a_submodule_may_come_from_a_plain_file_server(fetch: Fetch, work: Work, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    for command in (
+        ("init", "--quiet", str(plain)),
+        (
+            "-C",
+            str(plain),
+            "-c",
+            "user.name=a",
+            "-c",
+            "user.email=a@b",
+            "commit",
+            "--quiet",
+            "--allow-empty",
+            "-m",
+            "1",
+        ),
+        ("-C", str(plain), "update-server-info"),
+    ):
+        subprocess.run(["git", *command], check=True)
+    (plain / ".git/objects/info").mkdir(exist_ok=True)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(plain))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as files:
+        thread = threading.Thread(target=files.serve_forever)
+        thread.start()
+        try:
+            work.git("submodule", "--quiet", "add", f"http://127.0.0.1:{files.server_port}/.git", "out")
+            work.commit({"x": "x\n"})
+            assert (fetch(work.url) / "out").is_dir()
+        finally:
+            files.shutdown()
+            thread.join()
 
 
 def test_submodules_can_be_left_out(fetch: Fetch, nested: Work) -> None:

@@ -42,7 +42,9 @@ def patient(world: World, **settings: object) -> World:
 
 
 def resolve(world: World, url: str, **attrs: str) -> Fetched:
-    return source_http.resolve(world, SourceOp(url, {f"http.{k}": v for k, v in attrs.items()}), "v")
+    return source_http.resolve(
+        replace(world, answers={}), SourceOp(url, {f"http.{k}": v for k, v in attrs.items()}), "v"
+    )
 
 
 def sha256(data: bytes) -> str:
@@ -315,3 +317,12 @@ def test_cancelling_ends_a_download_that_hangs(overlay: World) -> None:
         threading.Timer(0.2, overlay.scope.cancel).start()
         with pytest.raises(Cancelled):
             resolve(overlay, f"http://127.0.0.1:{silent.getsockname()[1]}/f")
+
+
+def test_all_of_a_build_sees_one_version_of_a_file(overlay: World, server: FileServer) -> None:
+    server.pages["/f"] = Page(b"one")
+    op = SourceOp(server.url("/f"))
+    first = source_http.resolve(overlay, op, "v").key
+    server.pages["/f"] = Page(b"two")
+    assert source_http.resolve(overlay, op, "v").key == first
+    assert source_http.resolve(replace(overlay, answers={}), op, "v").key != first

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from knarr.cli import buildlent as lent
 from knarr.cli.buildinputs import MAX_DOCKERFILE_BYTES, BuildInputs, bounded, from_directory, unpack
@@ -23,7 +23,7 @@ from knarr.frontend.dockerfile.giturl import GitURL, parse_git_url
 from knarr.layer.magic import is_archive
 from knarr.llb.ops import SourceOp
 from knarr.progress import Silent, Sink
-from knarr.record import record
+from knarr.record import field, record
 from knarr.scope import Scope
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class _Reach:
     scope: Scope
     sink: Sink
     registry: Callable[[], Registry]
+    answers: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 def read_remote(options: BuildOptions, dockerfile: bytes | None, directory: Path) -> BuildInputs:

@@ -69,7 +69,8 @@ def answer(gateway: EngineGateway, options: Mapping[str, str], inputs: Mapping[s
         try:
             return gateway.ask("gateway.v0", told, inputs, scope=scope)
         except KnarrError as error:
-            raise error.with_context(span=other.span, excerpt=other.excerpt) from error.__cause__
+            excerpt = replace(other.excerpt, data=found.text, definition=found.ref.definition)
+            raise error.with_context(span=other.span, excerpt=excerpt) from error.__cause__
     for cap in sorted(capabilities(options.get("frontend.caps", "")) - _CAPS):
         raise UnsupportedCapability(cap)
     request = replace(request, scanner=_scanner(options))

@@ -26,7 +26,7 @@ def ask(
         Unsupported: there is no frontend of this name.
         KnarrError: as the frontend says.
     """
-    if name == DOCKERFILE:
+    if name == DOCKERFILE or (name == IMAGE and options.get("source") == DOCKERFILE):
         from knarr.engine import dockerfilefrontend
 
         return dockerfilefrontend.answer(gateway, options, inputs, scope)

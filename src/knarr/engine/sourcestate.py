@@ -50,7 +50,7 @@ def _repository(world: World, source: SourceOp) -> SourceState:
     from knarr.ops import source_git
 
     asked = source_git.parse(source)
-    tip = source_git.find_tip(source_git.git_for(world, asked), asked)
+    tip = source_git.tip_of(world, source_git.git_for(world, asked), asked)
     return SourceState(tip.commit, ref=tip.ref, object=tip.object)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from knarr.cache.record import RecordId
 from knarr.record import field, record
@@ -32,6 +32,8 @@ class Reach(Protocol):
     def sink(self) -> Sink: ...
     @property
     def registry(self) -> Callable[[], Registry]: ...
+    @property
+    def answers(self) -> dict[str, Any]: ...
 
 
 @record

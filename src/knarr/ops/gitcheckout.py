@@ -153,7 +153,7 @@ def _check_out(git: Git, source: GitSource, tip: Tip, mirror: Path, root: Path) 
     git.run("remote", "add", "origin", source.remote, at=place)
     git.run("checkout", "--quiet", "--force", "--detach", tip.object, at=place)
     if source.submodules and (tree / ".gitmodules").exists():
-        git.run("submodule", "--quiet", "update", "--init", "--recursive", "--depth=1", at=place)
+        _fetch_submodules(git, place)
         if not keeps:
             _forget_submodules(tree)
     seconds = int(git.run("log", "-1", "--format=%ct", tip.object, at=place)) if source.commit_times else None
@@ -164,6 +164,17 @@ def _check_out(git: Git, source: GitSource, tip: Tip, mirror: Path, root: Path) 
     shutil.rmtree(scratch, ignore_errors=True)
     if seconds is not None:
         _set_times(root, seconds)
+
+
+def _fetch_submodules(git: Git, place: Place) -> None:
+    """Without their history, where the servers know how to do that: a plain file server does not."""
+    update = ("submodule", "--quiet", "update", "--init", "--recursive")
+    try:
+        git.run(*update, "--depth=1", at=place)
+    except GitFailed as error:
+        if not error.says("shallow", "--depth"):
+            raise
+        git.run(*update, at=place)
 
 
 def _borrow(mirror: Path, repository: Path) -> None:

@@ -72,7 +72,7 @@ def resolve(world: World, op: SourceOp, vertex: str) -> Fetched:
 
     source = parse(op)
     git = git_for(world, source)
-    tip = find_tip(git, source)
+    tip = tip_of(world, git, source)
     pinned = not tip.ref or source.by_commit
     make = partial(gitcheckout.make, world, git, source, tip, vertex)
     return Fetched(_key(source, tip), make, pinned, _shared_key(source, tip), tip.commit)
@@ -129,6 +129,15 @@ def _by(remote: str) -> tuple[str, str]:
 
 
 # Where a ref leads
+
+
+def tip_of(world: Reach, git: Git, source: GitSource) -> Tip:
+    """As `find_tip`, the same for all of a build."""
+    question = f"git:{source.remote}#{source.ref}@{source.checksum}{source.keeps_git_dir}{source.by_commit}"
+    known: Tip | None = world.answers.get(question)
+    if known is None:
+        known = world.answers[question] = find_tip(git, source)
+    return known
 
 
 def find_tip(git: Git, source: GitSource) -> Tip:

@@ -35,7 +35,7 @@ def _of_commit(reach: Reach, op: SourceOp) -> int:
 
     source = source_git.parse(op)
     git = source_git.git_for(reach, source)
-    tip = source_git.find_tip(git, source)
+    tip = source_git.tip_of(reach, git, source)
     mirror = Place(str(gitcheckout.fetch(reach.settings.root, git, tip)))
     return int(git.run("log", "-1", "--format=%ct", tip.object, at=mirror))
 

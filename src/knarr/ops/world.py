@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from knarr.cache.record import RecordId
 from knarr.progress import Sink
@@ -77,3 +77,4 @@ class World:
     registry: Callable[[], Registry]
     runtime: Callable[[], Runtime]
     mount_seeds: list[Callable[[str], SharedMount | None]] = field(default_factory=list, hash=False)
+    answers: dict[str, Any] = field(default_factory=dict, hash=False)  # of servers: a build asks each of them once
