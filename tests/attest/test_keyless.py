@@ -130,6 +130,19 @@ def test_what_was_changed_or_left_out_does_not_count(
     assert found.reason
 
 
+@pytest.mark.parametrize("name", ["dsse_envelope", "dsseEnvelope"])
+def test_a_bundle_that_reads_in_two_ways_does_not_count(authority: Authority, signed: bytes, name: str) -> None:
+    """A genuine bundle of another image, with an envelope beside its own that is about ours."""
+    other = authority.bundle(claim.signing_statement(Digest.of(b"other"), "", {}), subject=WHO, issuer=BY)
+    ours = json.dumps(json.loads(signed)["dsseEnvelope"])
+    for text in (
+        other.decode().replace('"dsseEnvelope"', f'"{name}": {ours}, "dsseEnvelope"'),
+        other.decode()[:-1] + f', "{name}": {ours}}}',
+        other.decode().replace('"dsseEnvelope"', '"dsse_envelope"')[:-1] + f', "{name}": {ours}}}',
+    ):
+        assert not verdict(authority, text.encode()).accepted
+
+
 def test_a_key_alone_does_not_stand_for_an_identity(authority: Authority) -> None:
     from knarr.attest.keys import LocalKey, make
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 
@@ -80,6 +82,24 @@ def test_a_signature_with_the_hash_of_its_curve_is_accepted_as_well() -> None:
 def test_a_signature_with_a_weak_hash_is_not() -> None:
     private = ec.generate_private_key(ec.SECP256R1())
     assert not PublicKey(private.public_key()).accepts(private.sign(b"x", ec.ECDSA(hashes.SHA1())), b"x")
+
+
+@pytest.mark.parametrize(
+    ("day", "says"),
+    [(-1, "is not valid before 2026-05-01"), (0, ""), (1, ""), (31, r"the certificate expired on 2026-05-31")],
+)
+def test_a_certificate_stands_for_its_key_while_it_is_valid(day: int, says: str) -> None:
+    key, start = ec.generate_private_key(ec.SECP256R1()), datetime(2026, 5, 1, tzinfo=UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    end = start + timedelta(days=30)
+    made = builder.serial_number(1).not_valid_before(start).not_valid_after(end).sign(key, hashes.SHA256())
+    data, now = made.public_bytes(serialization.Encoding.PEM), start + timedelta(days=day)
+    if says:
+        with pytest.raises(UsageError, match=says):
+            PublicKey.parse(data, name="a.crt", now=now)
+    else:
+        assert PublicKey.parse(data, name="a.crt", now=now).accepts(LocalKey(key).sign(b"x"), b"x")
 
 
 @pytest.mark.parametrize(

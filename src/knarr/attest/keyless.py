@@ -72,9 +72,12 @@ def identity_of(piece: Evidence, rules: Keyless) -> str:
     try:
         bundle = library.Bundle.from_json(_bundle_text(piece))
         rule = _Rule(rules.identities, library.VerificationError)
-        verifier.verify_dsse(bundle, rule)
+        _, payload = verifier.verify_dsse(bundle, rule)
     except Exception as error:  # of a hostile bundle the library may say anything; none of it is a yes
         raise NotTrusted(f"its certificate does not hold: {_line(error)}") from None
+    # A text may be read in two ways (members twice, or by their other names): what was verified is what must count.
+    if payload != piece.payload:
+        raise NotTrusted("what its certificate signed is not what the bundle says")
     return rule.found
 
 

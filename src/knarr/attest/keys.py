@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from datetime import UTC, datetime
 from typing import Protocol
 
 from cryptography import x509
@@ -51,17 +52,21 @@ class PublicKey:
     name: str = ""  # for messages: the file it was read from
 
     @classmethod
-    def parse(cls, data: bytes, *, name: str) -> PublicKey:
-        """The key of a PEM file: a public key, or a certificate's.
+    def parse(cls, data: bytes, *, name: str, now: datetime | None = None) -> PublicKey:
+        """The key of a PEM file: a public key, or a certificate's, which must be valid at `now` (default: now).
+
+        Who made a certificate is not asked: whoever names the file trusts its key.
 
         Raises:
-            UsageError: it is none, or of a kind that signs no images.
+            UsageError: it is none, of a kind that signs no images, or of a certificate whose time is over.
         """
         if b"PRIVATE KEY-----" in data:
             raise UsageError(f"{name}: a private key", hint="signatures are checked with the public key: NAME.pub")
         try:
             if b"BEGIN CERTIFICATE" in data:
-                key = x509.load_pem_x509_certificate(data).public_key()
+                certificate = x509.load_pem_x509_certificate(data)
+                key = certificate.public_key()
+                _check_time(certificate, name, now or datetime.now(UTC))
             else:
                 key = serialization.load_pem_public_key(data)  # type: ignore[assignment]  # other kinds: see below
         except (ValueError, UnsupportedAlgorithm) as error:
@@ -147,6 +152,14 @@ class LocalKey:
         if isinstance(self.key, rsa.RSAPrivateKey):
             return self.key.sign(data, padding.PKCS1v15(), hashes.SHA256())
         return self.key.sign(data)
+
+
+def _check_time(certificate: x509.Certificate, name: str, now: datetime) -> None:
+    """A key says nothing of when it signed, so one whose certificate has ended may have signed since."""
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not begin <= now <= end:
+        what = f"expired on {end:%Y-%m-%d}" if now > end else f"is not valid before {begin:%Y-%m-%d}"
+        raise UsageError(f"{name}: the certificate {what}", hint="name one that is valid, or the public key alone")
 
 
 def make(kind: str) -> Private:
