@@ -272,3 +272,16 @@ def test_deleting_needs_a_directory_below_or_leave(tmp_path: Path) -> None:
     assert delete(".", "--allow", "buildx.local.delete")
     with pytest.raises(UsageError, match="your home directory"):
         delete(".", "--allow", "buildx.local.delete", home=str(here))
+
+
+def test_images_that_are_kept_go_to_a_containerd_too() -> None:
+    kept, there = options("-t", "app", "--containerd", "/run/c.sock", "-o", "type=image,compression=zstd").exports
+    assert kept.type == "image"
+    assert there.type == "containerd"
+    assert there.attrs == {"name": "docker.io/library/app:latest", "compression": "zstd", "address": "/run/c.sock"}
+    (only,) = options("--output=type=image,store=false,name=app", environ={"KNARR_CONTAINERD": "/run/c.sock"}).exports
+    assert only.type == "image"
+
+
+def test_a_builder_elsewhere_has_no_containerd_of_ours() -> None:
+    assert "cannot reach" in refusal("--builder", "tcp://far:1", "--containerd", "/run/c.sock").message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -108,6 +109,26 @@ def test_a_base_image_that_only_containerd_has_is_found_when_it_may_be(
         monkeypatch.setenv("KNARR_ROOT", str(tmp_path / how))
         knarr(*words, how, str(context))
         running.ctr("images", "rm", "--sync", NAME, namespace=daemon.namespace)  # it was left there, too
+
+
+def test_a_base_image_of_which_a_layer_is_gone_is_told(
+    knarr: Knarr, running: Running, daemon: Containerd, context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTAINERD_NAMESPACE", daemon.namespace)
+    base = "registry.invalid/damaged:1"
+    knarr("build", "-t", base, "--provenance=false", "--output", "type=containerd", str(context))
+    running.ctr("content", "rm", layers_of(running, daemon.namespace)[-1], namespace=daemon.namespace)
+    (context / "Dockerfile").write_text(f"FROM {base}\nRUN true\n")
+    monkeypatch.setenv("KNARR_ROOT", str(tmp_path / "other"))
+    said = knarr("build", "--pull=never", "--containerd", running.address, str(context), status=1)
+    assert "is not in containerd, or not any more" in said
+    assert "Dockerfile:1" in said
+
+
+def layers_of(running: Running, namespace: str) -> list[str]:
+    """The layers that the one manifest in a namespace names."""
+    rows = running.ctr("content", "ls", namespace=namespace)
+    return re.findall(r"content\.l\.\d+=(sha256:[0-9a-f]{64})", rows)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -78,3 +78,16 @@ def test_a_build_that_it_did_not_survive_says_so(mortal: Running, tmp_path: Path
         mortal.stop(signal.SIGKILL)
         with pytest.raises(Gone, match=mortal.address):
             daemon.namespaces()
+
+
+def test_what_was_copied_is_there_whole_after_a_kill_and_a_collection(
+    mortal: Running, knarr: Callable[..., str], busybox_layout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTAINERD_ADDRESS", mortal.address)
+    name = "registry.example/busybox:1"
+    knarr("copy", "-q", f"oci:{busybox_layout}", f"containerd://{name}")
+    mortal.stop(signal.SIGKILL)
+    mortal.start()
+    mortal.collect()
+    assert " complete " in mortal.ctr("images", "check", f"name=={name}")
+    assert mortal.ctr("run", "--rm", "--snapshotter", "native", name, "c1", "echo", "hello") == "hello\n"

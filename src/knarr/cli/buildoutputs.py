@@ -45,8 +45,13 @@ def exports(
     named = tuple(_named(export, tags, more) for export in found)
     if any(pushes(export) and not export.attrs.get("name") for export in named):
         raise UsageError("nothing says where to push", hint="give the image a name: --tag REGISTRY/NAME:TAG")
+    if elsewhere and given.text("containerd"):
+        raise UsageError(
+            "--containerd: a builder elsewhere cannot reach the containerd of this machine",
+            hint="load the image (--load), then: knarr copy store:NAME containerd://NAME",
+        )
     address = containerd_of(given, environ)
-    if not address:
+    if elsewhere or not address:
         return named
     from knarr.export.options import with_containerd
 

@@ -81,7 +81,7 @@ class Asked:
         if kind == "containerd":
             raise Unsupported(
                 "type=containerd: a builder elsewhere cannot reach the containerd of this machine",
-                hint="load the image (--load), then: knarr copy NAME containerd://NAME",
+                hint="load the image (--load), then: knarr copy store:NAME containerd://NAME",
             )
         if kind == "local":
             self.outputs[number] = TreeOutput(dest, deletes(export))

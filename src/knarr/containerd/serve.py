@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ import grpc
 
 from knarr.buildkit.rpcthreads import RpcThreads
 from knarr.buildkit.service import OPTIONS, serving
+from knarr.buildkit.unixsocket import answers
 from knarr.containerd.failure import abort
 from knarr.containerd.snapshotservice import SNAPSHOTS, SnapshotService
 from knarr.errors import KnarrError, UsageError
@@ -57,7 +57,7 @@ def _bind(server: grpc.Server, path: str) -> None:
         os.makedirs(os.path.dirname(path), mode=0o711, exist_ok=True)
     except OSError as error:
         raise KnarrError(f"{error.filename or path}: {error.strerror}") from error
-    if _answers(path):
+    if answers(path):
         raise UsageError(f"{path}: somebody listens there already", hint="choose another --address, or stop it")
     mask = os.umask(0o177)  # the socket is there for no moment with more rights than it will have
     try:
@@ -66,12 +66,3 @@ def _bind(server: grpc.Server, path: str) -> None:
         raise KnarrError(f"{path}: cannot listen there: {error}") from error
     finally:
         os.umask(mask)
-
-
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-    return True

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from knarr.buildkit.unixsocket import answers
 from knarr.daemon.settings import Tls
 from knarr.errors import KnarrError, UsageError
 from knarr.scope import Scope
@@ -62,7 +63,7 @@ def listening(server: grpc.Server, settings: DaemonSettings, private: str) -> It
 @contextmanager
 def _unix(server: grpc.Server, path: str, settings: DaemonSettings) -> Iterator[None]:
     os.makedirs(os.path.dirname(path) or ".", mode=0o711, exist_ok=True)
-    if _answers(path):
+    if answers(path):
         raise UsageError(f"unix://{path}: somebody listens there already", hint="choose another --addr, or stop it")
     mask = os.umask(0o177)  # the socket is there for no moment with more rights than it will have
     try:
@@ -78,15 +79,6 @@ def _unix(server: grpc.Server, path: str, settings: DaemonSettings) -> Iterator[
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-
-
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-    return True
 
 
 def _group(name: str) -> int:
