@@ -22,7 +22,17 @@ BUILDX = """add-host allow annotation attest build-arg build-context builder cac
     security-opt squash"""
 
 
-OWN = {"containerd", "source-policy-file", "verify", "tlscacert", "tlscert", "tlskey", "tlsdir", "tlsservername"}
+OWN = {
+    "attest-store",
+    "containerd",
+    "source-policy-file",
+    "verify",
+    "tlscacert",
+    "tlscert",
+    "tlskey",
+    "tlsdir",
+    "tlsservername",
+}
 
 
 def options(*argv: str, environ: dict[str, str] | None = None, cwd: str = "/src") -> BuildOptions:

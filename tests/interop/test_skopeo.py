@@ -73,6 +73,7 @@ def test_both_platforms_are_there(shipped: Shipped) -> None:
     assert [one["platform"] for one in raw["manifests"]] == [
         {"architecture": "amd64", "os": "linux"},
         {"architecture": "arm64", "os": "linux"},
+        *[{"architecture": "unknown", "os": "unknown"}] * 2,  # their attestations
     ]
     for arch in ("amd64", "arm64"):
         config = skopeo("--override-arch", arch, "inspect", "--config", f"oci-archive:{shipped.both}")

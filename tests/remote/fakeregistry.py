@@ -71,7 +71,12 @@ class FakeRegistry:
         ranges: bool = True,
         chunk_min: int = 0,
         body_limit: int = 0,
+        strict: frozenset[str] = frozenset(),
+        late_s: float = 0.0,
     ) -> None:
+        """`strict` are kinds of manifests that are refused: see `_refusal`; others see one only after `late_s`."""
+        self.strict, self.late_s = strict, late_s
+        self.shown_at: dict[tuple[str, str], float] = {}
         self.tokens, self.login, self.identity_token = tokens, login, identity_token
         self.token_life_s, self.post_tokens = token_life_s, post_tokens
         self.mounts, self.referrers, self.ranges = mounts, referrers, ranges
@@ -216,6 +221,31 @@ class _Server(ThreadingHTTPServer):
         return  # broken connections are what this server is for
 
 
+def _refusal(registry: FakeRegistry, repository: str, document: dict[str, Any]) -> tuple[int, str] | None:
+    """Why a manifest is not taken, as registries of the field have it."""
+
+    def is_shown(digest: str) -> bool:
+        return registry.shown_at.get((repository, digest), 0.0) <= time.monotonic() and (
+            (repository, digest) in registry.manifests
+        )
+
+    entries = document.get("manifests", [])
+    subject = document.get("subject", {})
+    if "unknown" in registry.strict and any(e.get("platform", {}).get("os") == "unknown" for e in entries):
+        return 400, "MANIFEST_INVALID"
+    if "artifacts" in registry.strict and document.get("artifactType"):
+        return 415, "UNSUPPORTED"
+    if "subjects" in registry.strict and subject:
+        return 400, "MANIFEST_INVALID"
+    if "unseen" in registry.strict and subject and not is_shown(subject["digest"]):
+        return 404, "MANIFEST_UNKNOWN"
+    if "statements" in registry.strict and "in-toto" in json.dumps(document):
+        return 415, "UNSUPPORTED"
+    if (registry.strict or registry.late_s) and not all(is_shown(entry["digest"]) for entry in entries):
+        return 404, "MANIFEST_BLOB_UNKNOWN"
+    return None
+
+
 def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
     class Handler(_Handler):
         pass
@@ -353,6 +383,10 @@ class _Handler(BaseHTTPRequestHandler):
         registry = self.registry
         if self.command == "PUT":
             digest = "sha256:" + hashlib.sha256(body).hexdigest()
+            refused = _refusal(registry, repository, json.loads(body))
+            if refused:
+                return self._error(*refused)
+            registry.shown_at.setdefault((repository, digest), time.monotonic() + registry.late_s)
             if ":" not in name:
                 registry.tags[repository, name] = digest
             registry.manifests[repository, digest] = (self.headers.get("Content-Type", ""), body)

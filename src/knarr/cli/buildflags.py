@@ -15,6 +15,7 @@ FLAGS = (
     Flag("allow", Kind.LIST, "RIGHT", "network.host, security.insecure, device[=NAME], or buildx.local.delete"),
     Flag("annotation", Kind.LIST, "[LEVEL:]KEY=VALUE", "annotate the manifest; LEVEL manifest, index, …-descriptor"),
     Flag("attest", Kind.LIST, "type=KIND[,…]", "attest how it was built (provenance) or what is in it (sbom)"),
+    Flag("attest-store", Kind.TEXT, "PLACE", "where it goes: auto, index, referrers, both, tag, file=DIRECTORY, none"),
     Flag("build-arg", Kind.LIST, "NAME[=VALUE]", "set an ARG; without a value it is taken from the environment"),
     Flag("build-context", Kind.LIST, "NAME=WHERE", "another context: directory, URL, docker-image://, oci-layout://"),
     Flag("builder", Kind.TEXT, "BUILDER", "build there: a name, or an address (unix://, tcp://, ssh:// …)"),

@@ -42,6 +42,9 @@ def exports(
     more = {**notes, "squash": "new"} if given.switch("squash") else notes
     if switched_on(environ, NO_ARTIFACT):
         found = [_older(export) for export in found]
+    store = given.text("attest-store") or environ.get("KNARR_ATTEST_STORE", "")
+    if store:
+        found = [_attesting(export, store) for export in found]
     named = tuple(_named(export, tags, more) for export in found)
     if any(pushes(export) and not export.attrs.get("name") for export in named):
         raise UsageError("nothing says where to push", hint="give the image a name: --tag REGISTRY/NAME:TAG")
@@ -68,6 +71,23 @@ def _older(export: Export) -> Export:
     if export.type not in (*_KEPT, "oci"):
         return export
     return Export(export.type, {"oci-artifact": "false", **export.attrs})
+
+
+def _attesting(export: Export, store: str) -> Export:
+    """With attestations at `store`, where the output says nothing of its own.
+
+    Raises:
+        UsageError: there is no such place.
+    """
+    if export.type not in _KEPT:
+        return export
+    place, _, directory = store.partition("=")
+    attrs = {"attest-store": place, **({"attest-dest": directory} if directory else {}), **export.attrs}
+    made = Export(export.type, attrs)
+    from knarr.export.options import image_options
+
+    image_options(made)
+    return made
 
 
 def _check_together(exports: Sequence[Export]) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from knarr.cli.flags import Flag, Kind, parse, usage
-from knarr.errors import ContentError
+from knarr.errors import ContentError, NotFound
 
 if TYPE_CHECKING:
     from knarr.cli.places import Place
@@ -31,7 +33,8 @@ _WHOLE_MANIFEST = re.compile(r"\{\{\s*\.Manifest\s*\}\}")
 _MAX_STATEMENT_BYTES = 40 << 20  # BuildKit's limit for a statement
 _SPDX = "https://spdx.dev/Document"
 _SLSA = "https://slsa.dev/provenance/"
-_PREDICATE = "in-toto.io/predicate-type"
+_PREDICATES = ("in-toto.io/predicate-type", "predicateType", "dev.sigstore.bundle.predicateType")  # BuildKit, cosign
+_BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 
 def help_text() -> str:
@@ -194,7 +197,7 @@ def _statements(place: Place, document: Manifest | Index, digest: str) -> tuple[
     provenance: dict[str, Any] = {}
     sbom: dict[str, Any] = {}
     for layer in _statement_layers(place, document, digest):
-        kind = layer.annotations.get(_PREDICATE, "")
+        kind = next((layer.annotations[key] for key in _PREDICATES if key in layer.annotations), "")
         if kind.startswith(_SLSA):
             provenance.setdefault("SLSA", _predicate(place, layer))
         elif kind == _SPDX and "SPDX" not in sbom:
@@ -211,12 +214,24 @@ def _statement_layers(place: Place, document: Manifest | Index, digest: str) -> 
     from knarr.spec.descriptor import Descriptor
     from knarr.spec.digest import Digest
     from knarr.spec.manifest import Index, Manifest
+    from knarr.spec.referrers import fallback_tag
 
     entries = list(attestations_of(document).get(digest, ())) if isinstance(document, Index) else []
     if not entries:
-        entries = list(place.predecessors(Descriptor("", Digest.parse(digest), 0), ATTESTATION_TYPE))
-    manifests = (read_document(place, entry) for entry in entries)
-    return [layer for manifest in manifests if isinstance(manifest, Manifest) for layer in manifest.layers]
+        about = Descriptor("", Digest.parse(digest), 0)
+        entries = [one for kind in (ATTESTATION_TYPE, _BUNDLE) for one in place.predecessors(about, kind)]
+    if not entries:
+        with suppress(NotFound):
+            entries = [place.resolve(f"{fallback_tag(Digest.parse(digest))}.att")]
+    found: list[Descriptor] = []
+    for entry in entries:
+        manifest = read_document(place, entry)
+        if isinstance(manifest, Manifest):
+            # Of a bundle the manifest says what it is about, of the others each layer.
+            found += [
+                layer.with_annotations({**manifest.annotations, **layer.annotations}) for layer in manifest.layers
+            ]
+    return found
 
 
 def _predicate(place: Place, layer: Descriptor) -> Any:
@@ -224,6 +239,10 @@ def _predicate(place: Place, layer: Descriptor) -> Any:
 
     raw = read_small(place, layer, limit=_MAX_STATEMENT_BYTES)
     try:
-        return json.loads(raw)["predicate"]
-    except (ValueError, LookupError, TypeError) as error:
+        data = json.loads(raw)
+        data = data.get("dsseEnvelope", data)
+        if "payload" in data:  # what is signed is read here as it stands; `knarr verify` judges signatures
+            data = json.loads(base64.b64decode(data["payload"]))
+        return data["predicate"]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ContentError(f"attestation {layer.digest} is not an in-toto statement") from error

@@ -59,6 +59,26 @@ class Assembled:
         return mediatype.is_index(self.root.media_type)
 
 
+@record
+class Beside:
+    """An attestation manifest that no index lists: a referrer of `subject`, or what `tag` names."""
+
+    descriptor: Descriptor
+    subject: Digest
+    tag: str = ""
+
+
+@record
+class Placed:
+    """An image with its attestations in one of the places. `lists`: referrers are listed where no API does it."""
+
+    place: str
+    root: Descriptor  # what the names lead to
+    first: tuple[Descriptor, ...] = ()  # what attestations are about: pushed before them
+    beside: tuple[Beside, ...] = ()
+    lists: bool = True
+
+
 def assemble(
     images: Sequence[Ingredients],
     options: LayerOptions,

@@ -55,10 +55,16 @@ def attached(result: Result, options: LayerOptions, *, is_index: bool) -> Sequen
 
 @record
 class Attested:
-    """An attestation manifest as the index lists it, and the blobs it needs."""
+    """An attestation manifest as the index lists it, what it is about, its config and its statements."""
 
     entry: Descriptor
-    blobs: tuple[Descriptor, ...]
+    about: Descriptor
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        return (self.config, *self.layers)
 
 
 def attest(
@@ -76,7 +82,7 @@ def attest(
     """
     own = [subject_of(purl.of_image(Reference.parse(name), platform), about.digest) for name in options.names if name]
     layers = [_layer(one, own, store) for one in ordered(said)]
-    config, raw_config = (EMPTY, b"{}") if options.artifact else _config(layers)
+    config, raw_config = (EMPTY, b"{}") if options.artifact else older_config(layers)
     manifest = encode_manifest(
         config,
         layers,
@@ -88,7 +94,7 @@ def attest(
         stored = store.put(manifest.media_type, manifest.raw)
     notes = {REFERENCE_TYPE: "attestation-manifest", REFERENCE_DIGEST: str(about.digest)}
     entry = replace(stored.bare(), platform=_UNKNOWN, annotations=notes)
-    return Attested(entry, (config, *layers))
+    return Attested(entry, about, config, tuple(layers))
 
 
 def _layer(said: Attestation, own: Sequence[Subject], store: BlobStore) -> Descriptor:
@@ -96,7 +102,7 @@ def _layer(said: Attestation, own: Sequence[Subject], store: BlobStore) -> Descr
     return replace(stored.bare(), annotations={PREDICATE_TYPE: said.predicate_type})
 
 
-def _config(layers: Sequence[Descriptor]) -> tuple[Descriptor, bytes]:
+def older_config(layers: Sequence[Descriptor]) -> tuple[Descriptor, bytes]:
     """The config of the older form: that of an image for no platform, whose layers are the statements."""
     raw = gojson.dump(
         {

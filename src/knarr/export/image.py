@@ -5,15 +5,18 @@ Names are set last, the registry's before our own: who finds a name finds all of
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from knarr.builder import Export
 from knarr.errors import UsageError
-from knarr.export.make import make_image, metadata
+from knarr.export.assemble import Placed
+from knarr.export.make import make_image, makes_index, metadata
 from knarr.export.options import ImageOptions, image_options
 from knarr.export.vertex import Vertex
 from knarr.image.copy import each
+from knarr.record import replace
 from knarr.spec.reference import Reference
 
 if TYPE_CHECKING:
@@ -36,12 +39,53 @@ def export_image(export: Export, result: Result, context: ExportContext) -> dict
         image, layers = make_image(
             options.layers, result, context, vertex, on_layer=push.layer if push is not None else None
         )
-        if push is not None:
-            said = [blob for one in image.attested for blob in one.blobs]
-            push.finish(image.root, [layer.descriptor for layer in layers], [*image.configs, *said])
+        placed = Placed("index", image.root)
+        if image.attested:
+            placed = _placed(image, layers, options, result, context, vertex, push)
+        elif push is not None:
+            push.finish(lambda host: (placed,), [layer.descriptor for layer in layers], image.configs)
+        image = replace(image, root=placed.root)
         if options.store:
             _keep(image, layers, options, result, context, vertex)
     return metadata(image, options.layers, context)
+
+
+def _placed(
+    image: Assembled,
+    layers: tuple[Layer, ...],
+    options: ImageOptions,
+    result: Result,
+    context: ExportContext,
+    vertex: Vertex,
+    push: Push | None,
+) -> Placed:
+    """The image with its attestations where they are wanted, pushed if that is wanted, too."""
+    from knarr.export.placement import AUTO, FILE, INDEX, NONE, Bears, Placing, write_files
+
+    placing = Placing(image, options.layers, context.store, is_index=makes_index(result, context))
+    if options.attest_store == FILE:
+        write_files(image, context.store, options.attest_dest or ".")
+    if push is None:
+        placed = placing.at(INDEX if options.attest_store == AUTO else options.attest_store)
+    else:
+        bears = Bears(context.settings.root / "bears")
+        automatic = options.attest_store == AUTO
+
+        def places(host: str) -> Iterator[Placed]:
+            return map(placing.at, bears.order(host) if automatic else (options.attest_store,))
+
+        def took(host: str, placed: Placed) -> None:
+            if automatic:
+                bears.took(host, placed.place)
+                if placed.place == NONE:
+                    vertex.warn(f"{host} takes no attestations in any form: they were left out")
+
+        blobs = [blob for one in image.attested for blob in one.blobs]
+        placed = push.finish(places, [layer.descriptor for layer in layers], [*image.configs, *blobs], took)
+    if options.store and placed.beside:
+        names = map(Reference.parse, options.layers.names)
+        placing.keep(placed, list(dict.fromkeys(f"{name.registry}/{name.repository}" for name in names)))
+    return placed
 
 
 def _push(options: ImageOptions, result: Result, context: ExportContext, vertex: Vertex, stack: ExitStack) -> Push:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from knarr.layer.compress import Compression
 
 STDOUT = "-"
+ATTEST_STORES = ("auto", "index", "referrers", "both", "tag", "file", "none")
 _TRUE = ("", "1", "t", "T", "true", "TRUE", "True")
 _FALSE = ("0", "f", "F", "false", "FALSE", "False")
 
@@ -32,7 +33,7 @@ _LAYERS = (
     *("source-date-epoch", "rewrite-timestamp", "squash", "prefer-nondist-layers"),
 )
 _IMAGE = (
-    *("push", "push-by-digest", "registry.insecure", "unpack", "store"),
+    *("push", "push-by-digest", "registry.insecure", "unpack", "store", "attest-store", "attest-dest"),
     *("name-canonical", "dangling-name-prefix", "danging-name-empty-only"),  # BuildKit spells the last one so
 )
 _KEYS: Mapping[str, tuple[str, ...]] = {
@@ -79,6 +80,8 @@ class ImageOptions:
     name_canonical: bool
     dangling_prefix: str
     dangling_empty_only: bool
+    attest_store: str = "auto"  # where attestations go: export/placement
+    attest_dest: str = ""  # the directory for those that are files
 
 
 @record
@@ -244,7 +247,15 @@ def image_options(export: Export) -> ImageOptions:
         name_canonical=switch(attrs, "name-canonical", where, default=False),
         dangling_prefix=attrs.get("dangling-name-prefix", ""),
         dangling_empty_only=switch(attrs, "danging-name-empty-only", where, default=False),
+        attest_store=attrs.get("attest-store", "") or ATTEST_STORES[0],
+        attest_dest=attrs.get("attest-dest", ""),
     )
+    if options.attest_store not in ATTEST_STORES:
+        raise UsageError(
+            f"{where}: attest-store={options.attest_store} is not known", hint=f"use one of: {', '.join(ATTEST_STORES)}"
+        )
+    if options.attest_dest and options.attest_store != "file":
+        raise UsageError(f"{where}: attest-dest is a directory for attest-store=file")
     if options.unpack and options.layers.rewrite:
         raise UsageError(f"{where}: unpack and rewrite-timestamp exclude each other", hint="leave out unpack=true")
     if options.push_by_digest:

@@ -8,28 +8,35 @@ the image was missing it cannot be, and all layers are asked about at once.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from knarr.content.target import Fetcher, Report
-from knarr.image.copy import PRESENT, MountsOf, Watch, copy_blob, copy_graph
+from knarr.errors import Bug, RegistryError
+from knarr.image.copy import PRESENT, CopyReport, MountsOf, Watch, copy_blob, copy_graph
+from knarr.image.successors import is_document
 from knarr.scope import Outcome, Scope
 from knarr.spec import mediatype
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
-from knarr.streams import Readable
+from knarr.streams import CHUNK, Readable
 
 if TYPE_CHECKING:
     from knarr.content.sources import Sources
     from knarr.content.store import Store
+    from knarr.export.assemble import Placed
     from knarr.export.trees import Layer
     from knarr.export.vertex import Vertex
     from knarr.remote.repository import Registry, Repository
     from knarr.spec.reference import Reference
 
 _JOBS = 4  # transfers at a time: BuildKit's maxRegistryConcurrency
+# A registry's ways to say that it does not take such a document; 500 is how some fail over an unknown platform.
+_REFUSALS = (400, 404, 405, 406, 409, 415, 422, 500, 501)
+_NOT_SEEN = {"MANIFEST_UNKNOWN", "MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"}
+_LATE_S = (0.1, 0.3, 1.0)  # registries behind several machines show what they were sent within a second or so
 _MAX_MOUNTS = 3  # siblings asked for one blob: each costs a round trip
 
 
@@ -89,43 +96,109 @@ class Push:
         how = copy_blob(self._fetcher, part.repository, blob, self._watch, self._mounts_of(part.repository.name))
         part.note(blob.digest, was_there=how == PRESENT)
 
-    def finish(self, root: Descriptor, layers: Sequence[Descriptor], configs: Sequence[Descriptor]) -> None:
-        """Send what is left, and set the tags (none: push by digest).
+    def finish(
+        self,
+        places: Callable[[str], Iterable[Placed]],
+        layers: Sequence[Descriptor],
+        configs: Sequence[Descriptor],
+        took: Callable[[str, Placed], None] | None = None,
+    ) -> Placed:
+        """Send what is left, and set the tags (none: push by digest); what the first repository was given.
+
+        `places` are the forms that a host may be given the image in, the next where it
+        refuses one; `took` is told which it was.
 
         Raises:
             RegistryError, KnarrError: the first failure; no tag of that repository has moved then.
         """
         for config in configs:
             self._begin(config)
-        raw = self._store.read(root.bare())
         for part in self._parts.values():
             for layer in layers if part.ahead else ():
                 self._begin_part(layer, part)
+        given: list[Placed] = []
         for part in self._parts.values():
-            with self._vertex.phase("pushing layers"):
-                is_there = self._complete(part, root)
-            for tag in part.tags:
-                if tag or not is_there:
-                    name = f"{part.repository.name}{f':{tag}' if tag else ''}@{root.digest}"
-                    with self._vertex.phase(f"pushing manifest for {name}"):
-                        part.repository.push_manifest(root.bare(), raw, tag=tag)
+            host = part.repository.name.partition("/")[0]
+            placed = self._first_that_is_taken(part, host, places(host))
+            given.append(placed)
+            if took is not None:
+                took(host, placed)
             self._store.sources.add(part.repository.name, [blob.digest for blob in (*layers, *configs)])
+        return given[0]
 
-    def _complete(self, part: _Part, root: Descriptor) -> bool:
-        """Send everything below `root` that is not there; whether `root` itself was there."""
+    def _first_that_is_taken(self, part: _Part, host: str, places: Iterable[Placed]) -> Placed:
+        refusal: RegistryError | None = None
+        for placed in places:
+            try:
+                self._place(part, placed)
+            except RegistryError as error:
+                if error.status not in _REFUSALS:
+                    raise
+                refusal = refusal or error
+                continue
+            if refusal is not None:
+                self._vertex.warn(f"{host} does not take attestations as entries of an index: {refusal.message}")
+            return placed
+        if refusal is None:
+            raise Bug("an image has no form to be pushed in")
+        raise refusal
+
+    def _place(self, part: _Part, placed: Placed) -> None:
+        """Push an image in one form: what runs, then what is said of it, then the names."""
+        root = placed.root
+        with self._vertex.phase("pushing layers"):
+            is_there = self._complete(part, placed)
+        for one in placed.beside:
+            with self._vertex.phase(f"pushing attestation manifest {one.descriptor.digest}"):
+                self._copy(part, _Target(part, root), one.descriptor, below_only=True)
+                raw = self._store.read(one.descriptor)
+                part.repository.push_manifest(one.descriptor, raw, tag=one.tag)
+        raw = self._store.read(root.bare())
+        for tag in part.tags:
+            if tag or not is_there:
+                name = f"{part.repository.name}{f':{tag}' if tag else ''}@{root.digest}"
+                with self._vertex.phase(f"pushing manifest for {name}"):
+                    self._push_root(part, root.bare(), raw, tag)
+
+    def _push_root(self, part: _Part, root: Descriptor, raw: bytes, tag: str) -> None:
+        """Push the root; a registry that does not see yet what it was just sent is asked again."""
+        for wait_s in (*_LATE_S, None):
+            try:
+                part.repository.push_manifest(root, raw, tag=tag)
+                return
+            except RegistryError as error:
+                if wait_s is None or not _NOT_SEEN.intersection(error.codes):
+                    raise
+                self._scope.sleep(wait_s)
+
+    def _complete(self, part: _Part, placed: Placed) -> bool:
+        """Send everything below the root that is not there; whether the root itself was there."""
         for outcome in part.ahead.values():
             outcome.result()
-        report = copy_graph(
+        root = placed.root
+        target = _Target(part, root, lists=placed.lists)
+        if placed.first:
+            if target.has(root):
+                return True
+            part.lacked_some = True
+            for manifest in placed.first:
+                if manifest.digest != root.digest or placed.beside:
+                    self._copy(part, target, manifest.bare())
+                    part.sent.add(manifest.digest)
+        report = self._copy(part, target, root.bare(), below_only=True)
+        return any(found.digest == root.digest for found in report.present)
+
+    def _copy(self, part: _Part, target: _Target, root: Descriptor, *, below_only: bool = False) -> CopyReport:
+        return copy_graph(
             self._fetcher,
-            _Target(part, root),
-            root.bare(),
+            target,
+            root,
             scope=self._scope,
             jobs=_JOBS,
             watch=self._watch,
             mounts_of=self._mounts_of(part.repository.name),
-            below_only=True,
+            below_only=below_only,
         )
-        return any(found.digest == root.digest for found in report.present)
 
     def _mounts_of(self, place: str) -> MountsOf:
         return siblings(place, self._store.sources, self._remote)
@@ -173,8 +246,8 @@ class _Part:
 class _Target:
     """A repository that is not asked about blobs it was just sent, nor about a root that it cannot have."""
 
-    def __init__(self, part: _Part, root: Descriptor) -> None:
-        self._part, self._root = part, root
+    def __init__(self, part: _Part, root: Descriptor, *, lists: bool = True) -> None:
+        self._part, self._root, self._lists = part, root, lists
         self.mount_from = part.repository.mount_from
 
     def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
@@ -186,4 +259,8 @@ class _Target:
         return descriptor.digest in self._part.sent or self._part.repository.has(descriptor)
 
     def push(self, descriptor: Descriptor, content: Readable, *, report: Report | None = None) -> None:
+        if not self._lists and is_document(descriptor.media_type):
+            raw = b"".join(iter(lambda: content.read(CHUNK), b""))
+            self._part.repository.push_manifest(descriptor, raw, lists=False)
+            return
         self._part.repository.push(descriptor, content, report=report)

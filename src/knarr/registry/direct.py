@@ -168,7 +168,7 @@ class Direct(Repository):
         if report is not None:
             report(descriptor.size)
 
-    def push_manifest(self, descriptor: Descriptor, raw: bytes, *, tag: str = "") -> None:
+    def push_manifest(self, descriptor: Descriptor, raw: bytes, *, tag: str = "", lists: bool = True) -> None:
         self._check(PULL, PUSH)
         limit = self._parts.settings.limits.manifest_bytes
         if len(raw) != descriptor.size or len(raw) > limit:

@@ -229,11 +229,11 @@ class Repository:
             upload.adopt(begun[1], begun[2])
         upload.run(content, report)
 
-    def push_manifest(self, descriptor: Descriptor, raw: bytes, *, tag: str = "") -> None:
+    def push_manifest(self, descriptor: Descriptor, raw: bytes, *, tag: str = "", lists: bool = True) -> None:
         """Store a manifest or an index under its digest, or under `tag` (which stores both).
 
         One with a subject is listed with its subject's referrers, by the registry
-        or, where it knows no referrers, in the fallback tag.
+        or, where it knows no referrers, in the fallback tag; the latter not without `lists`.
 
         Raises:
             DigestMismatch, SizeMismatch: `raw` is not what `descriptor` says.
@@ -249,7 +249,7 @@ class Repository:
         with self._write("PUT", resolve.path(self._access, name), what, 201, headers=kind, body=raw) as answer:
             listed = answer.headers.get("oci-subject")
         self._keep(descriptor.digest, raw)
-        if b'"subject"' in raw and not listed:
+        if lists and b'"subject"' in raw and not listed:
             with self._subjects:
                 referrers.add(self._access, raw, descriptor)
 
