@@ -83,7 +83,9 @@ def _over_tls(address: Address, tls: Tls, connection: socket.socket, said: str) 
     name = tls.server_name or address.target.rpartition(":")[0].strip("[]")
     try:
         with tls.context().wrap_socket(connection, server_hostname=name) as secured:
-            return _heard(address, _first_bytes(secured), said, plain=False)
+            data = _first_bytes(secured)
+        # gRPC's servers say nothing when they do not like a certificate: they hang up.
+        return _heard(address, data, said, plain=False) if data else _refused(address, tls)
     except ssl.SSLCertVerificationError as error:
         why = error.verify_message or "it cannot be verified"
         hint = "--tlscacert names the authority that signed it; --tlsservername the name it is for"
@@ -97,12 +99,16 @@ def _tls_failure(address: Address, tls: Tls, error: ssl.SSLError) -> KnarrError:
     if "WRONG_VERSION" in reason or "RECORD_LAYER" in reason or "HTTP" in reason:
         return KnarrError(f"builder {address} does not speak TLS", hint="leave out the certificates (--tls…)")
     if "ALERT" in reason or "CERTIFICATE" in reason:
-        if not tls.cert:
-            hint = "give the certificate it knows us by: --tlscert FILE --tlskey FILE"
-            return KnarrError(f"builder {address} wants to see a client certificate", hint=hint)
-        hint = f"--tlscert has to be signed by the authority that the builder trusts, and still be valid: {tls.cert}"
-        return KnarrError(f"builder {address} refuses our certificate", hint=hint)
+        return _refused(address, tls)
     return KnarrError(f"builder {address}: TLS failed: {error.reason or error}")
+
+
+def _refused(address: Address, tls: Tls) -> KnarrError:
+    if not tls.cert:
+        hint = "give the certificate it knows us by: --tlscert FILE --tlskey FILE"
+        return KnarrError(f"builder {address} wants to see a client certificate", hint=hint)
+    hint = f"--tlscert has to be signed by the authority that the builder trusts, and still be valid: {tls.cert}"
+    return KnarrError(f"builder {address} refuses our certificate", hint=hint)
 
 
 def _first_bytes(connection: socket.socket) -> bytes:
