@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from knarr.cli.buildtokens import token_source
+from knarr.cli.buildtokens import registry_client, token_source
 from knarr.client.address import is_address, read_address
 from knarr.client.builder import RemoteBuilder
 from knarr.client.stored import Builders, Node, StoredBuilder, directory
@@ -19,13 +19,14 @@ from knarr.record import replace
 if TYPE_CHECKING:
     from knarr.cli.builderchoice import BuilderTls
     from knarr.cli.buildoptions import BuildOptions
+    from knarr.client.farm import Farm
     from knarr.config import Settings
 
 PLACE = "builders"  # below the working files: sockets of sessions, and what comes from builders
 
 
 @contextmanager
-def opened(options: BuildOptions, settings: Settings) -> Iterator[RemoteBuilder]:
+def opened(options: BuildOptions, settings: Settings) -> Iterator[RemoteBuilder | Farm]:
     """The builder that `options` choose. Nothing is connected yet.
 
     Raises:
@@ -45,9 +46,26 @@ def opened(options: BuildOptions, settings: Settings) -> Iterator[RemoteBuilder]
             return found
 
         builder = chosen_builder(options.builder, options.tls)
-        node = builder.nodes[0]
         tokens = token_source(stack)
-        yield RemoteBuilder(read_address(node.address), node.tls, settings.run / PLACE, store, tokens=tokens)
+        several = len(builder.nodes) > 1
+        found = [
+            RemoteBuilder(
+                read_address(node.address),
+                node.tls,
+                settings.run / PLACE,
+                store,
+                tokens=tokens,
+                prefix=f"[{node.name}] " if several else "",
+            )
+            for node in builder.nodes
+        ]
+        if not several:
+            yield found[0]
+            return
+        from knarr.client.farm import Farm, FarmNode
+
+        nodes = [FarmNode(node.name, one, node.platforms) for node, one in zip(builder.nodes, found, strict=True)]
+        yield Farm(nodes, store, lambda: registry_client(stack))
 
 
 def chosen_builder(text: str, tls: BuilderTls) -> StoredBuilder:

@@ -15,10 +15,21 @@ from knarr.session import tokenkey
 
 if TYPE_CHECKING:
     from knarr.client.logins import TokenSource
+    from knarr.remote.repository import Registry
     from knarr.remote.tokens import Tokens
     from knarr.session.session import Credentials
 
 _TRUE = ("1", "t", "T", "true", "TRUE", "True")
+
+
+def registry_client(stack: ExitStack) -> Registry:
+    """A client with this user's logins, closed with `stack`."""
+    from knarr.remote.repository import Registry
+    from knarr.remote.settings import RegistrySettings
+    from knarr.session.dockerconfig import DockerConfig
+
+    settings = RegistrySettings.from_environment(os.environ)
+    return stack.enter_context(Registry(settings, DockerConfig.from_environment(os.environ).credentials))
 
 
 def token_source(stack: ExitStack) -> TokenSource | None:
@@ -37,14 +48,9 @@ class _Tokens:
 
     @cached_property
     def _source(self) -> Tokens:
-        from knarr.remote.repository import Registry
-        from knarr.remote.settings import RegistrySettings
         from knarr.remote.tokens import Tokens
-        from knarr.session.dockerconfig import DockerConfig
 
-        settings = RegistrySettings.from_environment(os.environ)
-        registry = self._stack.enter_context(Registry(settings, DockerConfig.from_environment(os.environ).credentials))
-        return Tokens(registry.transport)
+        return Tokens(registry_client(self._stack).transport)
 
     @cached_property
     def _seed(self) -> bytes:

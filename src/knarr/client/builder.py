@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from knarr.content.store import Store
     from knarr.frontend.request import FrontendRequest
     from knarr.progress import Sink
+    from knarr.spec.platform import Platform
 
 _LAST_WORDS_S = 5.0  # for progress that is still on its way when the build has ended: BuildKit's
 _LAYOUT = "oci-layout://"
@@ -106,6 +107,15 @@ class RemoteBuilder:
             response = build.run("")[0]
             build.asked.finish(response)
         return _result(response)
+
+    def platforms(self) -> tuple[Platform, ...]:
+        """What it says that it builds for, its own platform first.
+
+        Raises:
+            KnarrError: it cannot be reached.
+        """
+        with owned_directory(self._place) as place, connected(self._address, self._tls, place) as builder:
+            return builder.platforms
 
     def ask(
         self, request: SolveRequest, session: Session, sink: Sink, question: str, *, scope: Scope | None = None
