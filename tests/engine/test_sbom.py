@@ -194,3 +194,20 @@ def test_a_generator_that_fails_fails_the_build(knarr: Knarr, context: Path, bas
     done = knarr.run(*knarr.command(dockerfile, f"--sbom=generator={name}", context=context), "-o", "out", check=False)
     assert done.returncode == 1
     assert "broken" in done.stderr
+
+
+def test_an_sbom_too_large_for_a_statement_goes_without_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    from knarr.engine import sbom
+    from knarr.errors import ContentError
+    from knarr.sbom.about import About
+    from knarr.sbom.package import FileFact, Inventory, Package
+
+    facts = {f"usr/bin/{n}": FileFact(1, "f" * 40, "e" * 64) for n in range(200)}
+    inventory = Inventory((Package("deb", "a", "1", evidence=("x",)),), facts, (tuple(facts),))
+    document = sbom._Document(inventory, About("sbom", 0), "https://spdx.dev/Document")
+    assert len(json.loads(document.predicate())["files"]) == 200
+    monkeypatch.setattr(sbom, "MAX_BYTES", 10_000)
+    assert "files" not in json.loads(document.predicate())
+    monkeypatch.setattr(sbom, "MAX_BYTES", 100)
+    with pytest.raises(ContentError, match="the SBOM of 1 packages is over the limit"):
+        document.predicate()

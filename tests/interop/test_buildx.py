@@ -202,3 +202,20 @@ def test_directories_of_the_client_are_caches_layouts_and_contexts(
     buildx("build", *lent, "-o", f"type=local,dest={tmp_path}/out", context)
     assert (tmp_path / "out/hello").exists()
     assert (tmp_path / "out/id").read_text() == (tmp_path / "again/id").read_text()
+
+
+def test_an_sbom_is_made_without_an_image_and_read_back(buildx: Buildx, bases: Any, tmp_path: Path) -> None:
+    status = "Package: app\nStatus: install ok installed\nVersion: 1.0\nArchitecture: all\n"
+    for name, text in (
+        ("status", status),
+        ("Dockerfile", "FROM scratch AS base\nARG BUILDKIT_SBOM_SCAN_STAGE=true\nCOPY status /var/lib/dpkg/status\n"
+         "FROM base\nCOPY Dockerfile /\n"),
+    ):  # fmt: skip
+        (tmp_path / name).write_text(text)
+    name = f"{bases.address}/buildx/sbom:1"
+    buildx("build", "--sbom=true", "-t", name, "--push", tmp_path)
+    told = json.loads(buildx("imagetools", "inspect", "--format", "{{json .SBOM}}", name).stdout)
+    assert told["SPDX"]["spdxVersion"] == "SPDX-2.3"
+    for document in (told["SPDX"], *told["AdditionalSPDXs"]):
+        assert {(one["name"], one.get("versionInfo")) for one in document["packages"][1:]} == {("app", "1.0")}
+    assert len(told["AdditionalSPDXs"]) == 1

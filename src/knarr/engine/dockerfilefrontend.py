@@ -82,7 +82,10 @@ def answer(gateway: EngineGateway, options: Mapping[str, str], inputs: Mapping[s
         return _answer_to(options["requestid"], request, bridge)
     warnings: list[Warning] = []
     try:
-        return to_answer(compile_dockerfile(request, bridge, warnings=warnings))
+        result = compile_dockerfile(request, bridge, warnings=warnings)
+        for one in result.results:
+            gateway.job.note_scans(one)
+        return to_answer(result)
     except KnarrError as error:
         lines = found.text.decode(errors="replace").splitlines()
         if error.span is not None and error.span.file == request.filename:

@@ -73,6 +73,7 @@ class Job:
         self.started_ns = time.time_ns()
         self.cache_from: tuple[CacheEntry, ...] = ()  # shared caches to read
         self.cache_to: tuple[CacheEntry, ...] = ()  # shared caches to write
+        self._scans: dict[Edge, tuple[tuple[str, Graph], ...]] = {}  # what SBOMs tell of besides results
         self.pins: dict[Digest, str] = {}  # by source vertex: the digest or the commit that it was
         self.source_policies: tuple[SourcePolicy, ...] = ()  # of the request
         self.drive: Drive | None = None  # of the graph that is exported, once it is known
@@ -139,6 +140,22 @@ class Job:
         if not self.source_policies:
             return frontend
         return replace(frontend, results=tuple(map(self._governed_result, frontend.results)))
+
+    def note_scans(self, found: PlatformResult) -> None:
+        """Keep what the SBOM of a result is to tell of besides: the answer of a frontend has no place for it.
+
+        A client that asks the frontend itself gives back the result alone.
+        """
+        result = self._governed_result(found)
+        if result.scans and result.graph.root is not None:
+            with self._lock:
+                self._scans[result.graph.root] = result.scans
+
+    def scans_of(self, found: PlatformResult) -> tuple[tuple[str, Graph], ...]:
+        """What the SBOM of a result is to tell of besides, by name."""
+        if found.scans or found.graph.root is None:
+            return found.scans
+        return self._scans.get(found.graph.root, ())
 
     def _governed_result(self, found: PlatformResult) -> PlatformResult:
         """One platform's, with what is to be scanned for its SBOM."""

@@ -70,7 +70,7 @@ def _scanned(
 ) -> Sequence[Attestation]:
     """What the built-in scanner finds in a result, and in what is to be told of besides."""
     found = [_attestation(job, scanner, result, CORE, record, anew=anew)]
-    for name, graph in result.scans:
+    for name, graph in job.scans_of(result):
         with Scope() as scope, job.world.scope.on_cancel(scope.cancel):
             other = job.evaluate(graph, scope)
         found.append(_attestation(job, scanner, result, EXTRA + name, other, anew=anew))

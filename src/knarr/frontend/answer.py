@@ -6,14 +6,13 @@ Spec: BuildKit's exporter/containerimage/exptypes at v0.33.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from knarr.errors import ContentError, KnarrError
 from knarr.frontend.gateway import ONLY, Answer, Ref
 from knarr.frontend.request import FrontendResult, PlatformResult
 from knarr.llb import definition
-from knarr.llb.ops import Graph
 from knarr.spec.config import ImageConfig, RunConfig, decode_config, encode_config
 from knarr.spec.platform import Platform, host_platform
 
@@ -29,7 +28,6 @@ def to_answer(result: FrontendResult) -> Answer:
     refs: dict[str, Ref] = {}
     metadata: dict[str, bytes] = {}
     attestations = {str(found.platform): found.attestations for found in result.results if found.attestations}
-    scans = {str(found.platform): _refs(found.scans) for found in result.results if found.scans}
     listed = []
     for found in result.results:
         id = found.platform.in_full
@@ -42,11 +40,7 @@ def to_answer(result: FrontendResult) -> Answer:
         if found.epoch is not None:
             metadata[EPOCH + suffix] = b"%d" % found.epoch
     metadata[PLATFORMS] = json.dumps({"Platforms": listed}).encode()
-    return Answer(refs, metadata, attestations, scans)
-
-
-def _refs(scans: Sequence[tuple[str, Graph]]) -> tuple[tuple[str, Ref], ...]:
-    return tuple((name, Ref(graph, definition.encode(graph))) for name, graph in scans)
+    return Answer(refs, metadata, attestations)
 
 
 def from_answer(answer: Answer) -> FrontendResult:
@@ -78,8 +72,7 @@ def _platform_result(id: str, platform: Platform | None, answer: Answer) -> Plat
     base = _config(answer.metadata, BASE_CONFIG, id, platform)
     platform = platform or config.platform
     said = answer.attestations.get(id) or answer.attestations.get(str(platform), ())
-    scans = tuple((name, ref.graph) for name, ref in answer.scans.get(str(platform), ()))
-    return PlatformResult(platform, answer.refs[id].graph, config, base, _epoch(answer.metadata, id), said, scans)
+    return PlatformResult(platform, answer.refs[id].graph, config, base, _epoch(answer.metadata, id), said)
 
 
 def _epoch(metadata: Mapping[str, bytes], id: str) -> int | None:

@@ -79,7 +79,6 @@ class Answer:
     refs: Mapping[str, Ref]
     metadata: Mapping[str, bytes] = field(default_factory=dict)
     attestations: Mapping[str, tuple[GivenAttestation, ...]] = field(default_factory=dict)
-    scans: Mapping[str, tuple[tuple[str, Ref], ...]] = field(default_factory=dict)  # by the platform: PlatformResult
 
 
 @record
