@@ -58,9 +58,11 @@ def scanned_image(given: Parsed, platform: Platform | None) -> Scanned:
     from knarr.image.select import manifest_for
     from knarr.image.spot import shown_name, spot
     from knarr.sbom import kept
+    from knarr.snapshot.namespace import take_rights
     from knarr.spec.platform import host_platform
 
     where = spot(given.words[0])
+    take_rights(os.environ)  # files of an image have many owners
     with quiet_transfer() as world, ExitStack() as stack:
         registry = trusting(world, given, stack)
         place, root = stack.enter_context(opened_source(world, where, registry))
