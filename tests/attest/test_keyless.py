@@ -14,8 +14,10 @@ from knarr.attest.evidence import BUNDLE, Evidence, of_layer
 from knarr.attest.judge import Verdict, Wish, judge
 from knarr.attest.keyless import Identity, Keyless
 from knarr.errors import Unsupported, UsageError
+from knarr.record import replace
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
+from knarr.spec.mediatype import IN_TOTO
 
 from .authority import Authority
 
@@ -141,6 +143,14 @@ def test_a_bundle_that_reads_in_two_ways_does_not_count(authority: Authority, si
         other.decode().replace('"dsseEnvelope"', '"dsse_envelope"')[:-1] + f', "{name}": {ours}}}',
     ):
         assert not verdict(authority, text.encode()).accepted
+
+
+def test_what_was_verified_must_be_what_was_read(authority: Authority, signed: bytes) -> None:
+    """Whatever makes the library read another payload than we do."""
+    other = claim.signing_statement(IMAGE, "registry.example/other:1", {})
+    changed = replace(piece(signed), payload=other, claim=claim.read(other, IN_TOTO))
+    rules = Keyless(authority.trusted_root, (Identity(WHO, issuer=BY),), "root.json")
+    assert "is not what the bundle says" in judge([changed], IMAGE, Wish(keyless=rules)).reason
 
 
 def test_a_key_alone_does_not_stand_for_an_identity(authority: Authority) -> None:

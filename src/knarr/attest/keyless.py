@@ -68,13 +68,13 @@ def identity_of(piece: Evidence, rules: Keyless) -> str:
         root = library.TrustedRoot(library.RootModel.from_json(rules.trusted_root))
         verifier = library.Verifier(trusted_root=root)
     except Exception as error:  # whatever the library's model says of a file that is none
-        raise UsageError(f"{rules.name}: not a trusted root: {_line(error)}") from None
+        raise UsageError(f"{rules.name}: not a trusted root: {in_one_line(error)}") from None
     try:
         bundle = library.Bundle.from_json(_bundle_text(piece))
         rule = _Rule(rules.identities, library.VerificationError)
         _, payload = verifier.verify_dsse(bundle, rule)
     except Exception as error:  # of a hostile bundle the library may say anything; none of it is a yes
-        raise NotTrusted(f"its certificate does not hold: {_line(error)}") from None
+        raise NotTrusted(f"its certificate does not hold: {in_one_line(error)}") from None
     # A text may be read in two ways (members twice, or by their other names): what was verified is what must count.
     if payload != piece.payload:
         raise NotTrusted("what its certificate signed is not what the bundle says")
@@ -137,7 +137,8 @@ def _bundle_text(piece: Evidence) -> str:
     return piece.bundle.raw.decode()
 
 
-def _line(error: BaseException) -> str:
+def in_one_line(error: BaseException) -> str:
+    """What a foreign error says, for a message of ours."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 

@@ -16,6 +16,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from knarr.attest.keyless import in_one_line
 from knarr.errors import KnarrError, Unsupported, UsageError
 
 TOKEN = "SIGSTORE_ID_TOKEN"  # cosign's and sigstore's name
@@ -42,7 +43,7 @@ class KeylessSigner:
         try:
             raw = token or environ.get(TOKEN, "") or library.detect_credential() or ""
         except library.Error as error:
-            raise KnarrError(f"this CI service gives no identity token: {_line(error)}") from None
+            raise KnarrError(f"this CI service gives no identity token: {in_one_line(error)}") from None
         if not raw:
             raise UsageError(
                 "keyless signing needs an identity token",
@@ -51,7 +52,7 @@ class KeylessSigner:
         try:
             identity = library.IdentityToken(raw.strip())
         except library.Error as error:
-            raise UsageError(f"the identity token cannot be used: {_line(error)}") from None
+            raise UsageError(f"the identity token cannot be used: {in_one_line(error)}") from None
         return cls(library, library.SigningContext.from_trust_config(_config(library, trust_config)), identity)
 
     def bundle(self, statement: bytes) -> bytes:
@@ -65,7 +66,7 @@ class KeylessSigner:
                 return str(signer.sign_dsse(self._library.Statement(statement)).to_json()).encode()
         except Exception as error:  # the library's own, pydantic's, requests': all of them mean that nothing was signed
             raise KnarrError(
-                f"keyless signing failed: {_line(error)}",
+                f"keyless signing failed: {in_one_line(error)}",
                 hint="it needs sigstore's services; without a network sign with a key: --key",
             ) from None
 
@@ -75,18 +76,14 @@ def _config(library: Any, text: str) -> Any:
         try:
             return library.ClientTrustConfig.from_json(text)
         except Exception as error:  # whatever the library's model says of a text that is none
-            raise UsageError(f"the trust configuration cannot be used: {_line(error)}") from None
+            raise UsageError(f"the trust configuration cannot be used: {in_one_line(error)}") from None
     try:
         return library.ClientTrustConfig.production()
     except Exception as error:
         raise KnarrError(
-            f"sigstore's public services cannot be reached: {_line(error)}",
+            f"sigstore's public services cannot be reached: {in_one_line(error)}",
             hint="without a network sign with a key (--key), or name services of your own: --trust-config FILE",
         ) from None
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 class _Library:
