@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from knarr.trace.span import ERROR, OK, UNSET, Span, Value
@@ -22,10 +23,17 @@ _NO_TRACE = "0" * 32
 
 def text(spans: Iterable[Span]) -> bytes:
     """All of `spans`."""
-    return b"".join(json.dumps(_stub(span)).encode() + b"\n" for span in spans)
+    resources: dict[int, list[dict[str, Any]]] = {}  # spans of one process share theirs
+    lines = []
+    for span in spans:
+        resource = resources.get(id(span.resource))
+        if resource is None:
+            resource = resources[id(span.resource)] = _pairs(span.resource)
+        lines.append(json.dumps(_stub(span, resource)))
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _stub(span: Span) -> dict[str, Any]:
+def _stub(span: Span, resource: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "Name": span.name,
         "SpanContext": _context(span.trace, span.id),
@@ -41,7 +49,7 @@ def _stub(span: Span) -> dict[str, Any]:
         "DroppedEvents": 0,
         "DroppedLinks": 0,
         "ChildSpanCount": 0,
-        "Resource": _pairs(span.resource),
+        "Resource": resource,
         "InstrumentationLibrary": {"Name": span.scope[0], "Version": span.scope[1], "SchemaURL": ""},
     }
 
@@ -57,7 +65,13 @@ def _context(trace: str, span: str) -> dict[str, Any]:
 
 
 def _time(ns: int) -> str:
-    return f"{datetime.fromtimestamp(ns // 10**9, UTC):%Y-%m-%dT%H:%M:%S}.{ns % 10**9:09}Z"
+    return f"{_second(ns // 10**9)}.{ns % 10**9:09}Z"
+
+
+@lru_cache(32)
+def _second(seconds: int) -> str:
+    """The time to the second: most spans of a build share it, and strftime is slow."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def _pairs(values: Mapping[str, Value]) -> list[dict[str, Any]]:
