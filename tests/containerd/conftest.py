@@ -13,6 +13,8 @@ import pytest
 
 from knarr.containerd.client import Containerd, dial
 
+# Ends a script that ctr runs: on a busy machine it drops what a container says in its last moments (seen with 1.6.20).
+LINGER = "; sleep 0.3"
 PAUSE = "registry.example/pause:1"
 _CONFIG = """\
 version = 2

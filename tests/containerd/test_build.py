@@ -13,7 +13,7 @@ import pytest
 from knarr.containerd.client import Containerd
 from tests.conftest import Bases
 
-from .conftest import PAUSE, Running
+from .conftest import LINGER, PAUSE, Running
 from .cri import Kubelet
 
 pytestmark = [pytest.mark.root, pytest.mark.system]
@@ -34,7 +34,7 @@ def context(tmp_path: Path) -> Path:
     context.mkdir()
     (context / "Dockerfile").write_text(
         'FROM busybox\nRUN echo "made by knarr" > /motd && rm /bin/vi\nUSER 1234\n'
-        'CMD ["sh", "-c", "cat /motd; id -u; test -e /bin/vi || echo gone"]\n'
+        f'CMD ["sh", "-c", "cat /motd; id -u; test -e /bin/vi || echo gone{LINGER}"]\n'
     )
     return context
 

@@ -19,7 +19,7 @@ from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 from knarr.streams import CHUNK
 
-from .conftest import Running
+from .conftest import LINGER, Running
 
 pytestmark = [pytest.mark.root, pytest.mark.system]
 
@@ -90,4 +90,6 @@ def test_what_was_copied_is_there_whole_after_a_kill_and_a_collection(
     mortal.start()
     mortal.collect()
     assert " complete " in mortal.ctr("images", "check", f"name=={name}")
-    assert mortal.ctr("run", "--rm", "--snapshotter", "native", name, "c1", "echo", "hello") == "hello\n"
+    assert (
+        mortal.ctr("run", "--rm", "--snapshotter", "native", name, "c1", "sh", "-c", "echo hello" + LINGER) == "hello\n"
+    )

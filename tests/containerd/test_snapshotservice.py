@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 
 from knarr.containerd.client import dial
+from knarr.containerd.failure import Gone
+from knarr.containerd.snapshotter import ContainerdSnapshotter
+from knarr.errors import KnarrError
 from knarr.pb import snapshots_pb2 as pb
 
-from .conftest import Running
+from .conftest import LINGER, Running
 
 pytestmark = [pytest.mark.root, pytest.mark.system]
 
@@ -98,9 +101,12 @@ def test_a_container_of_an_image_runs_on_it_and_can_write(
     knarr("copy", "-q", f"oci:{busybox_layout}", "containerd://registry.example/busybox:1")
     name = f"c-{os.urandom(3).hex()}"
     run = ("run", "--rm", "--snapshotter", "knarr", "registry.example/busybox:1", name)
-    assert served.running.ctr(*run, "sh", "-c", "rm /bin/vi; echo new > /f; cat /f; ls /bin/vi || true") == "new\n"
+    assert (
+        served.running.ctr(*run, "sh", "-c", "rm /bin/vi; echo new > /f; cat /f; ls /bin/vi || true" + LINGER)
+        == "new\n"
+    )
     # Its own changes are gone with it.
-    assert served.running.ctr(*run, "sh", "-c", "ls /bin/vi; ls /f || true") == "/bin/vi\n"
+    assert served.running.ctr(*run, "sh", "-c", "ls /bin/vi; ls /f || true" + LINGER) == "/bin/vi\n"
 
 
 def test_snapshots_live_as_containerd_has_them_live(served: Served) -> None:
@@ -118,6 +124,28 @@ def test_snapshots_live_as_containerd_has_them_live(served: Served) -> None:
     served.snapshots("rm", "v", "b1")
     served.snapshots("rm", "a")
     assert not {"a", "b1", "v"} & served.kinds().keys()
+
+
+def test_a_plugin_that_does_not_run_is_not_taken_for_containerd_itself(served: Served, tmp_path: Path) -> None:
+    driver = ContainerdSnapshotter(tmp_path, served.running.address, "default", "knarr")
+    served.stop()
+    try:
+        with pytest.raises(KnarrError, match="cannot reach a plugin of its own") as caught:
+            _until_refused(lambda: driver.prepare("x", None))
+        assert "snapshotter running" in caught.value.hint
+    finally:
+        driver.close()
+        served.start()
+        served.wait()
+
+
+def _until_refused(act: Callable[[], object]) -> None:
+    """A call that was under way when the plugin ended is told of in other words."""
+    for _ in range(20):
+        try:
+            act()
+        except Gone:
+            time.sleep(0.1)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])

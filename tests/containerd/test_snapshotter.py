@@ -19,7 +19,7 @@ from knarr.snapshot.namespace import private_mounts
 from tests.conftest import Bases
 from tests.daemon.conftest import running as running_daemon
 
-from .conftest import Running
+from .conftest import LINGER, Running
 
 pytestmark = [pytest.mark.root, pytest.mark.system]
 Knarr = Callable[..., str]
@@ -188,5 +188,5 @@ def test_the_daemon_builds_on_containerd_and_leaves_its_images_there(
             ("build", "--builder=ctd", "-o", "type=image,name=registry.example/by/daemon:1", str(context)),
         ):
             subprocess.run([buildx_program, *words], env=env, check=True, capture_output=True)
-    run = ("run", "--rm", "registry.example/by/daemon:1", f"c-{os.urandom(3).hex()}", "head", "-1", "/g")
+    run = ("run", "--rm", "registry.example/by/daemon:1", f"c-{os.urandom(3).hex()}", "sh", "-c", "head -1 /g" + LINGER)
     assert running.ctr(*run, namespace=daemon.namespace) == "c\n"

@@ -29,8 +29,10 @@ def namespace_of(text: str, flag: str) -> str:
 
 
 @contextmanager
-def dialled(world: Transfer, namespace: str, *, make: bool) -> Iterator[Containerd]:
-    """The usual containerd, in `namespace` (empty: the usual one); what is made or read is held meanwhile.
+def dialled(world: Transfer, namespace: str, *, make: bool, hold: bool = True) -> Iterator[Containerd]:
+    """The usual containerd, in `namespace` (empty: the usual one); what is made or looked for is held meanwhile.
+
+    Who only looks does without `hold`.
 
     Raises:
         NotFound: there is no such namespace, and none is to be made.
@@ -45,6 +47,9 @@ def dialled(world: Transfer, namespace: str, *, make: bool) -> Iterator[Containe
             daemon.make_namespace()
         else:
             daemon.need_namespace()
+        if not hold:
+            yield daemon
+            return
         with leased(daemon) as held:
             yield held
 

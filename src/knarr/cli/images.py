@@ -96,7 +96,7 @@ def _in_containerd(given: Parsed) -> list[Line]:
 
     with (
         quiet_transfer() as world,
-        dialled(world, namespace_of(given.text("in"), "--in"), make=False) as daemon,
+        dialled(world, namespace_of(given.text("in"), "--in"), make=False, hold=False) as daemon,
     ):
         content = Content(daemon)
         names = [Name(image.name, image.target, image.updated_ns) for image in Images(daemon).list()]

@@ -46,6 +46,11 @@ def failure_of(error: grpc.RpcError, address: str) -> KnarrError | Cancelled:
     if code is grpc.StatusCode.UNAVAILABLE:
         if "locked" in words:  # containerd's own "unavailable": an upload under this name is open
             return Busy(f"containerd: {words}")
+        if "while dialing" in words and address not in words:  # its own words, of a proxy plugin that does not run
+            return KnarrError(
+                f"the containerd at {address} cannot reach a plugin of its own: {words}",
+                hint="is the snapshotter running, at the address in containerd's configuration?",
+            )
         return Gone(
             f"the containerd at {address} went away: {words}",
             hint="is it being restarted? run the same again: what has arrived there is not sent twice",

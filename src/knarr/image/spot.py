@@ -30,7 +30,7 @@ _PREFIXES = {
     "store:": STORE,
     "containerd://": CONTAINERD,
 }
-_ELSEWHERE = ("docker-daemon", "containers-storage", "dir", "ostree", "sif", "tarball")
+_ELSEWHERE = ("docker-daemon", "containers-storage", "containerd", "dir", "ostree", "sif", "tarball")
 _NAMESPACES = ("k8s.io", "default", "moby", "buildkit")
 ARCHIVES = (OCI_ARCHIVE, DOCKER_ARCHIVE)
 
