@@ -27,6 +27,7 @@ COMMANDS = {
     "sign": ("sign", "Sign images, for cosign, skopeo and podman to check"),
     "verify": ("verify", "Check who signed an image"),
     "attest": ("attest", "Show, check and add attestations: provenance, SBOMs"),
+    "repro": ("repro", "Build an image again from its provenance, and say what differs"),
     "sbom": ("sbom", "List the software in an image or in a directory"),
     "images": ("images", "List the images in the store"),
     "tag": ("tag", "Give an image another name"),

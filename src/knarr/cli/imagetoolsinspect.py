@@ -159,7 +159,7 @@ def _fields(name: str, place: Place, root: Descriptor, document: Manifest | Inde
     sbom: dict[str, Any] = {}
     if attested:
         for platform, digest in ((platform, digest) for platform, (digest, _) in images.items()):
-            provenance[platform], sbom[platform] = _statements(place, document, digest)
+            provenance[platform], sbom[platform] = statements(place, document, digest)
     configs = {platform: config for platform, (_, config) in images.items()}
     # As buildx: by platform when there are several, bare for one.
     several = len(images) > 1
@@ -192,7 +192,7 @@ def _images(place: Place, root: Descriptor, document: Manifest | Index) -> dict[
     return found
 
 
-def _statements(place: Place, document: Manifest | Index, digest: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def statements(place: Place, document: Manifest | Index, digest: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The provenance and the SBOM of one image, from attestations in the index or among its referrers."""
     provenance: dict[str, Any] = {}
     sbom: dict[str, Any] = {}
