@@ -43,7 +43,7 @@ def test_a_fifo_is_not_waited_for(scanned, tmp_path: Path) -> None:
 
 
 def test_a_file_beyond_the_limit_is_told(scanned) -> None:
-    found = scanned({"var/lib/dpkg/status": STATUS + "X" * 2000}, limits=Limits(database=1000))
+    found = scanned({"var/lib/dpkg/status": STATUS + "X" * 2000}, limits=Limits(status=1000))
     assert [(one.path, one.reason) for one in found.skipped] == [("var/lib/dpkg/status", "larger than 0 MiB")]
 
 
@@ -133,3 +133,28 @@ def test_whoever_asks_can_stop_a_scan(tmp_path: Path) -> None:
 
     with pytest.raises(Stopped):
         list(Tree(str(tmp_path), check=stop).walk())
+
+
+def test_a_field_of_millions_of_lines_is_cut_off(scanned) -> None:
+    status = STATUS + "Description: x\n" + " y\n" * 2_000_000 + "".join(f"K{n}: v\n" for n in range(2000))
+    assert scanned({"var/lib/dpkg/status": status}).packages[0].name == "p"
+
+
+@pytest.mark.parametrize("line", ["\n", 's.name = "', "s.licenses = [", "%q{", "'", " \n \n"])
+def test_a_gemspec_of_millions_of_odd_lines_is_read_in_one_go(scanned, line: str) -> None:
+    text = 's.name = "a"\ns.version = "1"\n' + line * (2_000_000 // len(line))
+    assert scanned({"specifications/a.gemspec": text}).packages[0].name == "a"
+
+
+def test_one_file_under_many_names_is_not_read_for_ever(scanned, tmp_path: Path) -> None:
+    doc = tmp_path / "root/usr/share/doc"
+    (tmp_path / "text").parent.mkdir(exist_ok=True)
+    (tmp_path / "text").write_text("x" * 10_000)
+    for number in range(50):
+        (doc / f"p{number}").mkdir(parents=True)
+        os.link(tmp_path / "text", doc / f"p{number}/copyright")
+    many = "\n".join(STATUS.replace("Package: p", f"Package: p{number}") for number in range(50))
+    found = scanned({"var/lib/dpkg/status": many}, limits=Limits(total=100_000))
+    assert len(found.packages) == 50
+    assert 1 <= sum("in all" in one.reason for one in found.skipped) <= 50
+    assert sum(bool(one.license_files) for one in found.packages) < 10

@@ -13,16 +13,25 @@ _NAME = re.compile(r"^[^<>=~@\s]+")
 
 def read(tree: Tree, path: str, distribution: Distribution) -> Iterator[Package]:
     """The installed packages of the database at `path`."""
-    data = tree.read(path, tree.limits.database)
+    data = tree.read(path, tree.limits.status)
     if data is None:
         return
     root = re.sub(r"(usr/)?lib/apk/db/installed$", "", path)
-    for block in data.decode("utf-8", "surrogateescape").split("\n\n"):
+    for block in _blocks(data.decode("utf-8", "surrogateescape")):
         package = _package(block, root, path, distribution)
         if package is not None:
             yield package
         elif block.strip():
             tree.skip(path, "an entry has no name")
+
+
+def _blocks(text: str) -> Iterator[str]:
+    at = 0
+    while at < len(text):
+        end = text.find("\n\n", at)
+        end = len(text) if end < 0 else end
+        yield text[at:end]
+        at = end + 2
 
 
 def _package(block: str, root: str, path: str, distribution: Distribution) -> Package | None:

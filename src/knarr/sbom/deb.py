@@ -19,7 +19,7 @@ _RELATION = re.compile(r"[a-z0-9][a-z0-9+.-]*")
 
 def read_status(tree: Tree, path: str, distribution: Distribution) -> Iterator[Package]:
     """The installed packages of the database at `path`."""
-    text = tree.text(path, tree.limits.database)
+    text = tree.text(path, tree.limits.status)
     if text is None:
         return
     root = path.removesuffix("var/lib/dpkg/status")

@@ -36,6 +36,10 @@ class Elf:
         """The section of that name."""
         return next((one for one in self.sections if one.name == name), None)
 
+    def size_of(self, name: str, most: int) -> int:
+        """`most` if there is a section of that name, whose content may unpack to as much; else 0."""
+        return most if self.section(name) else 0
+
     def offset_of(self, address: int) -> int | None:
         """Where in the file the byte is that is loaded to `address`."""
         for part in self.segments:

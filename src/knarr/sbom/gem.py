@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from knarr.sbom.package import Package
 from knarr.sbom.tree import Tree
 
-_TEXT = r"""(?:%q\{([^}]*)\}|"((?:[^"\\]|\\.)*)"|'([^']*)')(?:\.freeze)?"""
+# Nothing reaches over the end of a line: a file of millions of lines, or of quotes, must not be read again for each.
+_TEXT = r"""(?:%q\{([^}\n]*)\}|"((?:[^"\\\n]|\\.)*)"|'([^'\n]*)')(?:\.freeze)?"""
 _FIELD = re.compile(
-    rf"^\s*\w+\.(name|version|homepage|summary|license)\s*=\s*(?:Gem::Version\.new\s*\(?)?{_TEXT}", re.MULTILINE
+    rf"^[ \t]*\w+\.(name|version|homepage|summary|license)\s*=\s*(?:Gem::Version\.new\s*\(?)?{_TEXT}", re.MULTILINE
 )
-_LIST = re.compile(r"^\s*\w+\.(licenses|authors)\s*=\s*\[([^\]]*)\]", re.MULTILINE)
+_LIST = re.compile(r"^[ \t]*\w+\.(licenses|authors)\s*=\s*\[([^\]\n]*)\]", re.MULTILINE)
 _ITEM = re.compile(_TEXT)
-_NEEDED = re.compile(rf"^\s*\w+\.add_(?:runtime_)?dependency\(?\s*{_TEXT}", re.MULTILINE)
+_LONGEST = 10_000  # characters of a list
+_NEEDED = re.compile(rf"^[ \t]*\w+\.add_(?:runtime_)?dependency\(?\s*{_TEXT}", re.MULTILINE)
 
 
 def is_installed(path: str) -> bool:
@@ -34,7 +36,10 @@ def read(tree: Tree, path: str) -> Iterator[Package]:
     found: dict[str, str] = {}
     for match in _FIELD.finditer(text):
         found.setdefault(match[1], _value(match.groups()[1:]))
-    lists = {match[1]: [_value(one.groups()) for one in _ITEM.finditer(match[2])] for match in _LIST.finditer(text)}
+    lists = {
+        match[1]: [_value(one.groups()) for one in _ITEM.finditer(match[2][:_LONGEST])]
+        for match in _LIST.finditer(text)
+    }
     if not found.get("name") or not found.get("version"):
         tree.skip(path, "not a specification as RubyGems writes it: no name, or no version")
         return

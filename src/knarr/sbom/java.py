@@ -169,6 +169,8 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: _Budget, limi
         budget.tree.skip(f"{budget.path}!{info.filename}", f"cannot be read: {error}")
         return b""
     budget.bytes -= size
+    if not budget.tree.spend(size, budget.path):
+        return b""
     if size > limit:
         budget.tree.skip(f"{budget.path}!{info.filename}", "unpacks to more than a scan reads")
         return b""

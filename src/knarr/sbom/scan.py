@@ -112,7 +112,8 @@ def _of_program(tree: Tree, path: str, name: str) -> Iterator[Package]:
         headers = elf.parse(file)
         if headers is not None:
             yield from gobinary.read(file, headers, path, tree.limits.program)
-            yield from rust.read(file, headers, path, tree.limits.program)
+            if tree.spend(headers.size_of(".dep-v0", tree.limits.program), path):
+                yield from rust.read(file, headers, path, tree.limits.program)
 
 
 def _is(here: str, place: str) -> bool:

@@ -28,6 +28,7 @@ class Tree:
         self._base = "" if self.root == "/" else self.root
         self._check = check or _never
         self._real: dict[str, str] = {}  # of directories
+        self._left = self.limits.total
 
     def skip(self, path: str, reason: str) -> None:
         """Note that `path` was passed over."""
@@ -124,7 +125,14 @@ class Tree:
         if len(data) > limit:
             self.skip(path, f"larger than {limit >> 20} MiB")
             return None
-        return data
+        return data if self.spend(len(data), path) else None
+
+    def spend(self, size: int, path: str) -> bool:
+        """Count bytes that were read or unpacked at `path`; False (which is noted) when they are too many in all."""
+        self._left -= size
+        if self._left < 0:
+            self.skip(path, f"more than {self.limits.total >> 20} MiB of metadata in all; this was not read")
+        return self._left >= 0
 
     def text(self, path: str, limit: int = 0) -> str | None:
         """As `read`, as text: bytes that are no UTF-8 are replaced."""
