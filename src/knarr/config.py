@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
-_SNAPSHOTTERS = ("overlayfs", "native", "containerd")
+_SNAPSHOTTERS = ("overlayfs", "fuse-overlayfs", "native", "containerd")
 _RUNTIMES = ("runc", "crun")
 outer_uid: int | None = None  # this user's number before a user namespace made it 0 (privilege/profile)
 _CDI_DIRS = "/etc/cdi:/var/run/cdi:/etc/buildkit/cdi"  # BuildKit's
@@ -39,7 +39,7 @@ class Settings:
 
     root: Path
     hosts_dirs: tuple[Path, ...] = ()  # extra certs.d directories, searched before the usual ones
-    snapshotter: str = ""  # KNARR_SNAPSHOTTER: overlayfs, native, containerd[:NAME] for one of containerd's
+    snapshotter: str = ""  # KNARR_SNAPSHOTTER: overlayfs, fuse-overlayfs, native, containerd[:NAME] (one of its own)
     oci_runtime: str = ""  # KNARR_OCI_RUNTIME: runc, crun, or the path of one
     source_date_epoch: int | None = None  # SOURCE_DATE_EPOCH, seconds
     cdi_dirs: tuple[Path, ...] = ()  # where devices are described; a later one goes before an earlier

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,3 +98,15 @@ def test_a_restricted_pod_gets_the_image_that_root_gets_or_says_which_file_canno
         assert REFUSED[name] in found
     else:
         assert found == as_root(expected, place, contexts, name), found
+
+
+@pytest.mark.parametrize("name", ["owners", "users", "symlinks", "setuid", "xattrs"])
+@pytest.mark.parametrize("profile", ["root", "user"])
+def test_fuse_overlayfs_gives_the_image_that_overlayfs_gives(
+    place: MakePlace, contexts: Path, expected: dict[str, str], name: str, profile: str
+) -> None:
+    if profile == "user" and not os.stat("/dev/fuse").st_mode & 0o006:
+        pytest.skip("/dev/fuse is root's alone on this machine")
+    there = place(profile, extra={"KNARR_SNAPSHOTTER": "fuse-overlayfs"})
+    found = build(there, contexts, name)
+    assert found == as_root(expected, place, contexts, name), found

@@ -94,3 +94,12 @@ def sleepers() -> list[str]:
         except OSError:
             continue
     return found
+
+
+@pytest.mark.slow
+def test_three_hundred_layers_are_a_tree(place: MakePlace) -> None:
+    there = place("user")
+    text = "FROM busybox\n" + "".join(f"COPY Dockerfile /layer-{number}\n" for number in range(300))
+    done = there.knarr("build", "--progress=plain", context(there, text + "RUN ls -d /layer-* | wc -l\n"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert " 300\n" in done.stderr

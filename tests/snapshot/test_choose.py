@@ -7,6 +7,7 @@ import pytest
 
 from knarr.errors import Unsupported
 from knarr.snapshot.choose import choose, why_not_overlayfs
+from knarr.snapshot.fuseoverlayfs import why_not
 from knarr.snapshot.mounting import mounted
 from knarr.snapshot.snapshotter import Mount
 
@@ -30,9 +31,9 @@ def test_overlayfs_where_it_works(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["overlayfs-works"]  # the trial left nothing else
 
 
-def test_native_where_overlay_cannot_be_mounted(on_overlay: Path, at: Path) -> None:
+def test_another_where_overlay_cannot_be_mounted(on_overlay: Path, at: Path) -> None:
     with mounted((overlay(on_overlay),), at) as tree:
-        assert choose(tree).name == "native"
+        assert choose(tree).name == ("native" if why_not(tree) else "fuse-overlayfs")
         assert "cannot mount overlay" in why_not_overlayfs(tree)
         with pytest.raises(Unsupported, match="overlayfs does not work below"):
             choose(tree, "overlayfs")
@@ -46,3 +47,12 @@ def test_what_is_wanted_is_used(tmp_path: Path) -> None:
 def test_an_unknown_driver_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match="zfs is not known"):
         choose(tmp_path, "zfs")
+
+
+def test_fuse_overlayfs_without_its_device_is_refused_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr("knarr.snapshot.fuseoverlayfs._PLACES", ())
+    with pytest.raises(Unsupported, match="fuse-overlayfs is not installed"):
+        choose(tmp_path, "fuse-overlayfs")

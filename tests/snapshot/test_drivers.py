@@ -1,4 +1,4 @@
-"""What both drivers promise."""
+"""What all drivers promise."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from knarr.errors import ContentError
 from knarr.snapshot.driver import Driver
+from knarr.snapshot.fuseoverlayfs import FuseOverlayfs, program
 from knarr.snapshot.mounting import mounted
 from knarr.snapshot.native import Native
 from knarr.snapshot.overlayfs import Overlayfs
@@ -21,8 +22,10 @@ from knarr.snapshot.overlayfs import Overlayfs
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture(params=[Overlayfs, Native], ids=["overlayfs", "native"])
+@pytest.fixture(params=[Overlayfs, FuseOverlayfs, Native], ids=["overlayfs", "fuse-overlayfs", "native"])
 def kind(request: pytest.FixtureRequest) -> type[Driver]:
+    if request.param is FuseOverlayfs and not program():
+        pytest.skip("fuse-overlayfs is not installed")
     return request.param  # type: ignore[no-any-return]
 
 
@@ -151,9 +154,10 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from knarr.snapshot.mounting import attach
+from knarr.snapshot.fuseoverlayfs import FuseOverlayfs
 from knarr.snapshot.native import Native
 from knarr.snapshot.overlayfs import Overlayfs
-driver = {"overlayfs": Overlayfs, "native": Native}[sys.argv[1]](Path(sys.argv[2]))
+driver = {"overlayfs": Overlayfs, "fuse-overlayfs": FuseOverlayfs, "native": Native}[sys.argv[1]](Path(sys.argv[2]))
 attach(driver.prepare("left", "base"), Path(sys.argv[3]))
 Path(sys.argv[3], "file").write_text("x")
 print("ready", flush=True)
@@ -238,9 +242,10 @@ RACER = """
 import sys
 from pathlib import Path
 from knarr.errors import ContentError
+from knarr.snapshot.fuseoverlayfs import FuseOverlayfs
 from knarr.snapshot.native import Native
 from knarr.snapshot.overlayfs import Overlayfs
-driver = {"overlayfs": Overlayfs, "native": Native}[sys.argv[1]](Path(sys.argv[2]))
+driver = {"overlayfs": Overlayfs, "fuse-overlayfs": FuseOverlayfs, "native": Native}[sys.argv[1]](Path(sys.argv[2]))
 me, parent = sys.argv[3], None
 for number in range(20):
     active = f"{me}-{number}"

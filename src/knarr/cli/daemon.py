@@ -211,7 +211,7 @@ def _labels(texts: tuple[str, ...]) -> dict[str, str]:
 def _snapshotter(name: str) -> str:
     if name in ("", "auto"):
         return ""
-    if name not in ("overlayfs", "native"):
+    if name not in ("overlayfs", "fuse-overlayfs", "native"):
         raise UsageError(f"--oci-worker-snapshotter {name}: not known", hint="use overlayfs or native")
     return name
 

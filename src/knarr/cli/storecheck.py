@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from knarr.cache.record import Record
-from knarr.cli.machinecheck import Finding
+from knarr.cli.machine.finding import Finding
 from knarr.cli.progress.figures import plural
 from knarr.config import Settings
 from knarr.engine.parts import Parts

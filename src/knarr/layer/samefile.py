@@ -20,6 +20,7 @@ from knarr.layer.tar import NO_XATTRS
 from knarr.streams import CHUNK
 
 _SECOND_NS = 10**9
+_OURS = ("user.overlay.", "user.fuseoverlayfs.", virtual.NOTE)
 
 
 def same(a: os.stat_result, a_path: str, b: os.stat_result, b_path: str, *, by_content: bool = False) -> bool:
@@ -93,6 +94,10 @@ def in_tree(name: str) -> bool:
     """
     return (
         name == "security.capability"
-        or (name.startswith("user.") and name != virtual.NOTE and not name.startswith("user.overlay."))
+        or (
+            name.startswith("user.")
+            and name != virtual.NOTE
+            and not name.startswith(("user.overlay.", "user.fuseoverlayfs."))
+        )
         or name.startswith("system.posix_acl_")
     )

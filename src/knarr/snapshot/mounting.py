@@ -115,6 +115,11 @@ def _attach_one(mount: Mount, at: str) -> None:
     if mount.type == "overlay":
         _overlay(at, flags, options)
         return
+    if mount.type == "fuse-overlayfs":
+        from knarr.snapshot import fuseoverlayfs
+
+        fuseoverlayfs.mount(at, (*options, *(("ro",) if flags & linux.MS_RDONLY else ())))
+        return
     linux.mount(mount.source, at, mount.type, flags, ",".join(options))
 
 

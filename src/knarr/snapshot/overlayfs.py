@@ -34,7 +34,7 @@ class Overlayfs(Driver):
         super().__init__(root, lasting=lasting)
         # A umount without `volatile` writes the whole disk's dirty pages first
         # (13 ms instead of 0.2 on an idle ext4). The ledger minds power cuts.
-        self._plain = _PLAIN_USER if in_user_namespace() else _PLAIN
+        self._plain: tuple[str, ...] = _PLAIN_USER if in_user_namespace() else _PLAIN
         self._options = self._plain if lasting else (*self._plain, "volatile")
 
     def _lay_out(self, entry: Entry) -> None:

@@ -196,7 +196,7 @@ def copy_xattrs(source: str, goal: str) -> None:
             return
         raise
     for name in names:
-        if name.startswith(("trusted.overlay.", "user.overlay.")):
+        if name.startswith(("trusted.overlay.", "user.overlay.", "user.fuseoverlayfs.")):
             continue
         value = os.getxattr(source, name, follow_symlinks=False)
         try:
