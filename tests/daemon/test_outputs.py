@@ -42,6 +42,15 @@ def test_the_frontend_names_an_image_that_its_caller_leaves_open() -> None:
     assert export.attrs["name"] == "mine:1"
 
 
+def test_annotations_of_the_frontend_are_the_image_s_where_its_caller_has_no_other() -> None:
+    said = {"annotation-index.a": b"theirs", "annotation.b": b"theirs", "annotations": b"no"}
+    asked = request("oci", {"annotation.b": "mine"})
+    (export,), _ = outputs.wanted(asked, Answer({ONLY: _TREE}, said))
+    assert export.attrs == {"annotation-index.a": "theirs", "annotation.b": "mine"}
+    (export,), _ = outputs.wanted(request("local"), Answer({ONLY: _TREE}, said))
+    assert export.attrs == {}
+
+
 def test_what_goes_to_a_registry_keeps_no_name_here_unless_it_is_wanted() -> None:
     (export,), _ = outputs.wanted(request("image", {"name": "a", "push": "true"}), Answer({}))
     assert export.attrs["store"] == "false"

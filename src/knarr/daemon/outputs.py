@@ -66,10 +66,13 @@ def with_own_containerd(exports: list[Export], own: Containerd | None) -> list[E
 
 
 def _settled(kind: str, attrs: Mapping[str, str], request: SolveRequest, answer: Answer) -> Iterator[tuple[str, str]]:
-    """Attributes that the request leaves to others."""
+    """Attributes that the request leaves to others: to the frontend, or to us."""
     epoch = request.FrontendAttrs.get("build-arg:SOURCE_DATE_EPOCH", "")
     if epoch.removeprefix("-").isdigit():  # else the frontend finds out what it means, and tells
         yield "source-date-epoch", attrs.get("source-date-epoch", epoch)
+    for key, raw in answer.metadata.items():
+        if key.startswith("annotation") and is_option(kind, key):
+            yield key, attrs.get(key, raw.decode(errors="replace"))
     if attrs.get("name") == "*":
         yield "name", answer.metadata.get(_NAME, b"").decode(errors="replace")
     if kind == "image" and attrs.get("push") in ("true", "1"):
