@@ -96,7 +96,7 @@ def parse(op: SourceOp) -> GitSource:
     checksum = attrs.get("git.checksum", "")
     if checksum and not _HEX.fullmatch(checksum):
         raise UsageError(
-            f"invalid checksum {checksum}: that of a repository is the id of a commit, or its first digits"
+            f"invalid checksum {checksum}: expected hex commit hash, or its first digits"
         )
     return GitSource(
         remote,
