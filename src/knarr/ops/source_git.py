@@ -95,9 +95,7 @@ def parse(op: SourceOp) -> GitSource:
         raise UsageError(f"mtime={times}: not known", hint="checkout or commit")
     checksum = attrs.get("git.checksum", "")
     if checksum and not _HEX.fullmatch(checksum):
-        raise UsageError(
-            f"invalid checksum {checksum}: expected hex commit hash, or its first digits"
-        )
+        raise UsageError(f"invalid checksum {checksum}: expected hex commit hash, or its first digits")
     return GitSource(
         remote,
         ref,
