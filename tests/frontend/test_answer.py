@@ -83,7 +83,7 @@ def test_a_config_need_not_name_its_platform() -> None:
         ),
         (
             {"a": NOTHING},
-            {PLATFORMS: json.dumps({"Platforms": [{"ID": "a", "Platform": AMD.to_json()}] * 2}).encode()},
+            {PLATFORMS: json.dumps({"Platforms": [{"ID": "a", "Platform": p.to_json()} for p in (AMD, ARM)]}).encode()},
             "lists a platform twice",
         ),
     ],

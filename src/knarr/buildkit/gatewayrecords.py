@@ -86,7 +86,7 @@ def source_response(
     answer.Source.identifier = source.identifier
     answer.Source.attrs.update(source.attrs)
     scheme = source.identifier.partition("://")[0]
-    if scheme == "docker-image":
+    if scheme in ("docker-image", "oci-layout"):
         answer.Image.Digest = found.digest
         answer.Image.Config = b"" if request.Image.NoConfig else found.config
     elif scheme == "git":

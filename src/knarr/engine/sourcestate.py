@@ -16,7 +16,7 @@ from knarr.errors import KnarrError, UsageError
 from knarr.frontend.gateway import SourceState
 from knarr.llb.ops import SourceOp
 from knarr.progress import Sink, VertexDone, VertexStarted
-from knarr.spec.platform import Platform
+from knarr.spec.platform import Platform, host_platform
 from knarr.spec.reference import Reference
 
 if TYPE_CHECKING:
@@ -37,6 +37,11 @@ def of(gateway: EngineGateway, source: SourceOp, platform: Platform | None, *, m
         found = gateway.resolve_image(Reference.parse(rest), platform, mode=mode or "default")
         return SourceState(found.digest, found.raw_config)
     world = gateway.job.world
+    if scheme == "oci-layout":
+        from knarr.ops import source_layout
+
+        layout = source_layout.look(world.session, gateway.job.images, source, platform or host_platform())
+        return SourceState(layout.digest, layout.raw_config)
     if scheme == "git":
         with _told(world.sink, f"[internal] resolve {source.identifier}"):
             return _repository(world, source)

@@ -124,6 +124,7 @@ def _platforms(metadata: Mapping[str, bytes]) -> list[tuple[str, Platform]]:
             raise ContentError("invalid empty platform key for exporter")
         if not platform.os or not platform.architecture:
             raise ContentError(f"invalid platform value for {id}: it has no os, or no architecture")
+    found = list(dict.fromkeys(found))  # asked for twice, it is there once
     if len({id for id, _ in found}) != len(found):
         raise ContentError(f"{PLATFORMS} lists a platform twice")
     return found

@@ -34,14 +34,20 @@ def resolve(world: Reach, images: Images, op: SourceOp, platform: Platform, vert
         NotFound: the caller lends no such content, or it lacks something.
         ContentError: it is no image, or the identifier has no digest.
     """
-    reference = Reference.parse(op.identifier.removeprefix(SCHEME))
-    if reference.digest is None:
-        raise ContentError(f"{op.identifier}: an OCI layout is named with a digest")
+    found = look(world.session, images, op, platform)
     content = lent_content(world.session, op.attrs.get("oci.store", ""))
-    found = images.find_lent(content, reference.digest, reference, platform)
     record = images.records(found)  # first, so that nobody takes the layers for garbage
     _take_in(world, content, found, vertex)
     return record, record
+
+
+def look(session: Session, images: Images, op: SourceOp, platform: Platform) -> Found:
+    """The image that `op` names; its layers stay where they are. Raises as `resolve`."""
+    reference = Reference.parse(op.identifier.removeprefix(SCHEME))
+    if reference.digest is None:
+        raise ContentError(f"{op.identifier}: an OCI layout is named with a digest")
+    content = lent_content(session, op.attrs.get("oci.store", ""))
+    return images.find_lent(content, reference.digest, reference, platform)
 
 
 def lent_content(session: Session, store: str) -> LentContent:
