@@ -89,6 +89,21 @@ def test_it_takes_a_socket_from_systemd(tmp_path: Path) -> None:
         process.communicate()
 
 
+def test_its_state_may_lie_where_names_are_long(bases: object, tmp_path: Path, context: Path) -> None:
+    from tests.buildkit.client import Client
+
+    make_certificates(tmp_path)
+    flags = [f"--tlscert={tmp_path}/s.crt", f"--tlskey={tmp_path}/s.key", "--addr=tcp://127.0.0.1:0"]
+    environ = {"KNARR_HOSTS_DIR": str(bases.hosts_dir)}  # type: ignore[attr-defined]
+    root = tmp_path / ("long-name-" * 8) / "root"
+    root.mkdir(parents=True)
+    place = tmp_path / "d"  # the socket for clients has no room there, either
+    with running(place, *flags, "--root", str(root), environ=environ) as daemon, daemon.channel() as channel:
+        lent = {"context": context, "dockerfile": context}
+        with Client(channel, tmp_path, directories=lent) as client:
+            assert Builder(daemon, client, channel).build() == {}
+
+
 def test_systemd_is_told_when_it_is_ready_and_when_it_stops(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))

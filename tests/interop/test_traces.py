@@ -14,8 +14,8 @@ from typing import Any
 import grpc
 import pytest
 
+from knarr.buildkit.content import CONTENT
 from knarr.buildkit.service import Caller
-from knarr.daemon.content import CONTENT
 from knarr.daemon.control import CONTROL
 from knarr.pb import content_pb2, control_pb2
 from tests.daemon.conftest import running

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("knarr.daemon")
 
 _CALLS = 2000  # at a time: a build takes three or four, so this is a wall against floods only
+_ROOM = 80  # characters of a directory in which sockets are made
 _LAST_WORDS_S = 2.0  # for answers that are on their way when the daemon ends
 
 
@@ -112,7 +114,8 @@ class Daemon:
         scope = stack.enter_context(Scope())
         stack.callback(scope.cancel)
         self._builds = Builds(private)
-        self._sessions = Sessions(private)
+        sockets = stack.enter_context(_short(private))
+        self._sessions = Sessions(sockets)
         self._metrics = Metrics(lambda: self._builds.count, lambda: self._sessions.count)
         server = grpc.server(RpcThreads(scope), options=OPTIONS, maximum_concurrent_rpcs=_CALLS)
         self._health = health.HealthServicer()
@@ -126,7 +129,7 @@ class Daemon:
             (CONTENT, content),
         )
         server.add_generic_rpc_handlers([*(serving(*service) for service in services), self._traces.handler()])
-        self.addresses = stack.enter_context(listening(server, settings, os.fspath(private)))
+        self.addresses = stack.enter_context(listening(server, settings, os.fspath(sockets)))
         self._server = server
         server.start()
         stack.callback(self._end)
@@ -238,3 +241,16 @@ class Daemon:
 def _traces(history: History, scope: Scope) -> Traces:
     resource = otel.resource(os.environ, "knarr-buildkitd", version("knarr"))
     return Traces(history, scope, resource, collector(os.environ, lambda line: log.warning("%s", line)))
+
+
+@contextmanager
+def _short(directory: Path) -> Iterator[Path]:
+    """The directory by a name that leaves room for a socket's: the kernel takes 107 characters for both."""
+    if len(os.fspath(directory)) < _ROOM:
+        yield directory
+        return
+    held = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield Path(f"/proc/self/fd/{held}")
+    finally:
+        os.close(held)

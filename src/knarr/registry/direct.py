@@ -273,9 +273,8 @@ def _as_registry(what: str) -> Iterator[None]:
     try:
         yield
     except Refusal as refusal:
-        error = NotFound if refusal.status == 404 and refusal.code != "MANIFEST_BLOB_UNKNOWN" else None
-        if error is not None:
-            raise error(f"{what}: {refusal.message}") from None
+        if refusal.status == 404 and refusal.code != "MANIFEST_BLOB_UNKNOWN":
+            raise NotFound(f"{what}: {refusal.message}") from None
         raise RegistryError(f"{what}: {refusal.message}", status=refusal.status, codes=(refusal.code,)) from None
 
 
