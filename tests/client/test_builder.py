@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -275,6 +276,19 @@ def test_pushing_is_the_builders_work(knarr: Knarr, builder: str, bases: Any, co
     knarr("build", "--builder", builder, "-t", name, "--platform=linux/amd64,linux/arm64", "--push", str(context))
     assert json.loads(knarr("manifest", name, "--raw"))["manifests"]
     assert knarr("images") == knarr("images", "--filter", "reference=nothing") or "far/pushed" not in knarr("images")
+
+
+def test_what_is_pushed_and_loaded_is_one_image(
+    knarr: Knarr, builder: str, bases: Any, context: Path, tmp_path: Path
+) -> None:
+    write(context, "FROM scratch\nCOPY hello /\n")
+    name, told = f"{bases.address}/far/both:1", tmp_path / "told"
+    words = ("-t", name, "--push", "--load", "--metadata-file", str(told))
+    knarr("build", "--builder", builder, *words, str(context))
+    digest = json.loads(told.read_text())["containerimage.digest"]
+    assert digest in knarr("inspect", name)
+    raw = knarr("manifest", name, "--raw").encode()
+    assert f"sha256:{hashlib.sha256(raw).hexdigest()}" == digest
 
 
 def test_what_only_our_engine_can_do_is_refused_by_name(knarr: Knarr, builder: str, context: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.server
 import os
 import shutil
+import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -181,10 +183,22 @@ def ssh_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     server = subprocess.Popen([shutil.which("sshd") or "/usr/sbin/sshd", "-D", "-e", "-f", tmp_path / "sshd"])
     monkeypatch.setenv("PATH", f"{near}:{os.environ['PATH']}")
     try:
+        _wait_until_it_listens(port)
         yield port
     finally:
         server.terminate()
         server.wait()
+
+
+def _wait_until_it_listens(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline, "sshd does not listen"
+            time.sleep(0.05)
 
 
 def test_through_ssh_with_knarr_on_the_far_side(

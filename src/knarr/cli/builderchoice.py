@@ -43,6 +43,11 @@ def _current(environ: Mapping[str, str]) -> str:
     return Builders(directory(environ)).current()
 
 
+def quiet_grpc() -> None:
+    """Keep gRPC from writing to standard error what we say in words of our own; before it is imported."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
 def read_tls(given: Parsed, builder: str, cwd: str) -> BuilderTls:
     """The flags `--tls…`, with paths that are relative to `cwd`.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from knarr.cli.builderchoice import chosen
+from knarr.cli.builderchoice import chosen, quiet_grpc
 from knarr.cli.flags import Flag, Kind, Parsed
 from knarr.errors import UsageError
 
@@ -53,6 +53,7 @@ def reached(node: Node, scope: Scope | None = None) -> Iterator[Builder]:
     Raises:
         KnarrError: it does not answer.
     """
+    quiet_grpc()
     from knarr.cli.buildelsewhere import PLACE
     from knarr.client.address import read_address
     from knarr.client.connection import connected

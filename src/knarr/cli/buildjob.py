@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from knarr.builder import SolveRequest, SolveResult
 from knarr.cli import buildlent as lent
+from knarr.cli.builderchoice import quiet_grpc
 from knarr.cli.buildinputs import BuildInputs, open_inputs
 from knarr.cli.buildoptions import BuildOptions, parse_options
 from knarr.cli.buildoutputs import pushes
@@ -70,6 +71,7 @@ def build(options: BuildOptions, argv: list[str]) -> int:
 def _builder(options: BuildOptions, settings: Settings) -> Iterator[Builder]:
     """Who builds: this process, or the builder that was chosen."""
     if options.builder:
+        quiet_grpc()
         from knarr.cli.buildelsewhere import opened
 
         with opened(options, settings) as builder:
@@ -154,6 +156,7 @@ def ask_elsewhere(
     Raises:
         KnarrError: as a build would.
     """
+    quiet_grpc()
     from knarr.cli.buildelsewhere import opened
 
     settings = replace(Settings.from_environment(os.environ), verify="")  # nothing is used: it is only talked about

@@ -23,6 +23,7 @@ from knarr.export.destination import opened
 from knarr.export.options import STDOUT, deletes
 from knarr.image.layout import REF_NAME, Layout, named
 from knarr.pb.control_pb2 import CacheOptions, CacheOptionsEntry, Exporter
+from knarr.record import replace
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.reference import Reference
 from knarr.streams import Writable
@@ -55,9 +56,12 @@ class Asked:
             Unsupported: this builder cannot do it.
             UsageError: two outputs that exclude each other.
         """
+        loads = any(export.type == OWN_STORE for export in request.exports)
         for export in request.exports:
             if export.type == "cacheonly":
                 continue
+            if loads and export.type in ("image", "registry"):  # one image, in the words of the one that is loaded
+                export = replace(export, attrs={"oci-mediatypes": "true", **export.attrs})
             if not for_knarr:
                 _check(export)
             self._export(export)

@@ -15,6 +15,7 @@ from knarr.builder import Export, SolveResult
 from knarr.client.asked import OWN_STORE
 from knarr.errors import ContentError, Unsupported
 from knarr.image.combine import Part, combine
+from knarr.image.copy import copy_graph
 from knarr.image.successors import read_document
 from knarr.record import record, replace
 from knarr.scope import Scope
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from knarr.content.store import Store
     from knarr.content.target import Fetcher
     from knarr.progress import Sink
-    from knarr.remote.repository import Registry
+    from knarr.remote.repository import Registry, Repository
     from knarr.session.session import Session
     from knarr.spec.manifest import Index, Manifest
     from knarr.spec.platform import Platform
@@ -72,7 +73,7 @@ class Farm:
                 for node, platforms in shares.items()
             ]
             results = [outcome.result() for outcome in outcomes]
-        return self._joined(request, results)
+            return self._joined(request, results, own)
 
     def ask(
         self, request: SolveRequest, session: Session, sink: Sink, question: str, *, scope: Scope | None = None
@@ -80,7 +81,7 @@ class Farm:
         """The answer of the first node: see `RemoteBuilder.ask`."""
         return self._nodes[0].builder.ask(request, session, sink, question, scope=scope)
 
-    def _joined(self, request: SolveRequest, results: Sequence[SolveResult]) -> SolveResult:
+    def _joined(self, request: SolveRequest, results: Sequence[SolveResult], scope: Scope) -> SolveResult:
         """One index of what the nodes made, wherever it went."""
         told = [result.metadata.get("containerimage.descriptor") for result in results]
         images = [export for export in request.exports if export.type in (*_PUSHED, OWN_STORE)]
@@ -91,11 +92,15 @@ class Farm:
         descriptors = [Descriptor.from_json(root) for root in told if root is not None]
         made: Manifest | Index | None = None
         names: list[str] = []
-        for export in images:
+        pushed: Repository | None = None
+        for export in sorted(images, key=lambda export: export.type == OWN_STORE):
             references = _names(export)
             names += map(str, references)
-            for reference in references or (None,):
-                made = self._put(export, reference, descriptors)
+            if export.type == OWN_STORE:
+                made = self._keep(references, descriptors, pushed, scope)
+            for reference in references if export.type != OWN_STORE else ():
+                pushed = self._registry().repository(reference, scope=scope)
+                made = _push(export, reference, descriptors, pushed)
         if made is None:
             raise ContentError("there is no index to be made")
         metadata: dict[str, Any] = {
@@ -106,22 +111,29 @@ class Farm:
             metadata["image.name"] = ",".join(dict.fromkeys(names))
         return SolveResult(made.descriptor.digest, None, metadata)
 
-    def _put(self, export: Export, reference: Reference | None, roots: Sequence[Descriptor]) -> Manifest | Index:
-        """The index of `roots`, which are in the own store or in the registry, and its name there."""
-        if export.type == OWN_STORE:
-            store = self._store()
-            index = _index(store, roots)
-            descriptor = store.put(index.media_type, index.raw)
-            if reference is not None:
-                store.tag(descriptor.bare(), str(reference))
-            return index
-        if reference is None:
-            raise ContentError("nothing says where to push", hint="give the image a name: --tag REGISTRY/NAME:TAG")
-        repository = self._registry().repository(reference)
-        index = _index(repository, roots)
-        by_digest = export.attrs.get("push-by-digest", "false") not in _FALSE
-        repository.push_manifest(index.descriptor.bare(), index.raw, tag="" if by_digest else reference.tag)
+    def _keep(
+        self, names: Sequence[Reference], roots: Sequence[Descriptor], pushed: Repository | None, scope: Scope
+    ) -> Manifest | Index:
+        """The index of `roots` in the own store: loaded there, or `pushed` and taken from there."""
+        store = self._store()
+        index = _index(pushed or store, roots)
+        if pushed is not None:
+            for root in roots:
+                copy_graph(pushed, store, root, scope=scope)
+        descriptor = store.put(index.media_type, index.raw)
+        for name in names:
+            store.tag(descriptor.bare(), str(name))
         return index
+
+
+def _push(
+    export: Export, reference: Reference, roots: Sequence[Descriptor], repository: Repository
+) -> Manifest | Index:
+    """The index of `roots`, which are in the repository, under the tag of `reference`."""
+    index = _index(repository, roots)
+    by_digest = export.attrs.get("push-by-digest", "false") not in _FALSE
+    repository.push_manifest(index.descriptor.bare(), index.raw, tag="" if by_digest else reference.tag)
+    return index
 
 
 def spread(
@@ -172,11 +184,12 @@ def _check(request: SolveRequest) -> None:
 
 
 def _share(request: SolveRequest, platforms: tuple[Platform, ...]) -> SolveRequest:
-    """What one node is asked for."""
+    """What one node is asked for. What is pushed is loaded from where it was pushed to: it has to be the same image."""
+    pushes = any(export.type in _PUSHED for export in request.exports)
     return replace(
         request,
         frontend=replace(request.frontend, platforms=platforms),
-        exports=tuple(_part_of(export) for export in request.exports),
+        exports=tuple(_part_of(export) for export in request.exports if not (pushes and export.type == OWN_STORE)),
     )
 
 

@@ -14,6 +14,7 @@ import grpc
 from knarr.buildkit.failure import failure_of, status_of
 from knarr.buildkit.gateway import SERVICE
 from knarr.buildkit.service import Caller
+from knarr.client.asked import OWN_STORE
 from knarr.errors import Cancelled, KnarrError, Unsupported
 from knarr.frontend.options import joined, to_options
 from knarr.pb import gateway_pb2 as pb
@@ -42,8 +43,11 @@ def options(request: SolveRequest, caches: CacheOptions, question: str) -> dict[
         found["requestid"] = question
         found["frontend.caps"] = _SUBREQUESTS
         return found
+    loads = any(export.type == OWN_STORE for export in request.exports)
     for kind, about in request.attest.items():
-        found[f"attest:{kind}"] = joined(f"{key}={value}" for key, value in about.items())
+        # What is pushed and loaded is one image: not one with attestations, and one without.
+        given = {key: value for key, value in about.items() if not (loads and key == "inline-only")}
+        found[f"attest:{kind}"] = joined(f"{key}={value}" for key, value in given.items())
     if caches.Imports:
         imports = [{"Type": entry.Type, "Attrs": dict(entry.Attrs)} for entry in caches.Imports]
         found["cache-imports"] = json.dumps(imports)
