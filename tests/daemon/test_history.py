@@ -26,7 +26,7 @@ def built(history: History, tmp_path: Path, ref: str, error: BaseException | Non
     log.send(Log("step", 1, ref.encode()))
     log.send(VertexDone("step", cached=True))
     log.close()
-    history.end(ref, log, {"containerimage.digest": "sha256:…"}, error, {})
+    history.end(ref, log, {"containerimage.digest": "sha256:…"}, error, {}, {})
 
 
 def listed(history: History, **asked: object) -> list[tuple[int, str]]:
@@ -94,7 +94,7 @@ def test_who_listens_hears_what_becomes_of_builds(history: History, tmp_path: Pa
     built(history, tmp_path, "another")
     log = StatusLog(tmp_path / "log")
     log.close()
-    history.end("one", log, {}, Cancelled(), {})
+    history.end("one", log, {}, Cancelled(), {}, {})
     history.delete("one")
     heard += [next(events), next(events)]
     assert [(event.type, event.record.Ref) for event in heard] == [
@@ -139,3 +139,28 @@ def test_a_limit_gives_the_newest_first(history: History, tmp_path: Path) -> Non
     assert [ref for _, ref in listed(history, Limit=2)] == ["c", "b"]
     with pytest.raises(UsageError, match="limit"):
         listed(history, Limit=-1)
+
+
+def test_provenance_is_a_blob_as_long_as_a_build_has_it(history: History, tmp_path: Path) -> None:
+    def build(ref: str, provenance: dict[str, bytes]) -> None:
+        log = StatusLog(tmp_path / f"{ref}.status")
+        history.begin(pb.SolveRequest(Ref=ref))
+        log.close()
+        history.end(ref, log, {}, None, {}, provenance)
+
+    build("one", {"linux/amd64": b"{}", "linux/arm64": b"[]"})
+    build("two", {"": b"{}"})
+    request = pb.BuildHistoryRequest(EarlyExit=True)
+    records = {event.record.Ref: event.record for event in history.listen(request, until=lambda: False)}
+
+    (said,) = records["two"].Result.Attestations
+    assert said.media_type == "application/vnd.in-toto+json"
+    assert said.annotations["in-toto.io/predicate-type"] == "https://slsa.dev/provenance/v1"
+    assert records["one"].Results["linux/amd64"].Attestations[0].digest == said.digest
+    blob = history.blobs / said.digest.removeprefix("sha256:")
+    assert blob.read_bytes() == b"{}"
+
+    history.delete("one")
+    assert blob.exists()
+    history.delete("two")
+    assert not blob.exists()

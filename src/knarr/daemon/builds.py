@@ -32,6 +32,7 @@ class Build:
         self.log = log
         self.scope = Scope()
         self.images: dict[int, Descriptor] = {}  # what its outputs made, by their numbers
+        self.provenance: dict[str, bytes] = {}  # of its results, by platform; "" for the only one
         self._bridged = threading.Condition()
         self._bridge: Bridge | None = None
 

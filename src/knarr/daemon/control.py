@@ -97,7 +97,7 @@ class Control:
             raise
         finally:
             build.log.close()
-            self._history.end(request.Ref, build.log, response, failure, build.images)
+            self._history.end(request.Ref, build.log, response, failure, build.images, build.provenance)
             outcome = "built" if failure is None else "cancelled" if isinstance(failure, Cancelled) else "failed"
             self._metrics.build(outcome, (time.time_ns() - begun_ns) / 1e9, build.log.counts())
             self._traces.end(place, request, begun_ns, build.log, str(failure or ""))

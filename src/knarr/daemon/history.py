@@ -22,6 +22,7 @@ from queue import Empty, SimpleQueue
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from knarr.attest.statement import PREDICATE_TYPE, SLSA_1
 from knarr.buildkit.failure import status_of
 from knarr.buildkit.status import MEDIA_TYPE, StatusLog
 from knarr.daemon.historyfilter import chosen
@@ -30,6 +31,7 @@ from knarr.errors import NotFound
 from knarr.pb import control_pb2 as pb
 from knarr.scope import TICK_S
 from knarr.spec.descriptor import Descriptor
+from knarr.spec.mediatype import IN_TOTO
 from knarr.streams import CHUNK
 from knarr.trace.stub import MEDIA_TYPE as TRACE
 
@@ -70,8 +72,13 @@ class History:
         response: Mapping[str, str],
         error: BaseException | None,
         images: Mapping[int, Descriptor],
+        provenance: Mapping[str, bytes],
     ) -> None:
-        """Note how it ended; `images` are what its outputs made, by their numbers. The log has been closed."""
+        """Note how it ended. The log has been closed.
+
+        `images` are what its outputs made, by their numbers; `provenance` are predicates by
+        the platform that they are about, "" for the only one.
+        """
         with self._lock:
             record = self._active[ref]
         counts = log.counts()
@@ -85,6 +92,9 @@ class History:
             record.Result.Results[number].CopyFrom(made)
         if images:
             record.Result.ResultDeprecated.CopyFrom(record.Result.Results[min(images)])
+        for platform, predicate in provenance.items():
+            result = record.Results[platform] if platform else record.Result
+            result.Attestations.append(self._attest(predicate))
         if error is not None:
             record.error.CopyFrom(status_of(error))
         with self._lock:
@@ -203,6 +213,17 @@ class History:
             os.link(log, self.blobs / digest.hexdigest())
         return pb.Descriptor(media_type=MEDIA_TYPE, digest=f"sha256:{digest.hexdigest()}", size=size)
 
+    def _attest(self, predicate: bytes) -> pb.Descriptor:
+        """A predicate of provenance as a blob."""
+        digest = hashlib.sha256(predicate).hexdigest()
+        write_new(self.blobs / digest, predicate)
+        return pb.Descriptor(
+            media_type=IN_TOTO,
+            digest=f"sha256:{digest}",
+            size=len(predicate),
+            annotations={PREDICATE_TYPE: SLSA_1},
+        )
+
     def _forget_old(self) -> None:
         with self._lock:
             known = self._all()
@@ -215,9 +236,11 @@ class History:
 
     def _remove(self, record: pb.BuildHistoryRecord) -> None:
         self._path(record.Ref).unlink(missing_ok=True)
-        digests = {other.logs.digest for other in self._all()}
-        if record.logs.digest and record.logs.digest not in digests:
-            self._drop(record.logs.digest)
+        others = self._all()
+        kept = {digest for other in others for digest in (other.logs.digest, *_attested(other))}
+        for digest in (record.logs.digest, *_attested(record)):
+            if digest and digest not in kept:
+                self._drop(digest)
         if record.trace.digest:
             self._drop(record.trace.digest)
         self._tell(DELETED, pb.BuildHistoryRecord(Ref=record.Ref))
@@ -242,6 +265,11 @@ def write_new(path: Path, data: bytes) -> None:
     fresh = path.with_suffix(".new")
     fresh.write_bytes(data)
     os.replace(fresh, path)
+
+
+def _attested(record: pb.BuildHistoryRecord) -> list[str]:
+    """The digests of the attestations of all its results."""
+    return [said.digest for result in (record.Result, *record.Results.values()) for said in result.Attestations]
 
 
 def _now() -> Timestamp:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from knarr.attest.provenance import COMPATIBILITY, Request
@@ -16,6 +16,7 @@ from knarr.daemon import outputs
 from knarr.engine.attesting import Solved, attestations
 from knarr.engine.frontends import ask
 from knarr.engine.gateway import with_excerpt
+from knarr.engine.provenance import told_in_history
 from knarr.engine.recovery import forget_shared
 from knarr.errors import KnarrError, SharedLayerLost, Unsupported, UsageError
 from knarr.export.cacheoptions import cache_target, check_source, with_inline
@@ -130,6 +131,8 @@ class Solver:
                 said = attestations(made, attests)
             told = job.export(exports, frontend, records, said)
             build.images.update(job.made)
+            with suppress(KnarrError):  # the history's own note: a graph that it cannot tell is no failure of the build
+                build.provenance.update(told_in_history(made, attests.get("provenance", {}).get("builder-id", "")))
             return outputs.response(told, answer)
 
     def _allowed(self, request: SolveRequest) -> Allowed:

@@ -171,6 +171,19 @@ def told_in_metadata(solved: Solved, *, whole: bool) -> dict[str, Any]:
     return found
 
 
+def told_in_history(solved: Solved, builder_id: str) -> dict[str, bytes]:
+    """The whole provenance of each platform's result, by its id; "" where the result is the only one."""
+    options = ProvenanceOptions(mode="max", builder_id=builder_id)
+    finished = rfc3339(time.time_ns())
+    found = {}
+    for result in solved.frontend.results:
+        if result.graph.root is not None:
+            facts = with_graph(replace(facts_of(solved, result), finished=finished), solved.job, result.graph)
+            id = str(result.platform) if solved.frontend.multi_platform else ""
+            found[id] = gojson.dump(predicate(facts, options), indent=2)
+    return found
+
+
 def told(job: Job, request: Request, graph: Graph) -> dict[str, Any]:
     """The question that led to `graph`, as it is told of a frontend's input."""
     return told_request(request, captured(job, graph), _repository)
