@@ -44,24 +44,36 @@ def make(solved: Solved, attrs: Mapping[str, str]) -> Sequence[Sequence[Attestat
         return [()] * len(results)
     scanner = scanner_of(attrs)
     todo = list(zip(results, solved.records, strict=True))
+    anew = solved.request.options.get("no-cache") == ""
     if scanner.generator is not None:
-        return [_generated(solved.job, scanner, result) for result in results]
+        mode = solved.request.options.get("image-resolve-mode", "")
+        return [_generated(solved.job, scanner, result, mode=mode, anew=anew) for result in results]
     return each(
-        lambda one: _scanned(solved.job, scanner, *one, anew=solved.request.options.get("no-cache") == ""),
+        lambda one: _scanned(solved.job, scanner, *one, anew=anew),
         todo,
         scope=solved.job.world.scope,
         jobs=_JOBS,
     )
 
 
-def _generated(job: Job, scanner: Scanner, result: PlatformResult) -> Sequence[Attestation]:
-    """What the generator says of a result whose frontend has not run it: a graph, a client's own frontend."""
+def _generated(job: Job, scanner: Scanner, result: PlatformResult, *, mode: str, anew: bool) -> Sequence[Attestation]:
+    """What the generator says of a result whose frontend has not run it: a graph, a client's own frontend.
+
+    `mode` says how the generator's image is resolved.
+    """
     from knarr.engine.given import given as read_given
 
     if result.graph.root is None:
         return ()
-    bridge = job.gateway.bridge()
-    said = generated(scanner, bridge, given(result.graph), {}, shown=str(result.platform), platform=host_platform())
+    said = generated(
+        scanner,
+        job.gateway.bridge(mode or "default"),
+        given(result.graph),
+        {},
+        shown=str(result.platform),
+        platform=host_platform(),
+        anew=anew,
+    )
     return read_given(job, replace(result, attestations=(said,)))
 
 
