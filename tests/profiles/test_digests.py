@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,3 +111,38 @@ def test_fuse_overlayfs_gives_the_image_that_overlayfs_gives(
     there = place(profile, extra={"KNARR_SNAPSHOTTER": "fuse-overlayfs"})
     found = build(there, contexts, name)
     assert found == as_root(expected, place, contexts, name), found
+
+
+# With one id the kernel refuses what a step does with owners, and the program that asked for it names the file.
+REFUSED_TO_ONE_ID = {
+    "owners": "chown: /srv: Invalid argument",
+    "users": "chown: /srv: Invalid argument",
+    "setuid": "chown: /sg: Invalid argument",
+}
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+@pytest.mark.parametrize("name", SMALL)
+def test_a_user_with_one_id_gets_the_image_that_root_gets_or_hears_of_the_file(
+    place: MakePlace, contexts: Path, expected: dict[str, str], name: str, runtime: str
+) -> None:
+    found = build(place("single", extra={"KNARR_OCI_RUNTIME": runtime}), contexts, name)
+    if name in REFUSED_TO_ONE_ID:
+        assert REFUSED_TO_ONE_ID[name] in found
+    else:
+        assert found == as_root(expected, place, contexts, name), found
+
+
+def test_a_user_with_one_id_may_give_files_away_but_not_be_another(place: MakePlace) -> None:
+    there = place("single")
+    context = there.home / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM busybox\nCOPY --chown=5:6 Dockerfile /given\nUSER 5\nRUN true\n")
+    done = there.knarr("build", "--progress=plain", str(context))
+    assert (done.returncode, "a step cannot run as 5:0 in a user namespace with one id" in done.stderr) == (1, True)
+    (context / "Dockerfile").write_text("FROM busybox\nCOPY --chown=5:6 Dockerfile /given\n")
+    done = there.knarr("build", "--output", f"type=tar,dest={there.home}/out.tar", str(context))
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(there.home / "out.tar") as tar:
+        given = tar.getmember("given")
+    assert (given.uid, given.gid) == (5, 6)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from knarr import virtual
 from knarr.paths import clean
 from knarr.runtime.process import BindMount, ProcessSpec, TmpfsMount
 from knarr.runtime.stubs import Point
@@ -32,12 +33,11 @@ READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trig
 def system_mounts(spec: ProcessSpec, *, bind_sys: bool, cgroups: bool) -> list[OciMount]:
     """/proc, /dev and below, /sys. `bind_sys`: show the host's /sys; `cgroups`: mount the cgroup tree."""
     access = "rw" if spec.security == "insecure" else "ro"
+    tty = () if virtual.notes_owners() else ("gid=5",)  # with one id there is no such group
     mounts = [
         _mount("/proc", "proc", "proc", *_QUIET),
         _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
-        _mount(
-            "/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"
-        ),
+        _mount("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", *tty),
         _mount("/dev/shm", "tmpfs", "shm", *_QUIET, "mode=1777", f"size={spec.shm_size_bytes}"),
         _mount("/dev/mqueue", "mqueue", "mqueue", *_QUIET),
     ]

@@ -20,8 +20,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knarr import linux
-from knarr.errors import RuntimeFailed
+from knarr import linux, virtual
+from knarr.errors import RuntimeFailed, Unsupported
 from knarr.owner import Owner
 from knarr.paths import clean
 from knarr.runtime import bundle, cgroups, child, mounts, oci, startfailure, workdir, workspace
@@ -81,6 +81,11 @@ class Runtime:
         program, owner = self._ready()
         emulation = self._emulator.emulation(spec.platform)
         user = resolve_user(spec.rootfs, spec.user)
+        if virtual.notes_owners() and (user.uid or user.gid):
+            raise Unsupported(
+                f"a step cannot run as {user.uid}:{user.gid} in a user namespace with one id",
+                hint="give this user ids in /etc/subuid and /etc/subgid: knarr doctor tells how",
+            )
         id = f"{owner.token}-{next(self._numbers)}"
         with workspace.workspace(self._bundles / owner.token, id) as place, workdir.made(spec, user):
             around = self._surroundings(program, spec, place, emulation, id)
