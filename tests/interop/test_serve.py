@@ -153,6 +153,13 @@ def test_a_shared_cache_lies_in_the_same_store(served: Served, context: Path) ->
     assert served.buildx("build", "--progress=plain", "--cache-from", cache, context).count("CACHED") == 2
 
 
+def test_a_prune_takes_nothing_from_the_registry(served: Served, context: Path, tmp_path: Path) -> None:
+    served.buildx("build", "--platform", "linux/arm64", "-t", f"{served.host}/kept:1", "--push", context)
+    served.buildx("prune", "--all", "--force")
+    served.skopeo("copy", "kept:1", f"dir:{tmp_path}/taken")
+    assert len(list((tmp_path / "taken").iterdir())) > 4
+
+
 def test_a_second_one_on_the_same_state_says_who_has_it(served: Served) -> None:
     words = (
         "serve",
