@@ -31,8 +31,11 @@ def test_rules_come_back_as_they_were() -> None:
     [
         (pb.Rule(), "rule 1: invalid nil selector"),
         (pb.Rule(selector=pb.Selector(identifier="(", match_type="REGEX")), "rule 1: '(' is no regular expression"),
-        (pb.Rule(action="CONVERT", selector=pb.Selector(identifier="a")), "rule 1: CONVERT needs updates"),
-        (pb.Rule(action=9, selector=pb.Selector(identifier="a")), "rule 1: 9 is none of ALLOW, DENY, CONVERT"),  # type: ignore[arg-type]
+        (
+            pb.Rule(action="CONVERT", selector=pb.Selector(identifier="a")),
+            "rule 1: missing destination for convert rule",
+        ),
+        (pb.Rule(action=9, selector=pb.Selector(identifier="a")), "rule 1: unknown type 9"),  # type: ignore[arg-type]
     ],
 )
 def test_a_rule_that_cannot_be_meant_is_refused(rule: pb.Rule, says: str) -> None:

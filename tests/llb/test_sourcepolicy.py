@@ -59,7 +59,7 @@ def test_the_last_rule_that_fits_counts(rules: list[dict[str, Any]], denied: boo
         with pytest.raises(SourceDenied, match=f"source denied by policy: {BUSYBOX}"):
             evaluate((policy(*rules),), image("busybox"))
     else:
-        assert evaluate((policy(*rules),), image("busybox")).identifier == BUSYBOX
+        assert evaluate((policy(*rules),), image("busybox")) == image("busybox")
 
 
 @pytest.mark.parametrize(
@@ -71,11 +71,32 @@ def test_the_last_rule_that_fits_counts(rules: list[dict[str, Any]], denied: boo
         (rule("CONVERT", r"library/(?P<n>\w+)", "mirror/${n}", match_type="REGEX"), "mirror/busybox"),
         (rule("CONVERT", BUSYBOX, "docker-image://m.example/$$1:1", match_type="EXACT"), "$$1"),
         (rule("CONVERT", BUSYBOX, "https://example.com/busybox.tar"), "https://example.com/busybox.tar"),
-        (rule("CONVERT", ALPINE, BUSYBOX), BUSYBOX),
+        (rule("CONVERT", ALPINE, BUSYBOX), "docker-image://busybox"),
     ],
 )
 def test_a_conversion_puts_another_source_in_the_place(made: dict[str, Any], found: str) -> None:
     assert found in evaluate((policy(made),), image("busybox")).identifier
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        SourceOp("git://github.com/user/repo.git#main:absolute/path"),
+        SourceOp("git://github.com/user/repo.git#main:../absolute/path"),
+        SourceOp("git://github.com/user/./x/..//repo.git#main:/absolute//path/"),
+        SourceOp("git://git@github.com:user/repo.git#main:absolute/path"),
+        SourceOp("git://alice@github.com/user/repo.git#main:absolute/path"),
+        SourceOp("git://harmless.example/x#main:absolute/path", {"git.fullurl": "https://github.com/user/repo.git"}),
+        SourceOp("git://harmless.example/x#main:absolute/path", {"git.fullurl": "git@github.com:user/repo.git"}),
+    ],
+    ids=range(7),
+)
+def test_a_repository_has_one_name_whatever_way_it_is_written(op: SourceOp) -> None:
+    denies = policy(rule("DENY", "git://github.com/user/repo.git#main:absolute/path", match_type="EXACT"))
+    with pytest.raises(SourceDenied):
+        evaluate((denies,), op)
+    allows = policy(rule("ALLOW", "*"))
+    assert evaluate((allows,), op) is op
 
 
 def test_attributes_are_added_and_changed() -> None:
@@ -145,7 +166,7 @@ def test_constraints_look_at_attributes(condition: str | int, value: str, found:
         ('{"rules": [{"action": "DENIED", "selector": {"identifier": "*"}}]}', "'DENIED' is not known"),
         ('{"rules": [{"action": 7, "selector": {"identifier": "*"}}]}', "7 is not known"),
         ('{"rules": [{"action": "DENY"}]}', "an object is expected, with identifier"),
-        ('{"rules": [{"action": "CONVERT", "selector": {"identifier": "*"}}]}', "CONVERT needs updates"),
+        ('{"rules": [{"action": "CONVERT", "selector": {"identifier": "*"}}]}', "missing destination for convert rule"),
         ('{"rules": [{"selector": {"identifier": "(", "match_type": "REGEX"}}]}', "no regular expression"),
         ('{"rules": [{"selector": {"identifier": "a**"}}]}', "** is no wildcard"),
     ],

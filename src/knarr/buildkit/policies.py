@@ -69,5 +69,5 @@ def _message(rule: Rule) -> pb.Rule:
 
 def _word(number: int, known: tuple[str, ...], where: str) -> str:
     if not 0 <= number < len(known):
-        raise UsageError(f"{where}: {number} is none of {', '.join(known)}")
+        raise UsageError(f"{where}: unknown type {number}", hint=f"known are: {', '.join(known)}")  # BuildKit's words
     return known[number]

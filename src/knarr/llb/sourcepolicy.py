@@ -13,6 +13,7 @@ Spec: BuildKit's sourcepolicy/ at v0.33 (tried against buildctl with --source-po
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,7 +30,7 @@ WILDCARD, EXACT, REGEX = "WILDCARD", "EXACT", "REGEX"
 EQUAL, NOTEQUAL, MATCHES = "EQUAL", "NOTEQUAL", "MATCHES"
 ACTIONS, MATCH_TYPES, CONDITIONS = (ALLOW, DENY, CONVERT), (WILDCARD, EXACT, REGEX), (EQUAL, NOTEQUAL, MATCHES)
 
-_IMAGE = "docker-image://"
+_IMAGE, _GIT = "docker-image://", "git://"
 _MOST_CHANGES = 20  # of one source, BuildKit's limit: beyond, two rules undo each other
 _MOST_BYTES = 4 << 20
 _TEMPLATE = re.compile(r"\$(?:\$|(?P<name>\w+)|\{(?P<braced>\w+)\})")
@@ -135,23 +136,23 @@ def checked(rule: Rule, where: str) -> Rule:
         except re.error as error:
             raise UsageError(f"{where}: {pattern!r} is no regular expression: {error}") from None
     if rule.action == CONVERT and rule.target is None:
-        raise UsageError(f"{where}: CONVERT needs updates", hint='write "updates": {"identifier": "…"}')
+        raise UsageError(f"{where}: missing destination for convert rule", hint='write "updates": {"identifier": "…"}')
     return rule
 
 
 def evaluate(policies: Sequence[SourcePolicy], op: SourceOp) -> SourceOp:
-    """What is to be fetched where `op` was asked for.
+    """What is to be fetched where `op` was asked for; `op` itself when no rule changes it.
 
     Raises:
         SourceDenied: nothing is.
         UsageError: the rules have no end.
     """
-    op = normalised(op)
+    first = now = normalised(op)
     for _ in range(_MOST_CHANGES + 1):
-        changed = _once(policies, op)
-        if changed == op:
-            return op
-        op = normalised(changed)
+        changed = _once(policies, now)
+        if changed == now:
+            return op if now == first else now
+        now = normalised(changed)
     raise UsageError(f"{op.identifier}: too many operations: the rules of the source policy lead to each other")
 
 
@@ -172,9 +173,8 @@ def apply(policies: Sequence[SourcePolicy], graph: Graph) -> Graph:
                 governed = evaluate(policies, op)
             except KnarrError as error:
                 raise error.with_context(span=vertex.spans[0] if vertex.spans else None) from None
-            if governed != normalised(op):
-                op = governed
-        if op is not vertex.op or inputs != vertex.inputs:
+            op = governed
+        if op != vertex.op or inputs != vertex.inputs:
             changed[digest] = definition.vertex(
                 op,
                 inputs,
@@ -193,7 +193,12 @@ def apply(policies: Sequence[SourcePolicy], graph: Graph) -> Graph:
 
 
 def normalised(op: SourceOp) -> SourceOp:
-    """`op` with the whole name of an image: rules are written for those."""
+    """`op` under the one name that rules are written for: an image's whole name, a repository without its ways around.
+
+    Or else `…#main:../secret` would get past a rule about `…#main:secret`. Spec: `Identifier.String` of BuildKit.
+    """
+    if op.identifier.startswith(_GIT):
+        return replace(op, identifier=_repository(op))
     if not op.identifier.startswith(_IMAGE):
         return op
     try:
@@ -201,6 +206,28 @@ def normalised(op: SourceOp) -> SourceOp:
     except KnarrError:
         return op  # told by who looks the image up
     return replace(op, identifier=_IMAGE + whole)
+
+
+def _repository(op: SourceOp) -> str:
+    """`git://host/path#ref:directory`, of what is really fetched: the attribute `git.fullurl` where there is one."""
+    remote, _, fragment = op.identifier.removeprefix(_GIT).partition("#")
+    remote = (op.attrs.get("git.fullurl") or remote).partition("#")[0].partition("?")[0]
+    bare = remote.partition("://")[2] or remote
+    host, slash, path = bare.partition("/")
+    user, at, _ = host.partition("@")
+    host = host[len(user) + len(at) :] if at else host
+    if "://" not in remote and ":" in host and not host.partition(":")[2].isdigit():
+        host, _, first = host.partition(":")  # as ssh writes it: git@host:path
+        path = first + slash + path
+    ref, _, directory = fragment.partition(":")
+    directory = _joined(directory).lstrip("/")
+    tail = f"#{ref}{':' if directory else ''}{directory}" if ref or directory else ""
+    return f"{_GIT}{host}{_joined(path)}{tail}"
+
+
+def _joined(path: str) -> str:
+    """`path` below the root, with `.`, `..` and double slashes taken out."""
+    return posixpath.normpath("/" + path.lstrip("/"))
 
 
 def _once(policies: Sequence[SourcePolicy], op: SourceOp) -> SourceOp:
