@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _SNAPSHOTTERS = ("overlayfs", "fuse-overlayfs", "native", "containerd")
 _RUNTIMES = ("runc", "crun")
+NETWORKS = ("auto", "host", "cni", "bridge")
 outer_uid: int | None = None  # this user's number before a user namespace made it 0 (privilege/profile)
 _CDI_DIRS = "/etc/cdi:/var/run/cdi:/etc/buildkit/cdi"  # BuildKit's
 
@@ -31,6 +32,18 @@ class Containerd:
 
     address: str = ""  # the path of its socket
     namespace: str = ""
+
+
+@record
+class StepNetwork:
+    """The network of steps that ask for none in particular."""
+
+    mode: str = "auto"  # host, cni, bridge; auto: cni where `cni_config` exists, else host
+    cni_config: str = "/etc/buildkit/cni.json"  # a file, or a directory whose first file counts
+    plugin_dirs: tuple[str, ...] = ()  # where the plugins lie; empty: the usual places
+    pool: int = -1  # how many namespaces are kept for the next step; -1: as many as there are processors
+    bridge: str = "knarr0"  # the built-in one
+    subnet: str = "10.177.0.0/16"  # not BuildKit's, which may run on this machine, too
 
 
 @record
@@ -46,6 +59,7 @@ class Settings:
     containerd: Containerd | None = None  # KNARR_CONTAINERD: one that builds read from and leave images in
     containerd_usual: Containerd = Containerd()  # where containerd is when it is asked for by name alone
     verify: str = ""  # KNARR_VERIFY: the trust policy that base images must pass; empty: none
+    network: StepNetwork = StepNetwork()
     multi_platform: bool = False  # BUILDKIT_MULTI_PLATFORM: an index even for one platform
 
     @property
@@ -86,6 +100,7 @@ class Settings:
             snapshotter=_snapshotter(environ),
             oci_runtime=_runtime(environ),
             cdi_dirs=tuple(Path(part) for part in environ.get("KNARR_CDI_DIR", _CDI_DIRS).split(":") if part),
+            network=_network(environ),
             verify=trust_policy(environ.get("KNARR_VERIFY", "")),
             source_date_epoch=_epoch(environ.get("SOURCE_DATE_EPOCH", "")),
             multi_platform=environ.get("BUILDKIT_MULTI_PLATFORM", "").lower() in ("1", "t", "true"),
@@ -129,6 +144,17 @@ def _one_of(environ: Mapping[str, str], name: str, known: tuple[str, ...]) -> st
 def _snapshotter(environ: Mapping[str, str]) -> str:
     value = environ.get("KNARR_SNAPSHOTTER", "")
     return value if value.startswith("containerd:") else _one_of(environ, "KNARR_SNAPSHOTTER", _SNAPSHOTTERS)
+
+
+def _network(environ: Mapping[str, str]) -> StepNetwork:
+    usual = StepNetwork()
+    return StepNetwork(
+        _one_of(environ, "KNARR_NETWORK", NETWORKS) or usual.mode,
+        environ.get("KNARR_CNI_CONFIG") or usual.cni_config,
+        tuple(part for part in environ.get("CNI_PATH", "").split(":") if part),  # nerdctl's and podman's
+        bridge=environ.get("KNARR_BRIDGE") or usual.bridge,
+        subnet=environ.get("KNARR_SUBNET") or usual.subnet,
+    )
 
 
 def _runtime(environ: Mapping[str, str]) -> str:

@@ -33,6 +33,7 @@ UMOUNT_NOFOLLOW = 0x8
 CLONE_FS = 0x200
 CLONE_NEWNS = 0x20000
 CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
 
 # The mount calls of Linux 5.2 have one number on every architecture but alpha.
 _SYS_MOVE_MOUNT = 429
@@ -69,6 +70,11 @@ def umount(target: str, flags: int = 0) -> None:
 def unshare(flags: int) -> None:
     """unshare(2), for the calling thread."""
     _check(_libc().unshare(flags), "unshare")
+
+
+def setns(descriptor: int, kind: int) -> None:
+    """setns(2), for the calling thread; a user namespace only for a process of one thread."""
+    _check(_libc().setns(descriptor, kind), "setns")
 
 
 _isolated = False

@@ -72,8 +72,8 @@ def test_a_containerd_worker_is_asked_for_by_flags_or_file_and_flags_win(tmp_pat
 
 
 def test_what_has_no_effect_is_told(tmp_path: Path) -> None:
-    found = settings("--oci-worker-net", "host", "--proxy-network", "--containerd-worker=auto")
-    assert found.warnings == ("--oci-worker-net has no effect here", "--proxy-network has no effect here")
+    found = settings("--oci-max-parallelism", "4", "--proxy-network", "--containerd-worker=auto")
+    assert found.warnings == ("--oci-max-parallelism has no effect here", "--proxy-network has no effect here")
 
 
 @pytest.mark.parametrize(
@@ -94,3 +94,11 @@ def test_what_cannot_be_meant_is_refused(words: list[str], message: str) -> None
 
 def test_every_flag_says_what_it_does() -> None:
     assert all(flag.summary for flag in FLAGS)
+
+
+def test_the_network_of_steps() -> None:
+    found = settings("--oci-worker-net=cni", "--oci-cni-config-path=/net.d", "--oci-cni-pool-size=2").network
+    assert (found.mode, found.cni_config, found.pool, found.plugin_dirs) == ("cni", "/net.d", 2, ())
+    for wrong in ("--oci-worker-net=slirp", "--oci-cni-pool-size=many"):
+        with pytest.raises(UsageError):
+            settings(wrong)

@@ -62,10 +62,10 @@ mirrors = ["mirror.example"]
 
 
 def test_what_it_says_in_vain_is_told(tmp_path: Path) -> None:
-    found = parsed(tmp_path, '[otel]\nsocketPath = "/x"\n[worker.oci]\nnetworkMode = "host"\ncolour = "red"\n')
+    found = parsed(tmp_path, '[otel]\nsocketPath = "/x"\n[worker.oci]\nmax-parallelism = 4\ncolour = "red"\n')
     assert [warning.partition(": ")[2] for warning in found.warnings] == [
         "otel.socketPath has no effect here",
-        "worker.oci.networkMode has no effect here",
+        "worker.oci.max-parallelism has no effect here",
         "worker.oci.colour is not known",
     ]
 
@@ -103,3 +103,12 @@ def test_sizes_have_units_of_powers_of_ten(value: object, size: int) -> None:
 @pytest.mark.parametrize(("value", "seconds"), [(90, 90.0), ("48h", 172800.0), ("1h30m", 5400.0), ("60", 60.0)])
 def test_durations_are_seconds_or_text(value: object, seconds: float) -> None:
     assert duration_s(value, "here") == seconds
+
+
+def test_the_network_of_steps(tmp_path: Path) -> None:
+    text = '[worker.oci]\nnetworkMode = "bridge"\nbridgeName = "b0"\ncniPoolSize = 3\ncniBinaryPath = "/cni"\n'
+    found = parsed(tmp_path, text).network
+    assert (found.mode, found.bridge, found.pool, found.plugin_dirs) == ("bridge", "b0", 3, ("/cni",))
+    assert found.cni_config == "/etc/buildkit/cni.json"
+    with pytest.raises(UsageError, match="networkMode 'slirp': not known"):
+        parsed(tmp_path, '[worker.oci]\nnetworkMode = "slirp"\n')

@@ -11,6 +11,7 @@ from knarr.cli.flags import Flag, Kind, Parsed, no_words, parse, usage
 from knarr.errors import UsageError
 
 if TYPE_CHECKING:
+    from knarr.config import StepNetwork
     from knarr.daemon.server import Daemon
     from knarr.daemon.settings import DaemonSettings
 
@@ -26,9 +27,13 @@ FLAGS = (
     Flag("debugaddr", Kind.TEXT, "HOST:PORT", "answer there over HTTP: /metrics (Prometheus), /healthz, /readyz"),
     Flag("drain-timeout", Kind.TEXT, "SECONDS", "how long builds may go on after SIGTERM (default: 10)"),
     Flag("group", Kind.TEXT, "GROUP", "group (name or number) that may use the unix sockets"),
+    Flag("oci-cni-binary-dir", Kind.TEXT, "DIRECTORY", "where CNI plugins lie (default: the usual places)"),
+    Flag("oci-cni-config-path", Kind.TEXT, "FILE", "CNI configuration (default: /etc/buildkit/cni.json)"),
+    Flag("oci-cni-pool-size", Kind.TEXT, "N", "networks a build keeps for its next steps (default: the processors)"),
     Flag("oci-worker-binary", Kind.TEXT, "PROGRAM", "runtime for RUN steps: runc, crun, or the path of one"),
     Flag("oci-worker-gc", Kind.SWITCH, "", "remove what was not used for long, by the policy (default: true)"),
     Flag("oci-worker-labels", Kind.LIST, "KEY=VALUE", "label of the worker"),
+    Flag("oci-worker-net", Kind.TEXT, "MODE", "network of RUN steps: auto (default), host, cni or bridge"),
     Flag("oci-worker-platform", Kind.LIST, "PLATFORM", "platforms to announce, instead of those found here"),
     Flag("oci-worker-snapshotter", Kind.TEXT, "NAME", "overlayfs, native or auto"),
     Flag("root", Kind.TEXT, "DIRECTORY", "state directory (default: KNARR_ROOT, or /var/lib/knarr)"),
@@ -40,8 +45,7 @@ FLAGS = (
 )
 # Flags of buildkitd's that ask for nothing a daemon of ours could do otherwise.
 _WITHOUT_EFFECT = (
-    *("log-format", "log-level", "otel-socket-path", "cdi-spec-dir", "oci-worker-net"),
-    *("oci-cni-config-path", "oci-cni-binary-dir", "oci-cni-pool-size", "oci-worker-apparmor-profile"),
+    *("log-format", "log-level", "otel-socket-path", "cdi-spec-dir", "oci-worker-apparmor-profile"),
     *("oci-worker-proxy-snapshotter-path", "oci-max-parallelism", "oci-worker-gc-keepstorage", "oci-worker"),
     *("containerd-worker-labels", "containerd-worker-net"),
     *("containerd-cni-config-path", "containerd-cni-binary-dir", "containerd-cni-pool-size"),
@@ -163,6 +167,7 @@ def _with_flags(settings: DaemonSettings, given: Parsed) -> DaemonSettings:
         platforms=given.list("oci-worker-platform") or settings.platforms,
         snapshotter=_snapshotter(given.text("oci-worker-snapshotter")) or settings.snapshotter,
         oci_runtime=given.text("oci-worker-binary") or settings.oci_runtime,
+        network=_network(settings.network, given),
         collects=given.text("oci-worker-gc", str(settings.collects).lower()) == "true",
         drain_s=_seconds(given.text("drain-timeout"), settings.drain_s),
     )
@@ -185,6 +190,25 @@ def _containerd(given: Parsed, settings: DaemonSettings) -> dict[str, Any]:
     if not named and settings.containerd is not None:
         return {"containerd": where}
     return {"containerd": where, "snapshotter": f"containerd:{named or 'overlayfs'}"}
+
+
+def _network(base: StepNetwork, given: Parsed) -> StepNetwork:
+    from knarr.config import NETWORKS
+    from knarr.record import replace
+
+    mode, pool = given.text("oci-worker-net") or base.mode, given.text("oci-cni-pool-size")
+    if mode not in NETWORKS:
+        raise UsageError(f"--oci-worker-net={mode}: not known", hint=f"use one of: {', '.join(NETWORKS)}")
+    if pool and not pool.isdecimal():
+        raise UsageError(f"--oci-cni-pool-size={pool}: not a number")
+    directory = given.text("oci-cni-binary-dir")
+    return replace(
+        base,
+        mode=mode,
+        cni_config=given.text("oci-cni-config-path") or base.cni_config,
+        plugin_dirs=(directory,) if directory else base.plugin_dirs,
+        pool=int(pool) if pool else base.pool,
+    )
 
 
 def _in_vain(given: Parsed) -> list[str]:

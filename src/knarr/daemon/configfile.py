@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from knarr.config import Containerd
+from knarr.config import NETWORKS, Containerd, StepNetwork
 from knarr.daemon.settings import CONTAINERD_NAMESPACE, CollectRule, DaemonSettings, HistorySettings, Tls
 from knarr.errors import UsageError
 from knarr.record import replace
@@ -22,8 +22,7 @@ from knarr.record import replace
 _WITHOUT_EFFECT = (
     *("trace", "proxyNetwork", "log", "dns", "otel", "cdi", "system", "cache", "gha", "frontend"),
     "grpc.securityDescriptor",
-    *("worker.oci.rootless", "worker.oci.noProcessSandbox", "worker.oci.networkMode", "worker.oci.cniConfigPath"),
-    *("worker.oci.cniBinaryPath", "worker.oci.cniPoolSize", "worker.oci.bridgeName", "worker.oci.bridgeSubnet"),
+    *("worker.oci.rootless", "worker.oci.noProcessSandbox"),
     *("worker.oci.proxySnapshotterPath", "worker.oci.defaultCgroupParent", "worker.oci.stargzSnapshotter"),
     *("worker.oci.apparmor-profile", "worker.oci.selinux", "worker.oci.max-parallelism"),
     *("worker.oci.userRemapUnsupported", "worker.oci.gckeepstorage", "worker.containerd"),
@@ -33,6 +32,8 @@ _KNOWN = (
     *("grpc.address", "grpc.debugAddress", "grpc.uid", "grpc.gid", "grpc.tls.cert", "grpc.tls.key", "grpc.tls.ca"),
     *("worker.oci.enabled", "worker.oci.labels", "worker.oci.platforms", "worker.oci.snapshotter"),
     *("worker.oci.binary", "worker.oci.gc", "worker.oci.gcpolicy"),
+    *("worker.oci.networkMode", "worker.oci.cniConfigPath", "worker.oci.cniBinaryPath", "worker.oci.cniPoolSize"),
+    *("worker.oci.bridgeName", "worker.oci.bridgeSubnet"),
     *("worker.oci.reservedSpace", "worker.oci.maxUsedSpace", "worker.oci.minFreeSpace"),
     *("worker.containerd.enabled", "worker.containerd.address", "worker.containerd.namespace"),
     "worker.containerd.snapshotter",
@@ -79,6 +80,7 @@ def _merged(file: _File, base: DaemonSettings) -> DaemonSettings:
         snapshotter=_snapshotter(file, containerd) or base.snapshotter,
         containerd=containerd,
         oci_runtime=file.text("worker.oci.binary") or base.oci_runtime,
+        network=_network(file, base.network),
         provenance_dir=file.text("provenanceEnvDir") or base.provenance_dir,
         collects=bool(file.get("worker.oci.gc", bool, base.collects)),
         policy=tuple(file.rules()) or base.policy,
@@ -98,6 +100,22 @@ def _snapshotter(file: _File, containerd: Containerd | None) -> str:
     if containerd is None:
         return file.text("worker.oci.snapshotter")
     return f"containerd:{file.text('worker.containerd.snapshotter') or 'overlayfs'}"
+
+
+def _network(file: _File, base: StepNetwork) -> StepNetwork:
+    mode = file.text("worker.oci.networkMode") or base.mode
+    if mode not in NETWORKS:
+        raise UsageError(f"{file.path}: networkMode {mode!r}: not known", hint=f"use one of: {', '.join(NETWORKS)}")
+    directory = file.text("worker.oci.cniBinaryPath")
+    return replace(
+        base,
+        mode=mode,
+        cni_config=file.text("worker.oci.cniConfigPath") or base.cni_config,
+        plugin_dirs=(directory,) if directory else base.plugin_dirs,
+        pool=int(file.get("worker.oci.cniPoolSize", int, base.pool) or 0),
+        bridge=file.text("worker.oci.bridgeName") or base.bridge,
+        subnet=file.text("worker.oci.bridgeSubnet") or base.subnet,
+    )
 
 
 def _history(file: _File, base: HistorySettings) -> HistorySettings:

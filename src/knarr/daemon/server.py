@@ -148,6 +148,7 @@ class Daemon:
             oci_runtime=settings.oci_runtime,
             containerd=settings.containerd,
             containerd_usual=settings.containerd or Containerd(),
+            network=settings.network,
             verify=verify,
         )
         engine = Engine(own, registry_settings=self._registry_settings, registry_client=self._registry_client)

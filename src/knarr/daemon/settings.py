@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from knarr.config import Containerd
+from knarr.config import Containerd, StepNetwork
 from knarr.record import field, record
 
 SOCKET = "unix:///run/buildkit/buildkitd.sock"  # where buildctl looks
@@ -59,6 +59,7 @@ class DaemonSettings:
     snapshotter: str = ""
     containerd: Containerd | None = None  # whose namespace images are left in and base images are read from
     oci_runtime: str = ""
+    network: StepNetwork = StepNetwork()
     config: str = ""  # path of a buildkitd.toml, whose registries count
     provenance_dir: str = ""  # see daemon/provenanceenv
     collects: bool = True

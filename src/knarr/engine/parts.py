@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from knarr.containerd.nearby import Nearby
     from knarr.content.store import Store
     from knarr.llb.ops import ResolveMode
+    from knarr.network.steps import Networks
     from knarr.ops.images import Approval, Images
     from knarr.remote.repository import Registry
     from knarr.remote.settings import RegistrySettings
@@ -181,9 +182,18 @@ class Parts:
                 return Unmounted(self.settings.run, tree.clone)
             from knarr.runtime.runner import Runtime
 
-            return Runtime(self.settings.run, self.settings.oci_runtime)
+            return Runtime(self.settings.run, self.settings.oci_runtime, networks=self._networks)
 
         return self._once("runtime", make)
+
+    def _networks(self) -> Networks | None:
+        wanted = self.settings.network
+        usable = os.path.exists(wanted.cni_config) and not linux.is_root_by_namespace()
+        if wanted.mode == "host" or (wanted.mode == "auto" and not usable):
+            return None  # the usual case, for which nothing is loaded
+        from knarr.network.choose import networks
+
+        return networks(wanted, self.settings.root)
 
     def close(self) -> None:
         """Close connections; the parts open them again when they are used again."""

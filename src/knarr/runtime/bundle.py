@@ -47,7 +47,8 @@ class Surroundings:
 
     mounts: Sequence[mounts.OciMount]
     cgroup: str  # path below the cgroup root; empty: no cgroup
-    user_namespace: str = ""  # path of one to join
+    network_namespace: str = ""  # path of one to join
+    user_namespace: str = ""  # the same
     uid_map: Sequence[tuple[int, int]] = ()  # its (first id, count) pairs: identity
     gid_map: Sequence[tuple[int, int]] = ()
     masked: Sequence[str] = ()  # besides the usual ones
@@ -154,6 +155,8 @@ def _namespaces(spec: ProcessSpec, around: Surroundings) -> list[dict[str, str]]
     if os.path.exists("/sys/fs/cgroup/cgroup.subtree_control"):
         kinds.append("cgroup")  # with v1, runc 1.1 stumbles over hierarchies it does not know
     spaces = [{"type": kind} for kind in kinds]
+    if around.network_namespace:
+        spaces.append({"type": "network", "path": around.network_namespace})
     if around.user_namespace:
         spaces.append({"type": "user", "path": around.user_namespace})
     return spaces

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from knarr.errors import UsageError
 
+if TYPE_CHECKING:
+    from knarr.network.steps import Dns
+
 _RESOLV = Path("/etc/resolv.conf")
 _BEHIND_STUB = Path("/run/systemd/resolve/resolv.conf")
+_FALLBACK = ("8.8.8.8", "8.8.4.4")
 _STUB = "127.0.0.53"  # systemd-resolved listens there, on the host's loopback only
 
 
@@ -36,6 +41,25 @@ def resolv_conf(*, own_network: bool, source: Path = _RESOLV, behind_stub: Path 
     if own_network and _servers(text) == [_STUB]:
         return _text(behind_stub) or text
     return text
+
+
+def reachable(text: str, dns: Dns) -> str:
+    """`text` for a network of its own: the servers the network names, else those that are not on the machine itself.
+
+    When none is left, Google's, as BuildKit does it.
+    """
+    if dns.servers:
+        lines = [f"nameserver {server}" for server in dns.servers]
+        lines += [f"search {' '.join(dns.search)}"] if dns.search else []
+        lines += [f"options {' '.join(dns.options)}"] if dns.options else []
+        return "\n".join(lines) + "\n"
+    near = [server for server in _servers(text) if server.startswith("127.") or server == "::1"]
+    if not near and _servers(text):
+        return text
+    kept = [line for line in text.splitlines() if line.split()[1:2] not in [[server] for server in near]]
+    if not _servers("\n".join(kept)):
+        kept += [f"nameserver {server}" for server in _FALLBACK]
+    return "\n".join(kept) + "\n"
 
 
 def _text(path: Path) -> str:

@@ -15,7 +15,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,10 +33,12 @@ from knarr.runtime.users import resolve_user
 from knarr.scope import Scope
 
 if TYPE_CHECKING:
+    from knarr.network.steps import Lent, Networks
     from knarr.runtime.live import Live
 
 _LAST = 4096  # bytes of stderr in which a runtime's last words are looked for
 _NO_STDIO = Stdio()
+_NETWORKS = "networks"  # below the state directory
 _KILLED = 137  # 128 + SIGKILL: what the OOM killer sends
 
 
@@ -47,8 +49,19 @@ def _nothing() -> None:
 class Runtime:
     """The OCI runtime of this machine. Safe from several threads; several processes may share `state_dir`."""
 
-    def __init__(self, state_dir: Path, wanted: str = "", *, emulator: Emulator | None = None) -> None:
-        """`wanted` is crun, runc, a path, or empty for what works here; `emulator` says how foreign platforms run."""
+    def __init__(
+        self,
+        state_dir: Path,
+        wanted: str = "",
+        *,
+        emulator: Emulator | None = None,
+        networks: Callable[[], Networks | None] = _nothing,
+    ) -> None:
+        """`wanted` is crun, runc, a path, or empty for what works here; `emulator` says how foreign platforms run.
+
+        `networks` is asked once, by the first step that may have a network of its own; with none, steps use
+        the machine's.
+        """
         self._state = Path(os.path.abspath(state_dir))
         self._wanted = wanted
         self._emulator = emulator or Emulator(self._state / "emulation")
@@ -56,6 +69,9 @@ class Runtime:
         self._program: oci.Program | None = None
         self._owner: Owner | None = None
         self._numbers = count(1)
+        self._ask_networks = networks
+        self._networks: Networks | None = None
+        self._networks_asked = False
 
     def run(
         self,
@@ -87,8 +103,12 @@ class Runtime:
                 hint="give this user ids in /etc/subuid and /etc/subgid: knarr doctor tells how",
             )
         id = f"{owner.token}-{next(self._numbers)}"
-        with workspace.workspace(self._bundles / owner.token, id) as place, workdir.made(spec, user):
-            around = self._surroundings(program, spec, place, emulation, id)
+        with (
+            self._network(spec, emulation) as network,
+            workspace.workspace(self._bundles / owner.token, id) as place,
+            workdir.made(spec, user),
+        ):
+            around = self._surroundings(program, spec, place, emulation, network, id)
             with _mount_points(spec, around):
                 configuration = bundle.configuration(spec, user, around)
                 if spec.devices:
@@ -106,13 +126,21 @@ class Runtime:
         """End and remove what processes that were killed left behind; returns how many containers that were."""
         from knarr.runtime.sweep import sweep
 
-        return sweep(self._state)
+        found = sweep(self._state)
+        if (self._state / _NETWORKS / "owners").exists():
+            from knarr.network import steps
+
+            steps.sweep(self._state / _NETWORKS)
+        return found
 
     def close(self) -> None:
-        """Let go of the emulation's namespaces and of this process's claim."""
+        """Let go of networks, of the emulation's namespaces and of this process's claim."""
         self._emulator.close()
         with self._lock:
             owner, self._owner = self._owner, None
+            networks, self._networks, self._networks_asked = self._networks, None, False
+        if networks is not None:
+            networks.close()
         if owner is not None and owner.is_ours:
             try:
                 with suppress(FileNotFoundError):
@@ -139,15 +167,34 @@ class Runtime:
             self._owner = Owner.claim(self._state / "owners")
         return self._owner
 
+    def _network(self, spec: ProcessSpec, emulation: Emulation | None) -> AbstractContextManager[Lent | None]:
+        """The network that `spec` has to itself; None: it has the machine's, or none at all."""
+        if spec.network != "default":
+            return nullcontext()
+        with self._lock:
+            if not self._networks_asked:
+                self._networks, self._networks_asked = self._ask_networks(), True
+            networks = self._networks
+        if networks is None:
+            return nullcontext()
+        return networks.lent(emulation.user_namespace if emulation is not None else "")
+
     def _surroundings(
-        self, program: oci.Program, spec: ProcessSpec, place: workspace.Workspace, emulation: Emulation | None, id: str
+        self,
+        program: oci.Program,
+        spec: ProcessSpec,
+        place: workspace.Workspace,
+        emulation: Emulation | None,
+        network: Lent | None,
+        id: str,
     ) -> bundle.Surroundings:
         has_cgroup = program.has_cgroups
         foreign = emulation is not None and bool(emulation.user_namespace)
-        bind_sys = (foreign or linux.is_root_by_namespace()) and spec.network != "none"
+        shares_network = spec.network != "none" and network is None
+        bind_sys = (foreign or linux.is_root_by_namespace()) and shares_network
         cgroup_mount = has_cgroup and not foreign
         system = mounts.system_mounts(spec, bind_sys=bind_sys, cgroups=cgroup_mount)
-        system += mounts.etc_mounts(*place.write_etc(spec))
+        system += mounts.etc_mounts(*place.write_etc(spec, network))
         asked = mounts.asked_for(spec, place.write_secrets(spec))
         if spec.devices:
             from knarr.runtime import cdibundle
@@ -156,6 +203,7 @@ class Runtime:
         return bundle.Surroundings(
             mounts=mounts.merge(system, asked),
             cgroup=f"{clean(spec.cgroup_parent).rstrip('/')}/knarr/{id}" if has_cgroup else "",
+            network_namespace=network.path if network is not None else "",
             user_namespace=emulation.user_namespace if emulation else "",
             uid_map=emulation.uid_map if emulation else (),
             gid_map=emulation.gid_map if emulation else (),

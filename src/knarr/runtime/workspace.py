@@ -7,11 +7,15 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from knarr import linux
 from knarr.errors import RuntimeFailed
-from knarr.runtime.hosts import hosts_file, resolv_conf
+from knarr.runtime.hosts import hosts_file, reachable, resolv_conf
 from knarr.runtime.process import ProcessSpec, SecretFile
+
+if TYPE_CHECKING:
+    from knarr.network.steps import Lent
 
 
 class Workspace:
@@ -20,11 +24,13 @@ class Workspace:
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def write_etc(self, spec: ProcessSpec) -> tuple[Path, Path]:
-        """Write /etc/hosts and /etc/resolv.conf of the step; gives the two files."""
+    def write_etc(self, spec: ProcessSpec, network: Lent | None = None) -> tuple[Path, Path]:
+        """Write /etc/hosts and /etc/resolv.conf of the step, for the network it has to itself; gives the two files."""
         hosts, resolv = Path(self.path, "hosts"), Path(self.path, "resolv.conf")
         hosts.write_text(hosts_file(spec.hostname, spec.extra_hosts), encoding="utf-8")
-        text = resolv_conf(own_network=spec.network == "none")
+        text = resolv_conf(own_network=spec.network == "none" or network is not None)
+        if network is not None:
+            text = reachable(text, network.dns)
         resolv.write_text(text, encoding="utf-8", errors="surrogateescape")
         for file in (hosts, resolv):
             os.chmod(file, 0o644)  # whatever the umask: every user of the step reads them
