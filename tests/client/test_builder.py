@@ -210,14 +210,30 @@ def test_steps_are_kept_in_a_directory_of_ours_and_found_again(
     assert (tmp_path / "one/id").read_text() == (tmp_path / "two/id").read_text()
 
 
-def test_only_what_changed_is_sent_again(knarr: Knarr, builder: str, context: Path, tmp_path: Path) -> None:
+def test_only_what_changed_is_sent_again_and_nothing_is_left_here(builder: str, context: Path, tmp_path: Path) -> None:
     write(context, "FROM scratch\nCOPY sub /\n")
+    command = [
+        sys.executable,
+        "-m",
+        "knarr",
+        "build",
+        "--builder",
+        builder,
+        "--progress=rawjson",
+        "-o",
+        "type=cacheonly",
+    ]
+    environ = {**os.environ, "KNARR_ROOT": str(tmp_path / "state")}
     sizes = []
-    for _ in range(2):
-        (context / "sub/one").write_text(str(len(sizes)))
-        knarr("build", "--builder", builder, "--progress=rawjson", "-o", "type=cacheonly", str(context))
-        sizes.append(tmp_path)  # the state directory keeps nothing of it
-    assert not list((tmp_path / "state/run/builders").glob("*/dockerfile"))
+    for text in ("1", "changed"):
+        (context / "sub/one").write_text(text)
+        done = subprocess.run([*command, str(context)], capture_output=True, text=True, env=environ, check=True)
+        told = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+        statuses = [status for one in told for status in one.get("statuses") or ()]
+        sizes.append(max(s["current"] for s in statuses if s["id"].startswith("transferring context")))
+    assert sizes[0] > 300_000 > 3000 > sizes[1]
+    left = [path.name for path in (tmp_path / "state/run/builders").iterdir()]
+    assert left == ["owners"]
 
 
 def test_ctrl_c_ends_the_build_there_as_well(builder: str, busybox: str, context: Path, tmp_path: Path) -> None:

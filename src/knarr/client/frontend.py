@@ -69,7 +69,7 @@ def drive(
     """
     gateway = _Gateway(Caller(builder.channel, SERVICE), ref, solving, scope)
     try:
-        _check(builder, gateway.call("Ping", pb.PingRequest()), needed)
+        check_capabilities(builder, gateway.call("Ping", pb.PingRequest()), needed)
         request = pb.SolveRequest(
             Frontend="dockerfile.v0", FrontendOpt=given, allowResultReturn=True, allowResultArrayRef=True
         )
@@ -128,8 +128,12 @@ class _Gateway:
                 self._solving.cancel()  # it has not heard, and would wait for ever
 
 
-def _check(builder: Builder, pong: Any, needed: Mapping[str, str]) -> None:
-    """See that the builder can do what is needed."""
+def check_capabilities(builder: Builder, pong: Any, needed: Mapping[str, str]) -> None:
+    """See that the builder can do what is `needed`: capabilities, and for what.
+
+    Raises:
+        Unsupported: it lacks one.
+    """
     can = {cap.ID for cap in (*pong.FrontendAPICaps, *pong.LLBCaps) if cap.Enabled}
     for cap, use in {**_BASE, **needed}.items():
         if cap not in can:
