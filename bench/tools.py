@@ -71,6 +71,7 @@ class Knarr(Tool):
     def command(self, workload: Workload, context: Path) -> Sequence[str]:
         output = f"type=image,name={self.name_of(workload)},push=true,compression={workload.compression}"
         argv = [str(Path(sys.executable).parent / "knarr"), "build", "--progress=quiet", "--output", output]
+        argv.append("--provenance=false")  # buildctl adds none by itself either
         if workload.platforms:
             argv += ["--platform", workload.platforms]
         return [*argv, "-f", str(context.parent / "Dockerfile"), str(context)]
