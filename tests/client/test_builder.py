@@ -237,7 +237,7 @@ def test_only_what_changed_is_sent_again_and_nothing_is_left_here(builder: str, 
 
 
 def test_ctrl_c_ends_the_build_there_as_well(builder: str, busybox: str, context: Path, tmp_path: Path) -> None:
-    write(context, f"FROM {busybox}\nRUN echo {tmp_path.name} && sleep 300\n")
+    write(context, f"FROM {busybox}\nRUN echo {tmp_path.name} && sleep 301.{os.getpid()}\n")
     command = [sys.executable, "-m", "knarr", "build", "--builder", builder, "--progress=plain", str(context)]
     environ = {**os.environ, "KNARR_ROOT": str(tmp_path / "state")}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environ)
@@ -251,7 +251,8 @@ def test_ctrl_c_ends_the_build_there_as_well(builder: str, busybox: str, context
     assert process.wait(30) == 130
     assert said.rstrip().endswith("cancelled")
     deadline = time.monotonic() + 20
-    while subprocess.run(["pgrep", "-fx", "sleep 300"], capture_output=True, check=False).returncode == 0:
+    step = ["pgrep", "-fx", f"sleep 301.{os.getpid()}"]
+    while subprocess.run(step, capture_output=True, check=False).returncode == 0:
         assert time.monotonic() < deadline, "the step still runs"
         time.sleep(0.1)
 
@@ -269,7 +270,8 @@ def test_a_builder_that_dies_is_told_as_such(knarr: Knarr, bases: Any, context: 
             scope.start(kill)
             said = knarr("build", "--builder", f"unix://{daemon.socket}", str(context), status=1)
     assert f"error: builder unix://{daemon.socket} went away in the middle of the build" in said
-    subprocess.run(["pkill", "-fx", "sleep 300"], check=False)
+    with running(tmp_path / "daemon"):
+        pass  # the next one cleans up what a dead one left running
 
 
 def wait_for(daemon: Running, step: str) -> None:
