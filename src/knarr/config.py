@@ -99,7 +99,7 @@ class Settings:
             hosts_dirs=tuple(Path(part) for part in environ.get("KNARR_HOSTS_DIR", "").split(":") if part),
             snapshotter=_snapshotter(environ),
             oci_runtime=_runtime(environ),
-            cdi_dirs=tuple(Path(part) for part in environ.get("KNARR_CDI_DIR", _CDI_DIRS).split(":") if part),
+            cdi_dirs=cdi_dirs(environ),
             network=_network(environ),
             verify=trust_policy(environ.get("KNARR_VERIFY", "")),
             source_date_epoch=_epoch(environ.get("SOURCE_DATE_EPOCH", "")),
@@ -168,3 +168,8 @@ def _epoch(text: str) -> int | None:
     if not (text.isascii() and text.isdigit()):
         raise UsageError(f"SOURCE_DATE_EPOCH={text}: not a number of seconds since 1970")
     return int(text)
+
+
+def cdi_dirs(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Where devices are described, as the environment says, or BuildKit's places."""
+    return tuple(Path(part) for part in environ.get("KNARR_CDI_DIR", _CDI_DIRS).split(":") if part)

@@ -95,7 +95,7 @@ def test_a_place_brings_the_whole_text_and_a_range_for_each_line() -> None:
 def test_every_place_of_a_graph_is_told_in_its_order_with_its_own_text() -> None:
     error = KnarrError("no", span=Span("foo", 7, 7, 3), excerpt=Excerpt(("data1",), b"data1", language="mine"))
     error.further = ((Span("bar", 8, 8), Excerpt(("data2",), b"data2")), (Span("foo", 9, 9), None))
-    told = [json.loads(detail.value) for detail in status_of(error).details]
+    told = [json.loads(detail.value) for detail in reversed(status_of(error).details)]
     assert [(source["info"]["filename"], source["ranges"][0]["start"]) for source in told] == [
         ("foo", {"line": 7, "character": 3}),
         ("bar", {"line": 8}),

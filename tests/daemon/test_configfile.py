@@ -112,3 +112,11 @@ def test_the_network_of_steps(tmp_path: Path) -> None:
     assert found.cni_config == "/etc/buildkit/cni.json"
     with pytest.raises(UsageError, match="networkMode 'slirp': not known"):
         parsed(tmp_path, '[worker.oci]\nnetworkMode = "slirp"\n')
+
+
+def test_devices_are_described_where_the_file_says(tmp_path: Path) -> None:
+    file = tmp_path / "buildkitd.toml"
+    file.write_text('[cdi]\nspecDirs = ["/a", "/b"]\n')
+    found = read(str(file), DaemonSettings(tmp_path))
+    assert found.cdi_dirs == ("/a", "/b")
+    assert found.warnings == ()

@@ -58,7 +58,8 @@ def status_of(error: BaseException) -> Status:
         status.code = error.status.code or _UNKNOWN
         status.details.MergeFrom(error.status.details)
     if error.span is not None and not any(_is_source(detail) for detail in status.details):
-        for span, excerpt in ((error.span, error.excerpt), *error.further):
+        # The last place goes first: BuildKit wraps an error in one after the other, and its clients unwrap them.
+        for span, excerpt in reversed(((error.span, error.excerpt), *error.further)):
             status.details.add(type_url=SOURCE, value=json.dumps(_source(span, excerpt)).encode())
     return status
 

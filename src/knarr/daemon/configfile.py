@@ -20,7 +20,8 @@ from knarr.record import replace
 
 # What buildkitd has and this daemon does without: saying it is no mistake, and changes nothing.
 _WITHOUT_EFFECT = (
-    *("trace", "proxyNetwork", "log", "dns", "otel", "cdi", "system", "cache", "gha", "frontend"),
+    *("trace", "proxyNetwork", "log", "dns", "otel", "cdi.disabled", "cdi.autoAllowed", "system", "cache", "gha"),
+    "frontend",
     "grpc.securityDescriptor",
     *("worker.oci.rootless", "worker.oci.noProcessSandbox"),
     *("worker.oci.proxySnapshotterPath", "worker.oci.defaultCgroupParent", "worker.oci.stargzSnapshotter"),
@@ -36,7 +37,7 @@ _KNOWN = (
     *("worker.oci.bridgeName", "worker.oci.bridgeSubnet"),
     *("worker.oci.reservedSpace", "worker.oci.maxUsedSpace", "worker.oci.minFreeSpace"),
     *("worker.containerd.enabled", "worker.containerd.address", "worker.containerd.namespace"),
-    "worker.containerd.snapshotter",
+    *("worker.containerd.snapshotter", "cdi.specDirs"),
 )
 _UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -81,6 +82,7 @@ def _merged(file: _File, base: DaemonSettings) -> DaemonSettings:
         containerd=containerd,
         oci_runtime=file.text("worker.oci.binary") or base.oci_runtime,
         network=_network(file, base.network),
+        cdi_dirs=file.texts("cdi.specDirs") or base.cdi_dirs,
         provenance_dir=file.text("provenanceEnvDir") or base.provenance_dir,
         collects=bool(file.get("worker.oci.gc", bool, base.collects)),
         policy=tuple(file.rules()) or base.policy,

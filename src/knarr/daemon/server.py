@@ -26,7 +26,7 @@ from knarr.buildkit.gateway import SERVICE as LLB_BRIDGE
 from knarr.buildkit.rpcthreads import RpcThreads
 from knarr.buildkit.service import OPTIONS, serving
 from knarr.buildkit.sessions import Sessions
-from knarr.config import Containerd, Settings, trust_policy
+from knarr.config import Containerd, Settings, cdi_dirs, trust_policy
 from knarr.daemon import provenanceenv
 from knarr.daemon.bridges import Bridges
 from knarr.daemon.builds import Builds
@@ -150,6 +150,7 @@ class Daemon:
             containerd_usual=settings.containerd or Containerd(),
             network=settings.network,
             verify=verify,
+            cdi_dirs=tuple(map(Path, settings.cdi_dirs)) or cdi_dirs(os.environ),
         )
         engine = Engine(own, registry_settings=self._registry_settings, registry_client=self._registry_client)
         usage = CacheUsage(own, settings.policy, collects=settings.collects)
