@@ -172,4 +172,6 @@ def _epoch(text: str) -> int | None:
 
 def cdi_dirs(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """Where devices are described, as the environment says, or BuildKit's places."""
+    from pathlib import Path
+
     return tuple(Path(part) for part in environ.get("KNARR_CDI_DIR", _CDI_DIRS).split(":") if part)
