@@ -27,6 +27,7 @@ from knarr.scope import Scope
 
 _PIECE = 64 << 10  # bytes
 _CONNECT_S = 10
+_KNOCK = "/grpc.health.v1.Health/Check"  # which clients of BuildKit's serve, and others refuse
 _CHANNEL = (
     *OPTIONS,
     ("grpc.use_local_subchannel_pool", 1),  # never the connection of another tunnel
@@ -61,7 +62,10 @@ class Tunnel:
         Raises:
             TimeoutError: it did not, which is a defect or a machine under heavy load.
         """
-        self.channel.subscribe(lambda _state: None, try_to_connect=True)
+        # A call makes it connect, whatever comes of the call. To subscribe to the channel's state does so as well, but
+        # then closing it waits for a poll to end, 200 ms, and with it the client for the end of its build.
+        knock: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(_KNOCK)
+        self._knock = knock.future(b"", timeout=_CONNECT_S)
         try:
             self._connection, _ = self._listener.accept()
         finally:
