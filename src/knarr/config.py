@@ -98,7 +98,7 @@ class Settings:
             root=Path(state_root(environ)),
             hosts_dirs=tuple(Path(part) for part in environ.get("KNARR_HOSTS_DIR", "").split(":") if part),
             snapshotter=_snapshotter(environ),
-            oci_runtime=_runtime(environ),
+            oci_runtime=oci_runtime(environ.get("KNARR_OCI_RUNTIME", ""), "KNARR_OCI_RUNTIME"),
             cdi_dirs=cdi_dirs(environ),
             network=_network(environ),
             verify=trust_policy(environ.get("KNARR_VERIFY", "")),
@@ -135,7 +135,10 @@ def state_root(environ: Mapping[str, str]) -> str:
 
 
 def _one_of(environ: Mapping[str, str], name: str, known: tuple[str, ...]) -> str:
-    value = environ.get(name, "")
+    return _known(environ.get(name, ""), name, known)
+
+
+def _known(value: str, name: str, known: tuple[str, ...]) -> str:
     if value and value not in known:
         raise UsageError(f"{name}={value}: not known", hint=f"use one of: {', '.join(known)}")
     return value
@@ -157,9 +160,13 @@ def _network(environ: Mapping[str, str]) -> StepNetwork:
     )
 
 
-def _runtime(environ: Mapping[str, str]) -> str:
-    value = environ.get("KNARR_OCI_RUNTIME", "")
-    return value if "/" in value else _one_of(environ, "KNARR_OCI_RUNTIME", _RUNTIMES)
+def oci_runtime(value: str, name: str) -> str:
+    """`value` of the setting `name`, if it can be meant: crun, runc, a path, or empty.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    return value if "/" in value else _known(value, name, _RUNTIMES)
 
 
 def _epoch(text: str) -> int | None:

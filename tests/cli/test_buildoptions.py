@@ -25,6 +25,7 @@ BUILDX = """add-host allow annotation attest build-arg build-context builder cac
 OWN = {
     "attest-store",
     "containerd",
+    "oci-runtime",
     "source-policy-file",
     "verify",
     "tlscacert",
@@ -295,3 +296,8 @@ def test_images_that_are_kept_go_to_a_containerd_too() -> None:
 
 def test_a_builder_elsewhere_has_no_containerd_of_ours() -> None:
     assert "cannot reach" in refusal("--builder", "tcp://far:1", "--containerd", "/run/c.sock").message
+
+
+def test_the_runtime_of_steps() -> None:
+    assert [options("--oci-runtime", name).oci_runtime for name in ("crun", "/opt/runc")] == ["crun", "/opt/runc"]
+    assert "--oci-runtime=gvisor: not known" in refusal("--oci-runtime=gvisor").message

@@ -31,8 +31,13 @@ def opened(options: BuildOptions, settings: Settings) -> Iterator[RemoteBuilder 
 
     Raises:
         UsageError: there is none of this name, or the address is none.
-        Unsupported: a trust policy is asked for, which only this process would go by.
+        Unsupported: a runtime or a trust policy is asked for, which only this process would go by.
     """
+    if options.oci_runtime:
+        raise Unsupported(
+            "--oci-runtime: a builder elsewhere has a runtime of its own",
+            hint="give it to the daemon (--oci-worker-binary), or leave out --builder",
+        )
     if settings.verify:
         raise Unsupported(
             f"--verify: a builder elsewhere is not bound by {settings.verify}",

@@ -36,6 +36,7 @@ FLAGS = (
     Flag("network", Kind.TEXT, "MODE", "network of RUN steps: default, none or host"),
     Flag("no-cache", Kind.SWITCH, "", "run every step anew"),
     Flag("no-cache-filter", Kind.LIST, "STAGE", "run the steps of this stage anew"),
+    Flag("oci-runtime", Kind.TEXT, "PROGRAM", "run steps by crun, runc, or the path of one (default: what works)"),
     Flag("output", Kind.LIST, "SPEC", "where the result goes: DIRECTORY, -, or type=…,key=value,…", short="o"),
     Flag("containerd", Kind.TEXT, "SOCKET", "read base images from this containerd, too, and leave the image there"),
     Flag("platform", Kind.LIST, "OS/ARCH", "what to build for; several separated by commas"),

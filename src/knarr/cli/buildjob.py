@@ -190,6 +190,8 @@ def _for_build(settings: Settings, options: BuildOptions) -> Settings:
     if options.containerd:
         usual = replace(settings.containerd_usual, address=options.containerd)
         settings = replace(settings, containerd=usual, containerd_usual=usual)
+    if options.oci_runtime:
+        settings = replace(settings, oci_runtime=options.oci_runtime)
     if options.verify is not None:
         settings = replace(settings, verify=options.verify)
     epoch = options.build_args.get("SOURCE_DATE_EPOCH", "")

@@ -67,6 +67,7 @@ class BuildOptions:
     metadata_file: str = ""
     pull: ResolveMode = "default"
     source_policies: tuple[SourcePolicy, ...] = ()
+    oci_runtime: str = ""  # crun, runc or the path of one; empty: as the environment says
     verify: str | None = None  # the path of a trust policy, or empty for none; None: as the environment says
     containerd: str = ""  # the path of its socket
     no_cache: bool = False
@@ -125,6 +126,7 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
         metadata_file=given.text("metadata-file"),
         pull=_pull(given),
         source_policies=_source_policies(given, environ),
+        oci_runtime=_runtime(given),
         verify=_verify(given),
         containerd=containerd_of(given, environ),
         no_cache=given.switch("no-cache"),
@@ -151,6 +153,12 @@ def _source_policies(given: Parsed, environ: Mapping[str, str]) -> tuple[SourceP
             return (parse_policy(file.read(), path),)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
+
+
+def _runtime(given: Parsed) -> str:
+    from knarr.config import oci_runtime
+
+    return oci_runtime(given.text("oci-runtime"), "--oci-runtime")
 
 
 def _verify(given: Parsed) -> str | None:
