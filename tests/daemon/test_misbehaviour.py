@@ -45,7 +45,7 @@ def held(daemon: Running) -> dict[str, int]:
         "files": len(os.listdir(process / "fd")),
         "children": len((process / "task" / str(daemon.process.pid) / "children").read_text().split()),
         "mounts": sum(str(daemon.root) in line for line in mounts),
-        "bundles": len(list((daemon.root / "run/bundles").glob("*/*"))),
+        "bundles": sum(len(names) for _, names, _ in os.walk(daemon.root / "run/bundles")),
     }
 
 

@@ -326,7 +326,12 @@ def test_without_a_login_it_does_not_ask_but_says_so(overlay: World, server: Git
         ("https://example.com/a.git", {"fullurl": "file:///etc"}, Unsupported, "file:///etc: not fetched"),
         ("https://example.com/a.git", {"fullurl": "ext::sh -c id"}, Unsupported, "not fetched"),
         ("https://example.com/a.git#--upload-pack=id", {}, UsageError, "no ref begins with a dash"),
-        ("https://example.com/a.git", {"checksum": "main"}, UsageError, "the id of a commit"),
+        (
+            "https://example.com/a.git",
+            {"checksum": "main"},
+            UsageError,
+            "invalid checksum main: expected hex commit hash",
+        ),
         ("https://example.com/a.git?fetch-by-commit=true", {}, UsageError, "needs the whole id"),
     ],
 )

@@ -105,6 +105,13 @@ def test_whatever_packages_say_the_documents_are_valid(tmp_path: Path, packages:
     assert problems_of_spdx(b"".join(spdx.write(inventory, ABOUT)), tmp_path) == []
 
 
+def test_words_that_no_one_sees_are_none(tmp_path: Path) -> None:
+    package = Package("deb", "a", "1", licenses=("\b",), supplier="\x0c", evidence=("x",))
+    raw = b"".join(spdx.write(Inventory((package,), {}, ((),)), ABOUT))
+    assert problems_of_spdx(raw, tmp_path) == []
+    assert b"Organization" not in raw
+
+
 def test_the_licence_file_of_a_package_is_named() -> None:
     app = document(INVENTORY)["packages"][1]  # type: ignore[index]
     assert app["licenseDeclared"] == "(GPL-2.0-or-later OR LicenseRef-my-own) AND MIT"

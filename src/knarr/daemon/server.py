@@ -155,7 +155,7 @@ class Daemon:
         engine = Engine(own, registry_settings=self._registry_settings, registry_client=self._registry_client)
         usage = CacheUsage(own, settings.policy, collects=settings.collects)
         platforms = tuple(map(Platform.parse, settings.platforms))
-        worker = Worker(settings.root, labels=settings.labels, platforms=platforms)
+        worker = Worker(settings.root, labels=settings.labels, platforms=platforms, cdi_dirs=own.cdi_dirs)
         solver = Solver(
             engine,
             self._sessions,

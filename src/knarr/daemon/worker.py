@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from knarr.pb.ops_pb2 import Platform as PlatformMessage
 from knarr.pb.worker_pb2 import BuildkitVersion, WorkerRecord
+from knarr.pb.worker_pb2 import CDIDevice as DeviceMessage
 from knarr.runtime.emulate import Emulator
 from knarr.spec.platform import Platform, host_platform
 
@@ -26,9 +27,17 @@ _LABEL = "org.mobyproject.buildkit.worker."
 class Worker:
     """This machine as a worker."""
 
-    def __init__(self, root: Path, *, labels: Mapping[str, str], platforms: Iterable[Platform] = ()) -> None:
-        """`platforms` replaces what is found here."""
+    def __init__(
+        self,
+        root: Path,
+        *,
+        labels: Mapping[str, str],
+        platforms: Iterable[Platform] = (),
+        cdi_dirs: Iterable[Path] = (),
+    ) -> None:
+        """`platforms` replaces what is found here; devices are described in `cdi_dirs`."""
         self._root = root
+        self._cdi_dirs = tuple(cdi_dirs)
         self._labels = dict(labels)
         self._platforms = tuple(platforms)
 
@@ -68,8 +77,20 @@ class Worker:
             },
             platforms=[_message(platform) for platform in self.platforms],
             BuildkitVersion=self.version(),
+            CDIDevices=self._devices(),
         )
         return [record]
+
+    def _devices(self) -> list[DeviceMessage]:
+        """What steps can ask for with --device, read anew: devices come and go."""
+        if not any(map(os.path.isdir, self._cdi_dirs)):
+            return []
+        from knarr.runtime.cdi import read_devices
+
+        return [
+            DeviceMessage(Name=device.name, AutoAllow=device.is_for_all, Annotations=device.annotations)
+            for device in read_devices(self._cdi_dirs).devices.values()
+        ]
 
 
 def _message(platform: Platform) -> PlatformMessage:

@@ -20,6 +20,7 @@ _TOKEN = re.compile(r"\(|\)|,|;|(?<=\s)(?:and|or|with|AND|OR|WITH|And|Or|With)(?
 _GNU = re.compile(r"^(A|L)?GPL(?:-|\s*v|_)?\s?(\d)(?:\.(\d))?(?:\.0)?(\+|-or-later|-only)?$", re.IGNORECASE)
 _GFDL = re.compile(r"^GFDL(-NIV)?-(1\.\d)(\+)?$", re.IGNORECASE)
 _UNFIT = re.compile(r"[^A-Za-z0-9.-]+")
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LONGEST = 2000  # characters of one licence; longer ones are texts, not names
 
 # What is called otherwise somewhere, by lower-case name. Only what means one licence and no other.
@@ -91,12 +92,18 @@ def expression(names: Sequence[str]) -> tuple[str, Mapping[str, str]]:
     parts: dict[str, None] = {}
     references: dict[str, str] = {}
     for name in names:
-        if name.strip():
-            found = _one(" ".join(name.split())[:_LONGEST], references)
+        text = in_line(name)
+        if text:
+            found = _one(text[:_LONGEST], references)
             parts.update(dict.fromkeys([found] if "(" in found or " OR " in found else found.split(" AND ")))
     if len(parts) == 1:
         return next(iter(parts)), references
     return " AND ".join(f"({part})" if " OR " in part else part for part in parts), references
+
+
+def in_line(text: str) -> str:
+    """`text` on one line, its words one blank apart, without the characters that no one sees and readers drop."""
+    return " ".join(_UNSEEN.sub(" ", text).split())
 
 
 def is_known(name: str) -> bool:

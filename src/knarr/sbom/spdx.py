@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from knarr.sbom.about import About, dependencies, identifier, serial, version
-from knarr.sbom.licenses import expression
+from knarr.sbom.licenses import expression, in_line
 from knarr.sbom.package import FileFact, Inventory, Package
 from knarr.sbom.purl import purl_of
 
@@ -128,7 +128,7 @@ def _verification_code(facts: Iterable[FileFact]) -> str:
 
 def _party(text: str) -> str:
     """A supplier: SPDX wants to know whether it is a person. Whoever has an address may be a team, too."""
-    line = " ".join(text.replace("(", "[").replace(")", "]").split())
+    line = in_line(text.replace("(", "[").replace(")", "]"))
     match = _ADDRESS.match(line)
     if match:
         name = match[1].strip("' \"")
