@@ -102,3 +102,8 @@ def test_the_network_of_steps() -> None:
     for wrong in ("--oci-worker-net=slirp", "--oci-cni-pool-size=many"):
         with pytest.raises(UsageError):
             settings(wrong)
+
+
+def test_devices_are_given_unless_that_is_switched_off() -> None:
+    assert settings().gives_devices
+    assert not settings("--cdi-disabled").gives_devices

@@ -120,3 +120,9 @@ def test_devices_are_described_where_the_file_says(tmp_path: Path) -> None:
     found = read(str(file), DaemonSettings(tmp_path))
     assert found.cdi_dirs == ("/a", "/b")
     assert found.warnings == ()
+
+
+def test_devices_can_be_switched_off(tmp_path: Path) -> None:
+    assert parsed(tmp_path, "[cdi]\ndisabled = false\n").gives_devices
+    off = parsed(tmp_path, "[cdi]\ndisabled = true\n")
+    assert (off.gives_devices, off.warnings) == (False, ())

@@ -22,6 +22,13 @@ def test_devices_are_listed_as_they_are_now(tmp_path: Path) -> None:
     assert dict(allowed.Annotations) == free["annotations"]
 
 
+def test_annotations_that_yaml_reads_as_truth_values_are_text(tmp_path: Path) -> None:
+    text = "cdiVersion: 0.6.0\nkind: v.com/c\nannotations: {org.mobyproject.buildkit.device.autoallow: true, n: 1}\n"
+    (tmp_path / "v.yaml").write_text(text + "devices: [{name: d, containerEdits: {env: [A=1]}}]\n")
+    (device,) = Worker(tmp_path, labels={}, cdi_dirs=(tmp_path,)).records()[0].CDIDevices
+    assert (device.AutoAllow, device.Annotations["n"]) == (True, "1")
+
+
 def test_a_worker_keeps_its_name_and_its_labels(tmp_path: Path) -> None:
     first, second = (Worker(tmp_path, labels={"a": "b"}).records()[0] for _ in range(2))
     assert first.ID == second.ID

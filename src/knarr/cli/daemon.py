@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FLAGS = (
     Flag("addr", Kind.LIST, "ADDRESS", "listen there: unix:///PATH, tcp://HOST:PORT, fd:// (sockets of systemd's)"),
     Flag("allow-insecure-entitlement", Kind.LIST, "NAME", "let builds ask for network.host or security.insecure"),
+    Flag("cdi-disabled", Kind.SWITCH, "", "give no devices to steps (CDI)"),
     Flag("config", Kind.TEXT, "FILE", "buildkitd.toml to read (default: /etc/buildkit/buildkitd.toml)"),
     Flag("containerd-worker", Kind.TEXT, "BOOL", "true: build on containerd's snapshots, leave images there, too"),
     Flag("containerd-worker-addr", Kind.TEXT, "SOCKET", "its socket (default: /run/containerd/containerd.sock)"),
@@ -53,7 +54,7 @@ _WITHOUT_EFFECT = (
     "containerd-worker-gc-keepstorage",
 )
 _SWITCHES_WITHOUT_EFFECT = (
-    *("cdi-disabled", "save-cache-debug", "containerd-worker-selinux", "containerd-worker-rootless"),
+    *("save-cache-debug", "containerd-worker-selinux", "containerd-worker-rootless"),
     *("containerd-worker-gc", "oci-worker-selinux", "oci-worker-rootless", "rootless", "proxy-network"),
     "oci-worker-no-process-sandbox",
 )
@@ -163,6 +164,7 @@ def _with_flags(settings: DaemonSettings, given: Parsed) -> DaemonSettings:
         debug=given.switch("debug") or settings.debug,
         debug_address=given.text("debugaddr") or settings.debug_address,
         entitlements=given.list("allow-insecure-entitlement") or settings.entitlements,
+        gives_devices=settings.gives_devices and not given.switch("cdi-disabled"),
         labels={**settings.labels, **_labels(given.list("oci-worker-labels"))},
         platforms=given.list("oci-worker-platform") or settings.platforms,
         snapshotter=_snapshotter(given.text("oci-worker-snapshotter")) or settings.snapshotter,

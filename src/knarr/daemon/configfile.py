@@ -20,7 +20,7 @@ from knarr.record import replace
 
 # What buildkitd has and this daemon does without: saying it is no mistake, and changes nothing.
 _WITHOUT_EFFECT = (
-    *("trace", "proxyNetwork", "log", "dns", "otel", "cdi.disabled", "cdi.autoAllowed", "system", "cache", "gha"),
+    *("trace", "proxyNetwork", "log", "dns", "otel", "cdi.autoAllowed", "system", "cache", "gha"),
     "frontend",
     "grpc.securityDescriptor",
     *("worker.oci.rootless", "worker.oci.noProcessSandbox"),
@@ -37,7 +37,7 @@ _KNOWN = (
     *("worker.oci.bridgeName", "worker.oci.bridgeSubnet"),
     *("worker.oci.reservedSpace", "worker.oci.maxUsedSpace", "worker.oci.minFreeSpace"),
     *("worker.containerd.enabled", "worker.containerd.address", "worker.containerd.namespace"),
-    *("worker.containerd.snapshotter", "cdi.specDirs"),
+    *("worker.containerd.snapshotter", "cdi.specDirs", "cdi.disabled"),
 )
 _UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -83,6 +83,7 @@ def _merged(file: _File, base: DaemonSettings) -> DaemonSettings:
         oci_runtime=file.text("worker.oci.binary") or base.oci_runtime,
         network=_network(file, base.network),
         cdi_dirs=file.texts("cdi.specDirs") or base.cdi_dirs,
+        gives_devices=not file.get("cdi.disabled", bool, not base.gives_devices),
         provenance_dir=file.text("provenanceEnvDir") or base.provenance_dir,
         collects=bool(file.get("worker.oci.gc", bool, base.collects)),
         policy=tuple(file.rules()) or base.policy,

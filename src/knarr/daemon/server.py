@@ -43,6 +43,7 @@ from knarr.daemon.worker import API_VERSION, Worker
 from knarr.engine import keptdirectories
 from knarr.engine.engine import Engine
 from knarr.errors import KnarrError
+from knarr.ops.entitlements import DEVICE
 from knarr.possession import possession
 from knarr.record import replace
 from knarr.remote.settings import BUILDKITD_TOML, RegistrySettings
@@ -150,7 +151,7 @@ class Daemon:
             containerd_usual=settings.containerd or Containerd(),
             network=settings.network,
             verify=verify,
-            cdi_dirs=tuple(map(Path, settings.cdi_dirs)) or cdi_dirs(os.environ),
+            cdi_dirs=(tuple(map(Path, settings.cdi_dirs)) or cdi_dirs(os.environ)) if settings.gives_devices else (),
         )
         engine = Engine(own, registry_settings=self._registry_settings, registry_client=self._registry_client)
         usage = CacheUsage(own, settings.policy, collects=settings.collects)
@@ -161,7 +162,7 @@ class Daemon:
             self._sessions,
             Kept(keptdirectories.place(settings.root)),
             worker,
-            settings.entitlements,
+            (*settings.entitlements, DEVICE) if settings.gives_devices else settings.entitlements,
             provenanceenv.load(settings.provenance_dir),
             containerd=settings.containerd,
         )

@@ -61,6 +61,7 @@ class DaemonSettings:
     oci_runtime: str = ""
     network: StepNetwork = StepNetwork()
     config: str = ""  # path of a buildkitd.toml, whose registries count
+    gives_devices: bool = True  # those that are described for CDI, to builds whose callers allow it
     cdi_dirs: tuple[str, ...] = ()  # where devices are described; empty: the usual places
     provenance_dir: str = ""  # see daemon/provenanceenv
     collects: bool = True

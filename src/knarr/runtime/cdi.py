@@ -124,8 +124,14 @@ def _read(file: Path) -> Iterator[CdiDevice]:
     for entry in spec["devices"]:
         if not _NAME.fullmatch(str(entry["name"])):
             raise ValueError(f"{entry['name']!r} is no name of a device")
-        annotations = {**(spec.get("annotations") or {}), **(entry.get("annotations") or {})}
+        said = {**(spec.get("annotations") or {}), **(entry.get("annotations") or {})}
+        annotations = {str(key): _text(value) for key, value in said.items()}
         yield CdiDevice(f"{kind}={entry['name']}", file, annotations, _checked(entry["containerEdits"]), shared)
+
+
+def _text(value: object) -> str:
+    """An annotation as text, which YAML may take for a truth value or a number."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _checked(edits: dict[str, Any]) -> dict[str, Any]:
