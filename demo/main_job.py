@@ -24,6 +24,7 @@ from registry import Registry
 
 HOST = "registry.demo.internal"
 PLATFORMS = ("linux/amd64", "linux/arm64")
+_ABOUT = "vnd.docker.reference.digest"  # of an attestation: the manifest that it is about
 MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -148,10 +149,13 @@ def take_back(demo: Demo) -> None:
             demo.run("knarr", "pull", "--platform", platform, demo.image, KNARR_ROOT=state)
         demo.run("knarr", "images", KNARR_ROOT=state)
         found = demo.output("skopeo", "inspect", "--raw", *_trusted(demo), f"docker://{demo.image}")
-    platforms = sorted("{os}/{architecture}".format(**entry["platform"]) for entry in json.loads(found)["manifests"])
-    if platforms != sorted(PLATFORMS):
-        raise SystemExit(f"demo: the registry has {platforms}, and should have {PLATFORMS}")
-    print(f"{built} in the registry is for {' and '.join(platforms)}")
+    entries = json.loads(found)["manifests"]
+    described = {entry["digest"]: "{os}/{architecture}".format(**entry["platform"]) for entry in entries}
+    said = sorted(described.get(entry.get("annotations", {}).get(_ABOUT, ""), "") for entry in entries)
+    platforms = sorted(platform for platform in described.values() if platform != "unknown/unknown")
+    if platforms != sorted(PLATFORMS) or said != ["", "", *platforms]:
+        raise SystemExit(f"demo: the registry has {entries}, and should have {PLATFORMS}, with an attestation of each")
+    print(f"{built} in the registry is for {' and '.join(platforms)}, and says how each was built")
 
 
 def _trusted(demo: Demo) -> tuple[str, ...]:
