@@ -18,7 +18,7 @@ from knarr.image.successors import is_document, read_document
 from knarr.record import replace
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
-from knarr.spec.manifest import Index
+from knarr.spec.manifest import Index, Manifest
 from knarr.spec.reference import Reference
 from knarr.spec.referrers import entry as entry_of
 from knarr.spec.referrers import fallback_tag
@@ -77,13 +77,22 @@ class Listed:
         todo = list(entries)
         while todo:
             descriptor = todo.pop()
-            if descriptor.digest in seen or not is_document(descriptor.media_type) or not self.has(descriptor):
+            document = None if descriptor.digest in seen else self._document(descriptor)
+            if document is None:
                 continue
             seen.add(descriptor.digest)
             yield descriptor.bare()
-            document = read_document(self, descriptor)
             if isinstance(document, Index):
                 todo += document.manifests
+
+    def _document(self, descriptor: Descriptor) -> Index | Manifest | None:
+        """The manifest or the index; None: it is neither, or not here, perhaps since it was replaced a moment ago."""
+        if not is_document(descriptor.media_type) or not self.has(descriptor):
+            return None
+        try:
+            return read_document(self, descriptor)
+        except NotFound:
+            return None
 
     def only(self) -> Descriptor:
         """The one image that is here, when there is one: referrers and digest tags do not count.
@@ -119,7 +128,12 @@ class Listed:
         listed = self._lookup(fallback_tag(subject))
         if listed is None:
             return ()
-        document = read_document(self, listed)
+        try:
+            document = read_document(self, listed)
+        except NotFound:
+            if self._lookup(fallback_tag(subject)) == listed:
+                raise
+            return self.fallback(subject)  # somebody else wrote a longer one meanwhile, and removed this
         if not isinstance(document, Index):
             raise ContentError(f"{self.name}: {fallback_tag(subject)} is not an index")
         return document.manifests
@@ -129,10 +143,9 @@ class Listed:
         if self._subjects is None:
             subjects: dict[Digest, dict[Digest, Descriptor]] = {}
             for entry in self.entries():
-                if is_document(entry.media_type) and self.has(entry):
-                    document = read_document(self, entry)
-                    if document.subject is not None:
-                        subjects.setdefault(document.subject.digest, {})[entry.digest] = entry_of(document)
+                document = self._document(entry)
+                if document is not None and document.subject is not None:
+                    subjects.setdefault(document.subject.digest, {})[entry.digest] = entry_of(document)
             self._subjects = subjects
         return self._subjects
 
