@@ -21,13 +21,16 @@ class Subcommands:
     words: str  # what follows the subcommand in the usage line
     about: str
     table: Mapping[str, tuple[str, str]]
+    more: str = ""  # what stands below the table
+    by_name: bool = False  # a module may serve several commands: it is told which, in front of what it is given
 
     def help_text(self) -> str:
         """The table, and the help texts of all of them."""
-        rows = "\n".join(f"  {name:<8} {summary}" for name, (_, summary) in self.table.items())
+        width = max(map(len, self.table))
+        rows = "\n".join(f"  {name:<{width}}  {summary}" for name, (_, summary) in self.table.items())
         usage = f"Usage: {' '.join([self.command, 'COMMAND', self.words]).rstrip()}"
-        parts = [f"{usage}\n\n{self.about}\n\nCommands:\n{rows}"]
-        return "\n\n".join([*parts, *(self._module(name).help_text() for name in self.table)])
+        parts = [f"{usage}\n\n{self.about}\n\nCommands:\n{rows}", *filter(None, [self.more])]
+        return "\n\n".join([*parts, *(self._module(name).help_text(*self._told(name)) for name in self.table)])
 
     def run(self, argv: list[str]) -> int:
         """Carry out the subcommand that `argv` begins with.
@@ -43,8 +46,11 @@ class Subcommands:
             names = list(self.table)
             known = f"{', '.join(names[:-1])} or {names[-1]}"
             raise UsageError(f"{self.command} {argv[0]}: not known", hint=f"use {known}")
-        status: int = self._module(argv[0]).run(argv[1:])
+        status: int = self._module(argv[0]).run(*self._told(argv[0]), argv[1:])
         return status
+
+    def _told(self, name: str) -> tuple[str, ...]:
+        return (name,) if self.by_name else ()
 
     def _module(self, name: str) -> Any:
         return __import__(f"knarr.cli.{self.table[name][0]}", fromlist=["run"])

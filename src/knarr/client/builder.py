@@ -42,17 +42,12 @@ from knarr.errors import Cancelled, KnarrError, StepFailed, Unsupported
 from knarr.owner import owned_directory
 from knarr.pb import control_pb2 as pb
 from knarr.progress import Warned
-from knarr.record import record
 from knarr.scope import TICK_S, Outcome, Scope
+from knarr.session.lending import Lending
 from knarr.session.session import (
-    Credentials,
     LendsContent,
-    LentContent,
     OnDisk,
-    Secret,
-    Sent,
     Session,
-    SshAgent,
     Wanted,
 )
 from knarr.spec.digest import Digest
@@ -139,7 +134,7 @@ class RemoteBuilder:
             for text in asked.skipped:
                 sink.send(Warned("shared cache", text))
             dockerfile = _written(request.frontend, place)
-            lending = _Lending(session, dockerfile) if dockerfile else session
+            lending = Lending(session, "dockerfile", dockerfile) if dockerfile else session
             outputs = Outputs(asked.outputs, place, scope)
             with Scope() as threads, scope.on_cancel(threads.cancel):
                 services: dict[Any, object] = {
@@ -335,26 +330,3 @@ def _document(text: str) -> Any:
     except ValueError:
         return text
     return found if isinstance(found, dict | list) else text
-
-
-@record
-class _Lending:
-    """The caller's session, which lends the Dockerfile as a directory as well."""
-
-    session: Session
-    place: Path
-
-    def files(self, wanted: Wanted, *, sent: Sent | None = None) -> Path:
-        return self.place if wanted.name == "dockerfile" else self.session.files(wanted, sent=sent)
-
-    def secret(self, id: str) -> Secret | None:
-        return self.session.secret(id)
-
-    def ssh(self, id: str) -> SshAgent | None:
-        return self.session.ssh(id)
-
-    def credentials(self, host: str) -> Credentials:
-        return self.session.credentials(host)
-
-    def content(self, id: str) -> LentContent | None:
-        return self.session.content(id) if isinstance(self.session, LendsContent) else None

@@ -15,9 +15,9 @@ from knarr.frontend.gateway import Answer
 from knarr.frontend.options import to_options
 from knarr.frontend.request import FrontendRequest, FrontendResult
 from knarr.owner import owned_directory
-from knarr.record import record, replace
+from knarr.record import replace
 from knarr.scope import Scope
-from knarr.session.session import Credentials, Secret, Sent, Session, SshAgent, Wanted
+from knarr.session.lending import Lending
 
 if TYPE_CHECKING:
     from knarr.engine.job import Job
@@ -54,7 +54,7 @@ def _asked(syntax: Syntax, job: Job, request: FrontendRequest, more: Mapping[str
         options["attest:sbom"] = request.scanner.options
     place = job.held.enter_context(owned_directory(job.world.settings.run / "dockerfiles"))
     _write(request, place)
-    job.world = replace(job.world, session=_Lending(job.world.session, place))
+    job.world = replace(job.world, session=Lending(job.world.session, "dockerfile", place))
     with Scope() as scope, job.world.scope.on_cancel(scope.cancel):
         return job.gateway.ask(IMAGE, options, {}, scope=scope)
 
@@ -80,23 +80,3 @@ def _write(request: FrontendRequest, place: Path) -> None:
     (place / name).write_bytes(request.dockerfile)
     if request.dockerignore is not None:
         (place / f"{name}.dockerignore").write_bytes(request.dockerignore)
-
-
-@record
-class _Lending:
-    """The caller's session, which lends the Dockerfile as a directory as well."""
-
-    session: Session
-    place: Path
-
-    def files(self, wanted: Wanted, *, sent: Sent | None = None) -> Path:
-        return self.place if wanted.name == "dockerfile" else self.session.files(wanted, sent=sent)
-
-    def secret(self, id: str) -> Secret | None:
-        return self.session.secret(id)
-
-    def ssh(self, id: str) -> SshAgent | None:
-        return self.session.ssh(id)
-
-    def credentials(self, host: str) -> Credentials:
-        return self.session.credentials(host)
