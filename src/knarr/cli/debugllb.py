@@ -85,7 +85,7 @@ def _into(directory: Path, results: Sequence[PlatformResult]) -> None:
 
 def _lines(results: Sequence[PlatformResult]) -> list[dict[str, Any]]:
     """One object per vertex, inputs first: its digest, its op in protobuf's JSON form, what is said beside it."""
-    from knarr.engine.drive import step_name
+    from knarr.engine.telling import step_name
     from knarr.llb.shown import as_json
 
     lines = []
@@ -107,7 +107,7 @@ def _lines(results: Sequence[PlatformResult]) -> list[dict[str, Any]]:
 
 def _drawing(results: Sequence[PlatformResult]) -> str:
     """Graphviz's language: a box per vertex, an arrow per input, vertices that platforms share drawn once."""
-    from knarr.engine.drive import step_name
+    from knarr.engine.telling import step_name
 
     boxes: dict[str, str] = {}
     arrows: dict[str, None] = {}

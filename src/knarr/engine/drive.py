@@ -21,10 +21,11 @@ from knarr.cache.flight import flight
 from knarr.cache.record import EMPTY, SHARED, Record, RecordId
 from knarr.engine.contents import Contents
 from knarr.engine.sources import Sources
-from knarr.errors import Bug, Cancelled, KnarrError
+from knarr.engine.telling import Telling, step_name
+from knarr.errors import Bug, Cancelled
 from knarr.llb.ops import BuildOp, DiffOp, Edge, ExecOp, FileOp, MergeOp, PassthroughOp, SourceOp, Vertex
 from knarr.ops import source_local
-from knarr.progress import Status, VertexDone, VertexStarted, Warned
+from knarr.progress import Status, Warned
 from knarr.scope import TICK_S
 from knarr.solver import messages as m
 from knarr.solver.explain import Input, called
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from knarr.engine.history import Diary
     from knarr.engine.sharing import Sharing
     from knarr.engine.shown import Shown
-    from knarr.errors import Span
     from knarr.llb.ops import Graph
     from knarr.ops.exec import StepOptions
     from knarr.ops.images import Images
@@ -86,7 +86,7 @@ class Drive:
         self._layers = layers_of_goals(graph) if ahead is not None else frozenset()
         self.sharing = sharing
         self.diary = diary
-        self._shown = shown
+        self._telling = Telling(graph, world.sink, shown)
         self._machine = Machine(graph, nonce=nonce)
         self._events: SimpleQueue[m.Event] = SimpleQueue()
         self._sources = Sources(world, trees, images, nonce, sharing, pins)
@@ -166,7 +166,7 @@ class Drive:
     def _end_resolved(self) -> None:
         """Sources that were asked for, but that nobody needed as a tree, are done too."""
         for digest in self._sources.fetched:
-            self._end(self._graph.vertices[digest], cached=True)
+            self._telling.end(self._graph.vertices[digest], cached=True)
 
     def _next_event(self) -> m.Event:
         while True:
@@ -195,7 +195,7 @@ class Drive:
     def _cached(self, vertex: Vertex) -> None:
         """Tell that a step was found, unless that is only promised: then when it has been looked for, or in the end."""
         if self.sharing is None or not self.sharing.hold(vertex.digest):
-            self._end(vertex, cached=True)
+            self._telling.end(vertex, cached=True)
             self.diary.cached(step_name(vertex))
 
     def _look_up(self, queries: Sequence[m.Query]) -> list[m.Event]:
@@ -226,7 +226,7 @@ class Drive:
         except BaseException as error:
             if isinstance(instruction, m.Execute) and not isinstance(error, Cancelled):
                 self._note_failure(instruction)
-            event = m.Failed(instruction, self._explained(instruction, error))
+            event = m.Failed(instruction, self._telling.explained(_vertex_of(instruction), error))
         self._events.put(event)
 
     def _answer(self, instruction: m.Answerable) -> m.Event:
@@ -245,10 +245,10 @@ class Drive:
     def _resolve(self, instruction: m.ResolveSource) -> m.Event:
         vertex = self._graph.vertices[instruction.vertex]
         if not self._sources.is_lent(vertex):
-            self._start(vertex)
+            self._telling.begin(vertex)
         resolved = self._sources.resolve(instruction, vertex)
         if resolved.record is not None:  # an image: its layers come when somebody needs them
-            self._end(vertex)
+            self._telling.end(vertex)
         return resolved
 
     def _hash(self, instruction: m.HashContent) -> m.Event:
@@ -312,26 +312,26 @@ class Drive:
         vertex = self._graph.vertices[instruction.vertex]
         op = vertex.op
         if isinstance(op, SourceOp) and vertex.digest not in self._sources.fetched:
-            self._start(vertex)
+            self._telling.begin(vertex)
             told = source_local.Transfer(self._world.sink, str(vertex.digest), op.identifier)
             tree = source_local.lent_tree(self._world.session, op, sent=told.sent)
             for output in instruction.outputs:
                 self._trees.lend(output.id, tree)
-            self._end(vertex)
+            self._telling.end(vertex)
             return m.Done(instruction)
         first = instruction.outputs[0]
         with self._flight(vertex, first.id) as waited:
             if waited and first.keys:
                 if self._found_after_all(instruction):
-                    self._end(vertex, cached=True)
+                    self._telling.end(vertex, cached=True)
                     return m.Done(instruction)
                 self._sweep()  # it was killed, perhaps, and its container still runs
             with self._cores:
-                self._start(vertex)
+                self._telling.begin(vertex)
                 if not self._defer(vertex, instruction):
                     self._run_op(vertex, instruction)
                     self._save(vertex, instruction)
-        self._end(vertex)
+        self._telling.end(vertex)
         if not isinstance(op, SourceOp):
             self.diary.executed(step_name(vertex), vertex, self._inputs_for_people(vertex, instruction))
         return m.Done(instruction)
@@ -349,7 +349,7 @@ class Drive:
             self._save(vertex, instruction)
 
         def blame(error: BaseException) -> BaseException:
-            return self._explained(instruction, error)
+            return self._telling.explained(_vertex_of(instruction), error)
 
         output = instruction.outputs[0]
         description = step_name(vertex)
@@ -368,7 +368,7 @@ class Drive:
         """The right to make `record`, alone among all processes."""
 
         def tell() -> None:
-            self._start(vertex)
+            self._telling.begin(vertex)
             self._world.sink.send(Status(str(vertex.digest), "waiting for another build that runs this step", 0, 0))
 
         return flight(self._world.settings.root / "flights", record, scope=self._world.scope, on_wait=tell)
@@ -464,60 +464,15 @@ class Drive:
             )
         return inputs
 
-    # Telling
-
-    def _start(self, vertex: Vertex) -> None:
-        if not self._shown.begins(vertex.digest):
-            return
-        inputs = tuple(str(edge.digest) for edge in vertex.inputs)
-        self._world.sink.send(VertexStarted(str(vertex.digest), step_name(vertex), inputs, time.time_ns()))
-
-    def _end(self, vertex: Vertex, *, cached: bool = False, error: str = "", cancelled: bool = False) -> None:
-        self._start(vertex)
-        if not self._shown.ends(vertex.digest):
-            return
-        done = VertexDone(str(vertex.digest), cached=cached, error=error, cancelled=cancelled, at_ns=time.time_ns())
-        self._world.sink.send(done)
-
-    def _explained(self, instruction: m.Answerable, error: BaseException) -> BaseException:
-        """Tell progress, and add to the error what is known here: the place in the Dockerfile, the platform."""
-        digest = instruction.edge.digest if isinstance(instruction, m.Load) else instruction.vertex
-        vertex = self._graph.vertices[digest]
-        if isinstance(error, Cancelled):
-            if self._shown.has_begun(vertex.digest):
-                self._end(vertex, cancelled=True)
-            return error
-        from knarr.engine import blame
-
-        if isinstance(error, OSError):
-            error = blame.translated(error)
-        self._end(vertex, error=error.message if isinstance(error, KnarrError) else repr(error))
-        if not isinstance(error, KnarrError):
-            return error
-        return blame.with_step(error, vertex, step_name(vertex)).with_context(span=self._place_of_readers(vertex))
-
-    def _place_of_readers(self, vertex: Vertex) -> Span | None:
-        """The first line that needs `vertex`: what an ADD fetches has no place of its own."""
-        readers = (self._graph.vertices[reader] for reader in self._graph.consumers[vertex.digest])
-        return next((span for reader in readers for span in reader.spans), None)
-
 
 def _names(outputs: Sequence[m.Output]) -> dict[int, RecordId]:
     """The ids by output index, of those that somebody reads."""
     return {output.index: output.id for output in outputs}
 
 
+def _vertex_of(instruction: m.Answerable) -> Digest:
+    return instruction.edge.digest if isinstance(instruction, m.Load) else instruction.vertex
+
+
 def _has_result(record: Record) -> bool:
     return bool(record.snapshot or record.blob or record.same_as) or record.id == EMPTY
-
-
-def step_name(vertex: Vertex) -> str:
-    """What people call a vertex: the name its frontend gave it, or its op in short."""
-    if vertex.metadata.name:
-        return vertex.metadata.name
-    op = vertex.op
-    if isinstance(op, SourceOp):
-        return op.identifier
-    if isinstance(op, ExecOp):
-        return " ".join(op.meta.args)
-    return type(op).__name__.removesuffix("Op").lower()
