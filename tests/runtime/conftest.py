@@ -80,6 +80,7 @@ class Ran:
 
     def __init__(self, ended: Exit, out: bytes, err: bytes) -> None:
         self.status, self.out_of_memory = ended.status, ended.out_of_memory
+        self.at_memory_limit = ended.at_memory_limit
         self.out, self.err = out.decode(), err.decode()
 
 

@@ -52,7 +52,7 @@ def test_hastening_does_not_believe_a_table_without_this_process(
 ) -> None:
     table = tmp_path / "cgroup.procs"
     table.write_text("1\n2\n")
-    monkeypatch.setattr(cgroups, "_trees", lambda: (str(tmp_path),))
-    monkeypatch.setattr(cgroups, "_own_group", lambda _: "")
+    monkeypatch.setattr(cgroups, "trees", lambda: (str(tmp_path),))
+    monkeypatch.setattr(cgroups, "own_group", lambda _: "")
     cgroups.hasten_entry()
     assert table.read_text() == "1\n2\n"

@@ -302,7 +302,11 @@ class ProgressGroup:
 
 @record
 class LinuxResources:
-    """Limits of the cgroup a step runs in; 0 and "" are no limit."""
+    """Limits of the cgroup a step runs in; 0 and "" are no limit.
+
+    `memory_swap_bytes` counts memory and swap together, -1 is as much swap as there is.
+    `pids` is knarr's own: BuildKit's graphs have no word for it.
+    """
 
     memory_bytes: int = 0
     memory_swap_bytes: int = 0
@@ -311,6 +315,7 @@ class LinuxResources:
     cpu_quota_us: int = 0
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
+    pids: int = 0
 
 
 @record

@@ -125,6 +125,10 @@ def _linux(spec: ProcessSpec, around: Surroundings, insecure: bool) -> dict[str,
         "namespaces": _namespaces(spec, around),
         "resources": {"devices": [{"allow": False, "access": "rwm"}, *allow]},
     }
+    if spec.limits is not None:
+        from knarr.runtime.limits import resources
+
+        linux["resources"] |= resources(spec.limits)
     if around.cgroup:
         linux["cgroupsPath"] = around.cgroup
     if around.user_namespace:  # runc 1.1 wants the maps told, though it only joins

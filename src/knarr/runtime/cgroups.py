@@ -30,13 +30,13 @@ def is_hybrid() -> bool:
 
 def is_writable() -> bool:
     """Whether groups can be made: false in most containers that were not made for it."""
-    return any(os.access(tree, os.W_OK) for tree in _trees())
+    return any(os.access(tree, os.W_OK) for tree in trees())
 
 
 def pids(group: str) -> set[int]:
     """The processes in `group` (a path below the root) and below it."""
     found: set[int] = set()
-    for tree in _trees():
+    for tree in trees():
         for directory, _, _ in os.walk(tree + group):
             try:
                 with open(directory + "/cgroup.procs", encoding="ascii") as table:
@@ -65,7 +65,7 @@ def kill(group: str) -> int:
 
 def remove(group: str) -> None:
     """Remove the empty `group` and what lies below it in every tree; a busy one is left."""
-    for tree in (*_trees(), HYBRID):
+    for tree in (*trees(), HYBRID):
         for directory, _, _ in os.walk(tree + group, topdown=False):
             with suppress(OSError):
                 os.rmdir(directory)
@@ -100,8 +100,8 @@ def hasten_entry() -> None:
     group one is in changes nothing else.
     """
     mine = f"{os.getpid()}\n"
-    for tree in _trees():
-        path = f"{tree}{_own_group(os.path.basename(tree))}/cgroup.procs"
+    for tree in trees():
+        path = f"{tree}{own_group(os.path.basename(tree))}/cgroup.procs"
         try:
             with open(path, "r+", encoding="ascii") as table:
                 if mine not in table:  # what is mounted there is not what /proc speaks of: this would move us
@@ -112,7 +112,7 @@ def hasten_entry() -> None:
         return  # one lock stands before all of them
 
 
-def _own_group(controller: str) -> str:
+def own_group(controller: str) -> str:
     """The group of this process in the hierarchy mounted by that name (any name: version 2)."""
     unified = is_unified()
     with open("/proc/self/cgroup", encoding="ascii") as table:
@@ -133,7 +133,7 @@ def killed_for_memory() -> int:
 
 
 @lru_cache(maxsize=1)
-def _trees() -> tuple[str, ...]:
+def trees() -> tuple[str, ...]:
     """Where groups lie: the one v2 tree, or each v1 hierarchy."""
     if is_unified():
         return (ROOT,)

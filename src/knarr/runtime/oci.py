@@ -8,15 +8,48 @@ out of their sight, which is arranged when this process has mounts of its own.
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from knarr import linux
 from knarr.errors import Unsupported
-from knarr.record import record
+from knarr.paths import clean
+from knarr.record import record, replace
 from knarr.runtime import cgroups
+
+if TYPE_CHECKING:
+    from knarr.runtime.outofmemory import Watch
+    from knarr.runtime.process import ProcessSpec
 
 _EXTRA_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on a plain user's PATH
 _INSTALL = "install crun or runc (Debian: apt-get install crun)"
+_BELOW = "/step"  # the group of a container whose deaths for lack of memory are counted in the one above it
+
+
+@record
+class Group:
+    """The control group of one container: `path` has all that is the container's; empty: there is none.
+
+    `told` is what the runtime calls the container's group: `path`, or one below it.
+    """
+
+    path: str = ""
+    told: str = ""
+    is_watched: bool = False
+
+    def watch(self) -> AbstractContextManager[Watch | None]:
+        """Watches for the memory limit, if there is one, while the container runs."""
+        if not self.is_watched:
+            return nullcontext()
+        from knarr.runtime.outofmemory import Watch
+
+        return Watch(self.path)
+
+    @classmethod
+    def of_told(cls, told: str) -> Group:
+        """The group of a container whose configuration has `told`."""
+        return cls(told.removesuffix(_BELOW), told)
 
 
 @record
@@ -31,6 +64,28 @@ class Program:
     @property
     def name(self) -> str:
         return "crun" if "crun" in os.path.basename(self.path) else "runc"
+
+    def group(self, spec: ProcessSpec, id: str) -> tuple[Program, Group]:
+        """The group for a container with that id, and this program, told that there is one.
+
+        Raises:
+            Unsupported: the container has limits that cannot be had here.
+            UsageError: a limit that no kernel takes.
+        """
+        base, limits, program = "", spec.limits, self
+        if limits is not None:
+            from knarr.runtime import delegation
+            from knarr.runtime.limits import check
+
+            check(limits)
+            base = delegation.place(limits)
+            program = self if self.has_cgroups else replace(self, options=(), has_cgroups=True)
+        if not program.has_cgroups:
+            return program, Group()
+        path = f"{base}{clean(spec.cgroup_parent).rstrip('/')}/knarr/{id}"
+        is_watched = limits is not None and limits.memory_bytes > 0
+        below = _BELOW if is_watched and cgroups.is_unified() else ""
+        return program, Group(path, path + below, is_watched)
 
     def run(self, id: str, bundle: str) -> list[str]:
         """The command that runs the container of `bundle` to its end."""

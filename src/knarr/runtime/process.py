@@ -10,6 +10,7 @@ from knarr.record import field, record
 from knarr.spec.platform import Platform
 
 if TYPE_CHECKING:
+    from knarr.llb.ops import LinuxResources
     from knarr.runtime.cdi import CdiDevice
 
 
@@ -76,6 +77,7 @@ class ProcessSpec:
     extra_hosts: tuple[tuple[str, str], ...] = ()  # (name, address)
     shm_size_bytes: int = 64 * 2**20  # BuildKit's and Docker's default
     ulimits: tuple[Ulimit, ...] = ()
+    limits: LinuxResources | None = None
     cgroup_parent: str = ""
     terminal: bool = False  # its standard streams are a terminal: `Stdio` has one
     devices: tuple[CdiDevice, ...] = ()
@@ -99,7 +101,11 @@ class Stdio:
 
 @record
 class Exit:
-    """How a process ended: its exit status (128 + signal when killed) and whether the kernel's OOM killer did it."""
+    """How a process ended: its exit status (128 + signal when killed) and whether the kernel's OOM killer did it.
+
+    `at_memory_limit`: the kernel killed processes of the container because it had as much memory as it may have.
+    """
 
     status: int
     out_of_memory: bool = False
+    at_memory_limit: bool = False

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 from knarr import linux, virtual
 from knarr.errors import RuntimeFailed, Unsupported
 from knarr.owner import Owner
-from knarr.paths import clean
 from knarr.runtime import bundle, cgroups, child, mounts, oci, startfailure, workdir, workspace
 from knarr.runtime.emulate import Emulator
 from knarr.runtime.privatetable import Emulation
@@ -103,12 +102,13 @@ class Runtime:
                 hint="give this user ids in /etc/subuid and /etc/subgid: knarr doctor tells how",
             )
         id = f"{owner.token}-{next(self._numbers)}"
+        program, group = program.group(spec, id)
         with (
             self._network(spec, emulation) as network,
             workspace.workspace(self._bundles / owner.token, id) as place,
             workdir.made(spec, user),
         ):
-            around = self._surroundings(program, spec, place, emulation, network, id)
+            around = self._surroundings(group, spec, place, emulation, network, program)
             with _mount_points(spec, around):
                 configuration = bundle.configuration(spec, user, around)
                 if spec.devices:
@@ -116,7 +116,7 @@ class Runtime:
 
                     cdibundle.add(configuration, spec.devices, bind_nodes=bool(around.user_namespace))
                 _write(place, configuration)
-                return self._execute(program, spec, place, around.cgroup, id, output, scope, meanwhile, stdio, live)
+                return self._execute(program, spec, place, group, id, output, scope, meanwhile, stdio, live)
 
     def expect(self, scope: Scope) -> None:
         """Say that a container will start in some ten milliseconds; returns at once."""
@@ -181,18 +181,17 @@ class Runtime:
 
     def _surroundings(
         self,
-        program: oci.Program,
+        group: oci.Group,
         spec: ProcessSpec,
         place: workspace.Workspace,
         emulation: Emulation | None,
         network: Lent | None,
-        id: str,
+        program: oci.Program,
     ) -> bundle.Surroundings:
-        has_cgroup = program.has_cgroups
         foreign = emulation is not None and bool(emulation.user_namespace)
         shares_network = spec.network != "none" and network is None
         bind_sys = (foreign or linux.is_root_by_namespace()) and shares_network
-        cgroup_mount = has_cgroup and not foreign
+        cgroup_mount = bool(group.told) and not foreign
         system = mounts.system_mounts(spec, bind_sys=bind_sys, cgroups=cgroup_mount)
         system += mounts.etc_mounts(*place.write_etc(spec, network))
         asked = mounts.asked_for(spec, place.write_secrets(spec))
@@ -202,7 +201,7 @@ class Runtime:
             asked += cdibundle.mounts(spec.devices, bind_nodes=foreign)
         return bundle.Surroundings(
             mounts=mounts.merge(system, asked),
-            cgroup=f"{clean(spec.cgroup_parent).rstrip('/')}/knarr/{id}" if has_cgroup else "",
+            cgroup=group.told,
             network_namespace=network.path if network is not None else "",
             user_namespace=emulation.user_namespace if emulation else "",
             uid_map=emulation.uid_map if emulation else (),
@@ -216,7 +215,7 @@ class Runtime:
         program: oci.Program,
         spec: ProcessSpec,
         place: workspace.Workspace,
-        cgroup: str,
+        group: oci.Group,
         id: str,
         output: Output,
         scope: Scope,
@@ -225,8 +224,8 @@ class Runtime:
         live: Live | None,
     ) -> Exit:
         def kill() -> None:
-            if cgroup:
-                cgroups.kill(cgroup)
+            if group.path:
+                cgroups.kill(group.path)
             else:
                 place.kill_by_number()
 
@@ -239,24 +238,32 @@ class Runtime:
             output(stream, data)
 
         kills = cgroups.killed_for_memory()
-        ended = False
-        try:
-            argv = program.run(id, place.path)
-            with live.running(program, id, place.path) if live is not None else nullcontext():
-                status = child.run(argv, output=listen, scope=scope, kill=kill, meanwhile=meanwhile, stdio=stdio)
-            ended = True
-        finally:
-            if not ended or program.knows(id):
-                from knarr.runtime.sweep import discard
-
-                discard(program, id, cgroup)
-            if cgroup:
-                cgroups.forget_hidden(cgroup)
+        ended = at_limit = False
+        with group.watch() as watch:
+            try:
+                argv = program.run(id, place.path)
+                with live.running(program, id, place.path) if live is not None else nullcontext():
+                    status = child.run(argv, output=listen, scope=scope, kill=kill, meanwhile=meanwhile, stdio=stdio)
+                ended = True
+                at_limit = bool(status) and watch is not None and watch.hit()
+            finally:
+                self._clear(program, id, group, ended=ended)
         if status:
             words = startfailure.runtime_words(place.path, last_words, spec.args)
             if words:
                 raise startfailure.could_not_start(program.name, words, spec.args)
-        return Exit(status, status == _KILLED and cgroups.killed_for_memory() > kills)
+        return Exit(status, status == _KILLED and cgroups.killed_for_memory() > kills, at_limit)
+
+    def _clear(self, program: oci.Program, id: str, group: oci.Group, *, ended: bool) -> None:
+        """Remove what the runtime leaves of a container."""
+        if not ended or program.knows(id):
+            from knarr.runtime.sweep import discard
+
+            discard(program, id, group.path)
+        if group.path:
+            cgroups.forget_hidden(group.path)
+        if group.is_watched:
+            cgroups.remove(group.path)
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def _entries(directory: Path) -> list[Path]:
 def _cgroup(bundle: Path) -> str:
     try:
         configuration = json.loads((bundle / "config.json").read_bytes())
-        return str(configuration["linux"].get("cgroupsPath", ""))
+        return oci.Group.of_told(str(configuration["linux"].get("cgroupsPath", ""))).path
     except (OSError, ValueError, KeyError):
         return ""  # killed before it was written: then no container was started either
 
