@@ -9,6 +9,8 @@ import gc
 import os
 import sys
 
+from knarr.startup import onefile
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -56,7 +58,9 @@ def command() -> "NoReturn":
     """Be the program `knarr`: run this process's command line and end the process with its status."""
     # Starting makes objects by the thousand that all stay: looking for garbage among them took 4 of 75 ms.
     gc.set_threshold(50_000)
+    onefile.install()
     status = main()
+    onefile.keep()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()  # what is not written now never will be

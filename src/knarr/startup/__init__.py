@@ -1,0 +1,1 @@
+"""Starting sooner: one file with the code of all modules that commands load."""
