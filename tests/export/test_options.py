@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knarr.builder import Export
-from knarr.errors import KnarrError, Unsupported, UsageError
+from knarr.errors import KnarrError, UsageError
 from knarr.export.options import archive_options, check, image_options, parse_output, tree_options
 
 
@@ -42,7 +42,7 @@ def test_outputs_are_read_as_buildx_reads_them(text: str, kind: str, attrs: dict
         ("type=cacheonly,dest=x", UsageError, "has no options"),
         ("type=image,push=maybe", UsageError, "push=maybe is neither true nor false"),
         ("type=image,compression=lz4", UsageError, "lz4"),
-        ("type=image,compression=estargz", Unsupported, "estargz"),
+        ("type=image,compression=estargz,oci-mediatypes=false", UsageError, "exclude each other"),
         ("type=image,compression-level=high", UsageError, "not a number"),
         ("type=image,compression=zstd,compression-level=99", UsageError, "no compression level 99"),
         ("type=image,oci-mediatypes=false,annotation-index.a=b", UsageError, "on manifests only"),

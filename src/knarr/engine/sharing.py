@@ -32,6 +32,7 @@ from knarr.solver import messages as m
 from knarr.solver.keys import Selection
 from knarr.solver.sharedkeys import SharedMap, content_digest, shared_map, source_map
 from knarr.spec.config import chain_id
+from knarr.spec.mediatype import ESTARGZ
 
 if TYPE_CHECKING:
     from knarr.builder import CacheEntry
@@ -241,7 +242,7 @@ class Sharing:
         return Record(
             id,
             parent,
-            blob=blob.bare(),
+            blob=blob.with_only(ESTARGZ),
             diff_id=diff_id,
             remote=(origin.repository,) if origin.repository else (),
             description=description,

@@ -22,6 +22,7 @@ from knarr.image.edit import in_words_of
 from knarr.image.layout import Layout, blob_path
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.manifest import encode_index, encode_manifest
+from knarr.spec.mediatype import ESTARGZ
 from knarr.spec.reference import Reference
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _described(layer: Layer, *, oci: bool) -> Descriptor:
     notes = {DIFF_ID: str(layer.diff_id)}
     if layer.created_ns:
         notes[CREATED] = rfc3339(layer.created_ns)
-    return in_words_of(layer.descriptor.bare(), oci=oci).with_annotations(notes)
+    return in_words_of(layer.descriptor.with_only(ESTARGZ), oci=oci).with_annotations(notes)
 
 
 def _push(

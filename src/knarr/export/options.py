@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from knarr.builder import Export
-from knarr.errors import KnarrError, Unsupported, UsageError
+from knarr.errors import KnarrError, UsageError
 from knarr.export.annotations import MANIFEST, Annotation, parse_key
 from knarr.export.context import NO_EPOCH
 from knarr.record import record
@@ -342,6 +342,11 @@ def _layers(attrs: Mapping[str, str], where: str, *, inline: bool) -> LayerOptio
     compressed = compression(attrs, where)
     annotations = tuple((parsed, value) for key, value in attrs.items() if (parsed := parse_key(key)) is not None)
     if not oci:
+        if compressed.kind == "estargz":
+            raise UsageError(
+                f"{where}: compression=estargz and oci-mediatypes=false exclude each other",
+                hint="the layers' annotations need OCI's media types",
+            )
         if artifact:
             raise UsageError(f"{where}: oci-artifact=true and oci-mediatypes=false exclude each other")
         if any(annotation.level != MANIFEST for annotation, _ in annotations):
@@ -377,8 +382,6 @@ def compression(attrs: Mapping[str, str], where: str) -> Compression:
     from knarr.layer.compress import Compression
 
     kind = attrs.get("compression", "") or "gzip"
-    if kind == "estargz":
-        raise Unsupported(f"{where}: compression=estargz is not supported", hint="use gzip or zstd")
     level: Any = attrs.get("compression-level", "")
     if level:
         try:

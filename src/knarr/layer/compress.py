@@ -23,9 +23,9 @@ import struct
 import threading
 import zlib
 from collections import deque
-from collections.abc import Callable
-from types import TracebackType
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any, Protocol
 
 from knarr.errors import UsageError
 from knarr.layer.relay import Pipe
@@ -33,7 +33,7 @@ from knarr.record import record
 from knarr.scope import Scope
 from knarr.streams import CHUNK, Writable
 
-KINDS = ("gzip", "zstd", "uncompressed")
+KINDS = ("gzip", "zstd", "estargz", "uncompressed")
 _GZIP_HEADER = b"\x1f\x8b\x08\x00" + bytes(4) + b"\x00\xff"  # no flags, no time, system 255: unknown
 _LAST_BLOCK = b"\x03\x00"  # an empty deflate block that says it is the last
 _GZIP_WORKERS = 12  # 5 MiB each; more would not fit in 150 MiB together with the rest
@@ -46,6 +46,7 @@ _ZSTD_SAMPLE = 256 << 10  # bytes at the start of a frame with which the two mat
 _ZSTD_JOB = 4 << 20  # bytes per job; smaller ones cost ratio, larger ones memory (12 MiB per worker as it is)
 _ZSTD_OVERLAP_LOG = 7  # each job sees a quarter of a window of the one before
 _ZSTD_WORKERS = 4  # more would not fit in 150 MiB
+_NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
 
 
 @record
@@ -59,13 +60,18 @@ class Compression:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UsageError(f"compression {self.kind!r} is not known", hint="use " + ", ".join(KINDS))
-        low, high = {"gzip": (-1, 9), "zstd": (-7, 22)}.get(self.kind, (0, 0))
+        low, high = {"gzip": (-1, 9), "estargz": (-1, 9), "zstd": (-7, 22)}.get(self.kind, (0, 0))
         if self.level is not None and not low <= self.level <= high:
             raise UsageError(f"{self.kind} has no compression level {self.level}", hint=f"use {low} to {high}")
 
 
 class Compressor(Protocol):
     """A writer whose `with` block, left without an error, ends the compressed stream. The target stays open."""
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """What a descriptor of the blob has to say; known once the block is left."""
+        ...
 
     def __enter__(self) -> Compressor: ...
 
@@ -76,9 +82,18 @@ class Compressor(Protocol):
     def write(self, data: bytes, /) -> int: ...
 
 
-def compressor(compression: Compression, out: Writable, *, jobs: int = 0) -> Compressor:
-    """A writer that compresses into `out` on up to `jobs` threads (0: as many as there are cores)."""
+def compressor(
+    compression: Compression, out: Writable, *, jobs: int = 0, tail: Callable[[bytes], object] = lambda data: None
+) -> Compressor:
+    """A writer that compresses into `out` on up to `jobs` threads (0: as many as there are cores).
+
+    `tail` is given what the stream decompresses to beyond what was written: the table of an eStargz layer.
+    """
     jobs = jobs or len(os.sched_getaffinity(0))
+    if compression.kind == "estargz":
+        from knarr.layer import estargz
+
+        return estargz.Writer(out, level=compression.level, jobs=jobs, tail=tail)
     if compression.kind == "gzip":
         return _Gzip(out, compression.level, jobs)
     if compression.kind == "zstd":
@@ -89,6 +104,8 @@ def compressor(compression: Compression, out: Writable, *, jobs: int = 0) -> Com
 
 
 class _Plain:
+    annotations = _NO_ANNOTATIONS
+
     def __init__(self, out: Writable) -> None:
         self._out = out
 
@@ -126,7 +143,7 @@ class _Chunked:
             self._rest.clear()
 
 
-class _Block:
+class Block:
     """One piece on its way through a worker. `output` and `crc` may be read once `done` is set."""
 
     __slots__ = ("crc", "done", "error", "output", "source")
@@ -139,7 +156,7 @@ class _Block:
         self.done = threading.Event()
 
 
-class _Blocks:
+class Blocks:
     """Pieces that are compressed each on its own, by `jobs` workers. The writing thread also writes them, in order.
 
     In flight are at most two blocks per worker, so memory is bounded and a slow
@@ -147,26 +164,29 @@ class _Blocks:
     itself if no second comes.
     """
 
-    def __init__(self, out: Writable, squeeze: Callable[[_Block], None], jobs: int, size: int) -> None:
+    annotations = _NO_ANNOTATIONS
+
+    def __init__(self, out: Writable, squeeze: Callable[[Block], None], jobs: int, size: int) -> None:
         self._out = out
         self._squeeze = squeeze
         self._jobs = jobs
         self._window = 2 * jobs + 1
-        self._chunked = _Chunked(size, self._take)
-        self._pipe: Pipe[_Block] = Pipe(self._window)
-        self._flying: deque[_Block] = deque()
+        self._chunked = _Chunked(size, self.take)
+        self._pipe: Pipe[Block] = Pipe(self._window)
+        self._flying: deque[Block] = deque()
         self._scope = Scope()
         self._workers = 0
 
-    def __enter__(self) -> _Blocks:
+    def __enter__(self) -> Blocks:
         return self
 
     def write(self, data: bytes, /) -> int:
         self._chunked.write(data)
         return len(data)
 
-    def _take(self, data: bytes) -> None:
-        block = _Block(data)
+    def take(self, data: bytes) -> None:
+        """One piece, of whatever size, after those before it."""
+        block = Block(data)
         self._flying.append(block)
         if len(self._flying) > 1 and self._workers < self._jobs:
             if self._workers == 0:
@@ -182,23 +202,23 @@ class _Blocks:
         while (block := self._pipe.take()) is not None:
             self._run(block)
 
-    def _run(self, block: _Block) -> None:
+    def _run(self, block: Block) -> None:
         try:
             self._squeeze(block)
         except BaseException as error:
             block.error = error
         block.done.set()
 
-    def _give(self, block: _Block) -> None:
+    def _give(self, block: Block) -> None:
         if not self._workers:
             self._run(block)
         block.done.wait()
         if block.error is not None:
             raise block.error
         self._out.write(block.output)
-        self._gave(block)
+        self.gave(block)
 
-    def _gave(self, block: _Block) -> None:
+    def gave(self, block: Block) -> None:
         """`block` was written."""
 
     def _end(self) -> None:
@@ -217,14 +237,14 @@ class _Blocks:
             self._scope.__exit__(None, None, None)
 
 
-class _Gzip(_Blocks):
+class _Gzip(Blocks):
     def __init__(self, out: Writable, level: int | None, jobs: int) -> None:
         super().__init__(out, _deflater(level), min(jobs, _GZIP_WORKERS), CHUNK)
         self._size = 0
         self._crc = 0
         out.write(_GZIP_HEADER)
 
-    def _gave(self, block: _Block) -> None:
+    def gave(self, block: Block) -> None:
         from isal.isal_zlib import crc32_combine
 
         self._crc = crc32_combine(self._crc, block.crc, len(block.source))
@@ -234,23 +254,37 @@ class _Gzip(_Blocks):
         self._out.write(_LAST_BLOCK + struct.pack("<II", self._crc, self._size & 0xFFFFFFFF))
 
 
-def _deflater(level: int | None) -> Callable[[_Block], None]:
-    """What one worker does to one block: deflate it, up to a byte boundary, and take its CRC."""
+def gzip_member(data: bytes, level: int | None) -> bytes:
+    """`data` as a gzip member of its own."""
+    from isal import isal_zlib
+
+    engine = _engine(level)
+    body: bytes = engine.compress(data) + engine.flush()
+    return _GZIP_HEADER + body + struct.pack("<II", isal_zlib.crc32(data), len(data) & 0xFFFFFFFF)
+
+
+def _engine(level: int | None) -> Any:  # isal's or zlib's compressobj, which share no type
     from isal import isal_zlib
 
     if level is None or level < 0:
         level = _ISAL_LEVELS
     module = isal_zlib if 1 <= level <= _ISAL_LEVELS else zlib
+    return module.compressobj(level, zlib.DEFLATED, -15)
 
-    def deflate(block: _Block) -> None:
-        engine = module.compressobj(level, zlib.DEFLATED, -15)
+
+def _deflater(level: int | None) -> Callable[[Block], None]:
+    """What one worker does to one block: deflate it, up to a byte boundary, and take its CRC."""
+    from isal import isal_zlib
+
+    def deflate(block: Block) -> None:
+        engine = _engine(level)
         block.output = engine.compress(block.source) + engine.flush(zlib.Z_SYNC_FLUSH)
         block.crc = isal_zlib.crc32(block.source)
 
     return deflate
 
 
-class _ZstdFrames(_Blocks):
+class _ZstdFrames(Blocks):
     """Our own level: every piece is a frame, made by the quick matcher where that is as good as the thorough one."""
 
     def __init__(self, out: Writable, jobs: int) -> None:
@@ -258,7 +292,7 @@ class _ZstdFrames(_Blocks):
         self._engines = threading.local()  # an engine serves one thread at a time
         self._is_empty = True
 
-    def _frame(self, block: _Block) -> None:
+    def _frame(self, block: Block) -> None:
         quick, thorough = self._mine()
         sample = block.source[:_ZSTD_SAMPLE]
         is_quick = len(quick(sample)) <= len(thorough(sample))
@@ -279,7 +313,7 @@ class _ZstdFrames(_Blocks):
         pair: tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]] = self._engines.pair
         return pair
 
-    def _gave(self, block: _Block) -> None:
+    def gave(self, block: Block) -> None:
         self._is_empty = False
 
     def _end(self) -> None:
@@ -289,6 +323,8 @@ class _ZstdFrames(_Blocks):
 
 class _ZstdLevel:
     """A level that was asked for: one frame, by libzstd's own workers."""
+
+    annotations = _NO_ANNOTATIONS
 
     def __init__(self, out: Writable, level: int, jobs: int) -> None:
         import zstandard

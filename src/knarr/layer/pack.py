@@ -63,12 +63,14 @@ def pack(
     diff = HashingWriter()
     with store.ingest() as blob:
         with (
-            WriteBehind(blob, depth=2) as stored,  # zstd gives whole jobs at a time, up to 4 MiB
-            compressor(compression, stored, jobs=jobs) as compressed,
             WriteBehind(diff) as hashed,
+            WriteBehind(blob, depth=2) as stored,  # zstd gives whole jobs at a time, up to 4 MiB
+            compressor(compression, stored, jobs=jobs, tail=hashed.write) as compressed,
         ):
             write_tar(_Tee(hashed, compressed, check))
         descriptor = blob.commit(mediatype.layer_type(compression.kind, oci=oci))
+    if compressed.annotations:
+        descriptor = descriptor.with_annotations(compressed.annotations)
     return Packed(descriptor, diff.digest, diff.size)
 
 

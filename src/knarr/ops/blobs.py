@@ -6,7 +6,6 @@ decompress → untar; overlay upper → tar → hash → compress → hash → s
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -28,15 +27,15 @@ from knarr.spec import mediatype
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 from knarr.spec.reference import Reference
-from knarr.streams import Readable, Writable
+from knarr.streams import Readable, Writable, copy
 
 if TYPE_CHECKING:
     from knarr.layer.compress import Compression
     from knarr.remote.repository import Registry
 
 
+_ESTARGZ = "estargz"
 REWRITTEN = "buildkit/rewritten-timestamp"  # BuildKit's annotation on a layer whose times were cut down
-UNCOMPRESSED = "containerd.io/uncompressed"  # containerd's word for the diffID in an annotation; in our notes only
 
 
 @record
@@ -255,20 +254,22 @@ class Blobs:
         A layer of a base image keeps the form it has, unless `compression` forces
         another. `compression` None: any form will do.
         """
-        if record.blob is not None and record.diff_id is not None and self._is_somewhere(record):
-            if compression is None or _fits(record, compression):
-                return Packed(record.blob, record.diff_id)
-            variant = _variant(record, _variant_key(compression))
-            if variant is not None and self._store.has(variant.descriptor):
-                return Packed(variant.descriptor, record.diff_id)
-        key = (record.id, str(compression))
-        return self._flights.once(key, lambda: self._pack(record, compression))
+        if not self._is_somewhere(record):
+            if compression is not None and compression.kind == _ESTARGZ and self._is_tree(record):
+                return self._pack_variant(record, "", self._writer(record), compression)
+            made = self._flights.once(record.id, lambda: self._pack(record, compression))
+            # A record may just have been packed for somebody who wanted another form.
+            record = replace(self._cache.get(record.id) or record, blob=made.descriptor, diff_id=made.diff_id)
+        if compression is None or _fits(record, compression):
+            return _own(record)
+        return self._pack_variant(record, "", self._rewriter(record), compression)
 
     def _pack(self, record: Record, compression: Compression | None) -> Packed:
+        """The first blob of a record. Never eStargz: its diffID would count the table, which is not of the tree."""
         from knarr.layer.compress import Compression
         from knarr.layer.pack import pack
 
-        chosen = compression or Compression()
+        chosen = compression if compression and compression.kind != _ESTARGZ else Compression()
         deferred = self._deferred.pop(record.id, None)
         if deferred is not None:
             try:
@@ -278,34 +279,30 @@ class Blobs:
             packed = Packed(made.descriptor, made.diff_id)
             deferred.save(packed)
             return packed
-        if record.blob is None:
-            record = self._cache.get(record.id) or record  # it may have been packed since it was looked at
-        if record.blob is not None and not self._is_somewhere(record):
-            record = replace(record, blob=None)  # it was damaged or removed behind our back
-        if record.blob is not None:
-            write = self._rewriter(record)  # the snapshot would give another tar, if another program made the blob's
-        elif record.snapshot is not None and self._snapshotter.stat(record.snapshot) is not None:
-            write = self._writer(record.snapshot)
-        else:
+        record = self._cache.get(record.id) or record  # it may have been packed since it was looked at
+        if self._is_somewhere(record):
+            return _own(record)
+        if not self._is_tree(record):
             raise NotFound(f"layer {record.id} is neither a blob nor a tree any more", hint="build it again")
+        write = self._writer(record)
         made = pack(write, self._store, compression=chosen, oci=True, jobs=self._jobs, check=self._scope.check)
-        if record.diff_id is not None and record.diff_id != made.diff_id and record.blob is not None:
-            raise Bug(f"layer {record.id} packs to {made.diff_id}, earlier to {record.diff_id}")
-        if record.blob is None:
-            self._cache.update(record.id, blob=made.descriptor, diff_id=made.diff_id)
-        else:
-            self._note(record, _variant_key(chosen), Packed(made.descriptor, made.diff_id))
+        self._cache.update(record.id, blob=made.descriptor, diff_id=made.diff_id)
         return Packed(made.descriptor, made.diff_id)
+
+    def _is_tree(self, record: Record) -> bool:
+        return record.snapshot is not None and self._snapshotter.stat(record.snapshot) is not None
 
     def _is_somewhere(self, record: Record) -> bool:
         """Whether the blob of `record` is here, whole, or can be fetched."""
-        if record.blob is None:
+        if record.blob is None or record.diff_id is None:
             return False
         return bool(record.remote) or record.blob.digest in self._places or self._store.has(record.blob)
 
-    def _writer(self, snapshot: str) -> Callable[..., None]:
+    def _writer(self, record: Record) -> Callable[[Writable], None]:
+        """What writes the change of a record that is a tree."""
         from knarr.layer import diff
 
+        snapshot = record.snapshot or ""
         info = self._snapshotter.stat(snapshot)
         parent = info.parent if info else None
         upper = self._snapshotter.upper(snapshot)
@@ -317,17 +314,26 @@ class Blobs:
             return lambda out: diff.write_tree(whole, out)
         return lambda out: diff.write_between(lowers, whole, out)
 
-    def _rewriter(self, record: Record) -> Callable[..., None]:
-        """Recompress: the tar inside the existing blob, as it is."""
+    def _rewriter(self, record: Record) -> Callable[[Writable], None]:
+        """Recompress: the tar inside the existing blob, as it is.
 
-        def write(out: object) -> None:
-            from knarr.layer.decompress import open_compressed
-            from knarr.streams import copy
+        The snapshot would give another tar, if another program made the blob's.
+        """
 
-            with self.open(record) as stream:
-                copy(open_compressed(stream), out, check=self._scope.check)  # type: ignore[arg-type]
+        def write(out: Writable) -> None:
+            with self._open_tar(record) as stream:
+                copy(stream, out, check=self._scope.check)
 
         return write
+
+    @contextmanager
+    def _open_tar(self, record: Record) -> Iterator[Readable]:
+        """The tar inside the blob, without the table of an eStargz layer."""
+        from knarr.layer.decompress import open_compressed
+        from knarr.layer.estargz import without_table
+
+        with self.open(record) as stream:
+            yield open_compressed(without_table(stream))
 
     def pack_all(
         self,
@@ -351,9 +357,8 @@ class Blobs:
                 chosen = compression or _default()
                 outcomes.append((link, self._scope.attempt(self._pack_clamped, link, chosen, max_mtime_s)))
                 continue
-            fits = link.blob is not None and (compression is None or _fits(link, compression))
-            if fits and link.blob is not None and link.diff_id is not None and self._is_somewhere(link):
-                outcomes.append((link, Packed(link.blob, link.diff_id)))
+            if self._is_somewhere(link) and (compression is None or _fits(link, compression)):
+                outcomes.append((link, _own(link)))
             else:
                 outcomes.append((link, self._scope.attempt(self.pack, link, compression)))
         for link, outcome in outcomes:
@@ -362,14 +367,13 @@ class Blobs:
     def _pack_clamped(self, record: Record, compression: Compression, max_mtime_s: int) -> Packed:
         """The layer of `record` with no time later than `max_mtime_s`, and with BuildKit's note of it."""
         from knarr.layer.clamp import clamp
-        from knarr.layer.decompress import open_compressed
 
         self.pack(record, None)
         record = self._cache.get(record.id) or record
 
         def write(out: Writable) -> None:
-            with self.open(record) as stream:
-                clamp(open_compressed(stream), out, max_mtime_s, check=self._scope.check)
+            with self._open_tar(record) as stream:
+                clamp(stream, out, max_mtime_s, check=self._scope.check)
 
         made = self._pack_variant(record, f"clamped-{max_mtime_s}", write, compression)
         return replace(made, descriptor=made.descriptor.with_annotations({REWRITTEN: str(max_mtime_s)}))
@@ -384,12 +388,14 @@ class Blobs:
         self, record: Record, name: str, write: Callable[[Writable], None], compression: Compression
     ) -> Packed:
         """What `write` writes, kept beside the record's own layer and found again under `name`."""
-        key = f"{_variant_key(compression)}:{name}"
+        from knarr.ops import layerforms
+
+        key = layerforms.key(compression, name)
 
         def make() -> Packed:
             from knarr.layer.pack import pack
 
-            known = _variant(self._cache.get(record.id) or record, key)
+            known = layerforms.kept(self._cache.get(record.id) or record, key)
             if known is not None and self._store.has(known.descriptor):
                 return known
             made = pack(write, self._store, compression=compression, jobs=self._jobs, check=self._scope.check)
@@ -401,10 +407,11 @@ class Blobs:
 
     def _note(self, record: Record, key: str, packed: Packed) -> None:
         """Remember another form of a layer, so that the next export finds it and garbage collection leaves it."""
-        described = packed.descriptor.with_annotations({UNCOMPRESSED: str(packed.diff_id)})
+        from knarr.ops import layerforms
+
         with self._notes:
             known = self._cache.get(record.id) or record
-            self._cache.update(record.id, history={**known.history, key: json.dumps(described.to_json())})
+            self._cache.update(record.id, history={**known.history, key: layerforms.note(packed)})
 
 
 def _default() -> Compression:
@@ -413,22 +420,21 @@ def _default() -> Compression:
     return Compression()
 
 
-def _fits(record: Record, compression: Compression) -> bool:
-    if record.blob is None:
+def _own(known: Record) -> Packed:
+    """The record's own blob."""
+    if known.blob is None or known.diff_id is None:
+        raise Bug(f"record {known.id} has no blob")
+    return Packed(known.blob, known.diff_id)
+
+
+def _fits(known: Record, compression: Compression) -> bool:
+    """Whether the record's own blob may be exported where `compression` is wanted."""
+    if known.blob is None:
         return False
-    if (record.remote or SHARED in record.history) and not compression.force:
+    if (known.remote or SHARED in known.history) and not compression.force:
         return True  # a layer of a base image, or of a shared cache, keeps its form
-    return mediatype.compression_of(record.blob.media_type) == compression.kind and compression.level is None
+    return _form(known.blob) == compression.kind and compression.level is None
 
 
-def _variant_key(compression: Compression) -> str:
-    return f"blob:{compression.kind}:{compression.level}"
-
-
-def _variant(record: Record, key: str) -> Packed | None:
-    text = record.history.get(key)
-    if not text:
-        return None
-    described = Descriptor.from_json(json.loads(text))
-    diff_id = described.annotations.get(UNCOMPRESSED)
-    return Packed(replace(described, annotations={}), Digest.parse(diff_id)) if diff_id else None
+def _form(blob: Descriptor) -> str:
+    return _ESTARGZ if mediatype.TOC_DIGEST in blob.annotations else mediatype.compression_of(blob.media_type)

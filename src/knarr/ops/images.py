@@ -26,6 +26,7 @@ from knarr.spec.config import ImageConfig, chain_id, decode_config
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 from knarr.spec.manifest import MAX_MANIFEST_BYTES, Index, Manifest, decode
+from knarr.spec.mediatype import ESTARGZ
 from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
 
@@ -331,7 +332,7 @@ class Images:
         now = time.time_ns()
         remote = (found.repository,) if found.repository else ()
         description = f"pulled from {found.reference.familiar}"
-        blob = layer.bare()
+        blob = layer.with_only(ESTARGZ)
         record = Record(
             id, parent, blob=blob, diff_id=diff_id, remote=remote, description=description, created_ns=now, used_ns=now
         )

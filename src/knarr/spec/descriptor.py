@@ -6,7 +6,7 @@ Spec: image-spec v1.1, descriptor.md.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from knarr.errors import ContentError
@@ -84,3 +84,7 @@ class Descriptor:
     def bare(self) -> Descriptor:
         """Only media type, digest and size: what identifies the content wherever it stands."""
         return Descriptor(self.media_type, self.digest, self.size)
+
+    def with_only(self, annotations: Collection[str]) -> Descriptor:
+        """Like `bare`, and with those of its annotations that are named."""
+        return replace(self.bare(), annotations={k: v for k, v in self.annotations.items() if k in annotations})

@@ -13,7 +13,7 @@ _TOKENS = rb'("(?:[^"\\]|\\.)*")|[ \t\r\n]+'  # compiled when it is first needed
 _ESCAPED = tuple((character, f"\\u{ord(character):04x}") for character in "<>&\u2028\u2029")
 
 
-def dump(document: object, *, indent: int | None = None) -> bytes:
+def dump(document: object, *, indent: int | str | None = None) -> bytes:
     """The document, members in the order given; compact without `indent`."""
     text = json.dumps(document, indent=indent, separators=None if indent else (",", ":"), ensure_ascii=False)
     return _escaped(text).encode()

@@ -23,6 +23,10 @@ DOCKER_LAYER_FOREIGN_GZIP = "application/vnd.docker.image.rootfs.foreign.diff.ta
 IN_TOTO = "application/vnd.in-toto+json"
 ATTESTATION = "application/vnd.docker.attestation.manifest.v1+json"  # artifact type of BuildKit's attestation manifests
 
+TOC_DIGEST = "containerd.io/snapshot/stargz/toc.digest"  # annotation of eStargz layers: digest of the table's JSON
+UNCOMPRESSED_SIZE = "io.containers.estargz.uncompressed-size"  # annotation of eStargz layers, in bytes
+ESTARGZ = (TOC_DIGEST, UNCOMPRESSED_SIZE)
+
 MANIFESTS = (OCI_MANIFEST, DOCKER_MANIFEST)
 INDEXES = (OCI_INDEX, DOCKER_INDEX)
 
@@ -51,7 +55,8 @@ def compression_of(media_type: str) -> str:
 
 
 def layer_type(compression: str, *, oci: bool) -> str:
-    """The layer media type for `gzip`, `zstd` or `uncompressed`."""
+    """The layer media type for `gzip`, `estargz` (gzip's), `zstd` or `uncompressed`."""
+    compression = "gzip" if compression == "estargz" else compression
     base = OCI_LAYER if oci else DOCKER_LAYER
     joint = "+" if oci else "."
     return base if compression == "uncompressed" else f"{base}{joint}{compression}"
