@@ -59,6 +59,20 @@ def _clean(text: str, limit: int) -> str:
     return "".join(c if c.isprintable() or c == "\t" else " " if c == "\n" else "�" for c in text)
 
 
+@record
+class Remains:
+    """What a failed step has left for whoever wants to look: trees by their builder's names, `""` where there is none.
+
+    `inputs` are what it read, `outputs` what had become of its mounts, or of a file op's actions.
+    """
+
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    op: bytes = field(default=b"", repr=False)  # as it was marshalled
+    action: int | None = None  # of a file op: the one that failed
+    selected: int | None = None  # the input that has not what was to be compared with the cache
+
+
 class KnarrError(Exception):
     """Something failed that a user can be told about.
 
@@ -69,6 +83,7 @@ class KnarrError(Exception):
 
     exit_code = 1
     further: tuple[tuple[Span, Excerpt | None], ...] = ()  # more places, of graphs that others made
+    remains: Remains | None = None  # of the step, if somebody may want to look
 
     def __init__(
         self,

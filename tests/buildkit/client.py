@@ -10,7 +10,7 @@ import os
 import socket
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class Client:
         secrets: Mapping[str, bytes] | None = None,
         logins: Mapping[str, tuple[str, str]] | None = None,
         shared_key: str = "key",
+        headers: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.id = id
         self.directories = dict(directories or {})
@@ -59,6 +60,7 @@ class Client:
         self._channel = channel
         self._scratch = scratch
         self._shared_key = shared_key
+        self._headers = headers
         self._pool = ThreadPoolExecutor(32)
 
     def __enter__(self) -> Client:
@@ -76,6 +78,7 @@ class Client:
             ("x-docker-expose-session-name", "test"),
             ("x-docker-expose-session-sharedkey", self._shared_key),
             *(("x-docker-expose-session-grpc-method", method) for method in methods),
+            *self._headers,
         ]
         stub = self._channel.stream_stream(
             "/moby.buildkit.v1.Control/Session",

@@ -52,3 +52,14 @@ def test_a_client_that_answers_stays_though_it_knows_nothing_of_health(connect: 
         time.sleep(1.0)  # several times what a silent one has
         assert sessions.get("lively") is not None
     assert eventually_gone(sessions)
+
+
+@pytest.mark.parametrize(("asked", "stays"), [("3600000", True), ("soon", False), ("0", False)])
+def test_a_client_says_how_long_it_may_be_silent(
+    connect: Connect, sessions: Sessions, private: Path, asked: str, *, stays: bool
+) -> None:
+    headers = [("x-buildkit-session-health-custom-timeout", asked)]
+    with Stalled(connect()._channel, private, id="slow", headers=headers):
+        assert sessions.get("slow", wait_s=5) is not None
+        time.sleep(1.0)  # more than the usual patience of these tests
+        assert (sessions.get("slow") is not None) == stays

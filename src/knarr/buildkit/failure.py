@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
+from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import DecodeError
 
-from knarr.errors import Bug, Cancelled, DockerfileError, Excerpt, KnarrError, NotFound, Span
+from knarr.errors import Bug, Cancelled, DockerfileError, Excerpt, KnarrError, NotFound, Remains, Span
 from knarr.frontend.gateway import UnsupportedCapability, UnsupportedRequest
+from knarr.pb import errdefs_pb2
 from knarr.pb.ops_pb2 import Definition
 from knarr.pb.status_pb2 import Status
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from google.protobuf.any_pb2 import Any as Detail
 
 SOURCE = "github.com/moby/buildkit/errdefs.Source+json"
+SOLVE = "github.com/moby/buildkit/errdefs.Solve+json"
 _NAMED: dict[type[KnarrError], str] = {
     UnsupportedCapability: "github.com/moby/buildkit/errdefs.FrontendCap+json",
     UnsupportedRequest: "github.com/moby/buildkit/errdefs.Subrequest+json",
@@ -61,6 +64,8 @@ def status_of(error: BaseException) -> Status:
         # The last place goes first: BuildKit wraps an error in one after the other, and its clients unwrap them.
         for span, excerpt in reversed(((error.span, error.excerpt), *error.further)):
             status.details.add(type_url=SOURCE, value=json.dumps(_source(span, excerpt)).encode())
+    if error.remains is not None:
+        status.details.add(type_url=SOLVE, value=_solve(error.remains))
     return status
 
 
@@ -140,6 +145,18 @@ def _source(span: Span, excerpt: Excerpt | None) -> dict[str, Any]:
     if span.column:
         ranges[0]["start"]["character"] = span.column
     return {"info": info, "ranges": ranges}
+
+
+def _solve(left: Remains) -> bytes:
+    """The op that failed, and the names of what it left, for clients that look into that."""
+    told = errdefs_pb2.Solve(inputIDs=left.inputs, mountIDs=left.outputs)
+    if len(left.op) <= _MAX_DETAIL:
+        told.op.ParseFromString(left.op)
+    if left.action is not None:
+        told.file.index = left.action
+    if left.selected is not None:
+        told.cache.index = left.selected
+    return MessageToJson(told, indent=None).encode()
 
 
 def _place(error: KnarrError, detail: Detail) -> None:

@@ -23,7 +23,7 @@ from knarr.buildkit.failure import error_of
 from knarr.buildkit.gatewayexec import Containers, serve_processes
 from knarr.buildkit.policies import policies
 from knarr.errors import Cancelled, KnarrError, UsageError
-from knarr.frontend.gateway import ONLY, Answer, Ref
+from knarr.frontend.gateway import ONLY, Answer, Left, Ref
 from knarr.pb import gateway_pb2 as pb
 from knarr.pb import worker_pb2
 from knarr.scope import Scope
@@ -59,7 +59,8 @@ class Bridge:
         self._refs: dict[str, Ref] = {}
         self._answer: Answer | None = None
         self._failure: KnarrError | None = None
-        self._containers = Containers(gateway, self._ref, scope)
+        self._left: dict[str, Left] = {}  # by failed steps
+        self._containers = Containers(gateway, self._shown, scope)
         self.returned = threading.Event()  # set when there is an answer or a failure
 
     def close(self) -> None:
@@ -235,6 +236,16 @@ class Bridge:
             self._refs[id] = ref
         return id
 
+    def _shown(self, id: str) -> Ref | Left:
+        """What a container is to show: a result, or what a failed step has left."""
+        return self._left.get(id) or self._ref(id)
+
+    def _note_remains(self, error: KnarrError) -> None:
+        """Let containers show what a failed step has left, by the names that its error tells."""
+        left = error.remains
+        if left is not None:
+            self._left.update((tree, Left(tree)) for tree in (*left.inputs, *left.outputs) if tree)
+
     def _ref(self, id: str) -> Ref:
         with self._lock:
             found = self._refs.get(id)
@@ -248,7 +259,11 @@ class Bridge:
         with Scope() as scope, self._scope.on_cancel(scope.cancel):
             if not context.add_callback(scope.cancel):
                 raise Cancelled
-            yield scope
+            try:
+                yield scope
+            except KnarrError as error:
+                self._note_remains(error)
+                raise
 
 
 def _exporter_attributes(raw: bytes) -> dict[str, bytes]:

@@ -29,7 +29,7 @@ from knarr.scope import TICK_S, Scope
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from knarr.frontend.gateway import Gateway, Ref
+    from knarr.frontend.gateway import Gateway, Left, Ref
 
 _UNKNOWN_STATUS = 255  # of a process that could not be started, or whose end nobody saw
 _AHEAD = 64  # messages that wait for the client; then the processes wait
@@ -39,7 +39,7 @@ _REALTIME = re.compile(r"RTM(IN|AX)([+-]\d+)?")
 class Containers:
     """The containers of one frontend. `scope` is the frontend's."""
 
-    def __init__(self, gateway: Gateway, find: Callable[[str], Ref], scope: Scope) -> None:
+    def __init__(self, gateway: Gateway, find: Callable[[str], Ref | Left], scope: Scope) -> None:
         self._gateway = gateway
         self._find = find
         self._scope = scope

@@ -29,17 +29,18 @@ _NAME = "x-docker-expose-session-name"
 _SHARED_KEY = "x-docker-expose-session-sharedkey"
 _METHOD = "x-docker-expose-session-grpc-method"
 _HEALTH = "/grpc.health.v1.Health/Check"
-_SILENCES = 2  # in a row
+_PATIENCE = "x-buildkit-session-health-custom-timeout"
 
 log = logging.getLogger("knarr.daemon")
 
 
 @record
 class Patience:
-    """When a client that says nothing counts as gone: it is asked every so often, and has so long to answer, twice."""
+    """When a client that says nothing counts as gone: it is asked every so often, and has so long to answer."""
 
     every_s: float = 5.0  # BuildKit's
     answer_s: float = 30.0  # BuildKit's: a slow line full of data answers late
+    silences: int = 2  # in a row
 
 
 @record
@@ -94,7 +95,7 @@ class Sessions:
             self._enter(client, tunnel)
             try:
                 with Scope() as scope:
-                    scope.attempt(self._watch, client, tunnel, scope, hang_up)
+                    scope.attempt(self._watch, client, _patience(metadata, self._patience), tunnel, scope, hang_up)
                     try:
                         yield from tunnel.carry(pieces)
                     finally:
@@ -102,12 +103,14 @@ class Sessions:
             finally:
                 self._leave(client)
 
-    def _watch(self, client: Client, tunnel: Tunnel, scope: Scope, hang_up: Callable[[], object]) -> None:
+    def _watch(
+        self, client: Client, patience: Patience, tunnel: Tunnel, scope: Scope, hang_up: Callable[[], object]
+    ) -> None:
         """Break the session off when its client is silent: its builds would wait for ever."""
         silences = 0
-        while silences < _SILENCES:
-            scope.sleep(self._patience.every_s)
-            silences = 0 if _answers(client.channel, self._patience.answer_s, scope) else silences + 1
+        while silences < patience.silences:
+            scope.sleep(patience.every_s)
+            silences = 0 if _answers(client.channel, patience.answer_s, scope) else silences + 1
         log.warning("session %s: its client does not answer any more", client.id)
         tunnel.cut()
         hang_up()
@@ -170,10 +173,24 @@ def _answers(channel: grpc.Channel, within_s: float, scope: Scope) -> bool:
         return True
 
 
-def _client(tunnel: Tunnel, metadata: Sequence[tuple[str, str | bytes]]) -> Client:
+def _headers(metadata: Sequence[tuple[str, str | bytes]]) -> dict[str, list[str]]:
     values: dict[str, list[str]] = {}
     for key, value in metadata:
         values.setdefault(key.lower(), []).append(value if isinstance(value, str) else value.decode(errors="replace"))
+    return values
+
+
+def _patience(metadata: Sequence[tuple[str, str | bytes]], usual: Patience) -> Patience:
+    """What the client asks for: milliseconds within which it answers, or is gone; of nonsense nothing is made."""
+    text = _headers(metadata).get(_PATIENCE, [""])[0]
+    if not text.isascii() or not text.isdigit() or not int(text):
+        return usual
+    seconds = max(int(text) / 1000, 1.0)  # as BuildKit has it: no machine is that fast under load
+    return Patience(seconds, seconds, silences=1)
+
+
+def _client(tunnel: Tunnel, metadata: Sequence[tuple[str, str | bytes]]) -> Client:
+    values = _headers(metadata)
     id = values.get(_ID, [""])[0]
     if not id:
         raise KnarrError(f"a session needs an id: header {_ID}")

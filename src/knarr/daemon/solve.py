@@ -147,7 +147,8 @@ class Solver:
 
     def _answer(self, job: Job, request: SolveRequest, build: Build) -> Answer:
         inputs = _inputs(request)
-        if request.HasField("Definition") and getattr(request.Definition, "def"):
+        # A definition of nothing is an empty result; a client that runs the frontend itself gives no definition at all.
+        if request.HasField("Definition") and (not request.Frontend or getattr(request.Definition, "def")):
             return Answer({ONLY: job.gateway.solve(request.Definition.SerializeToString())})
         if request.Frontend:
             return ask(job.gateway, request.Frontend, dict(request.FrontendAttrs), inputs, scope=job.world.scope)

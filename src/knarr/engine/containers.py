@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 
 from knarr.engine import treefiles
 from knarr.errors import Cancelled, UsageError
-from knarr.frontend.gateway import ContainerSpec, FileStatus, ProcessRequest, RunningProcess
+from knarr.frontend.gateway import ContainerSpec, FileStatus, Left, ProcessRequest, Ref, RunningProcess
 from knarr.llb import definition
 from knarr.llb.ops import NO_INPUT, NO_OUTPUT, ExecOp, Meta
 from knarr.ops import entitlements
 from knarr.ops.copytree import Tree
 from knarr.ops.exec import process_spec
-from knarr.ops.execmounts import prepare
+from knarr.ops.execmounts import Prepared, prepare
 from knarr.record import replace
 from knarr.runtime.live import Live, Process
 from knarr.runtime.process import BindMount, ProcessSpec, Stdio
@@ -34,6 +34,7 @@ from knarr.scope import Outcome, Scope
 from knarr.spec.platform import Platform, host_platform
 
 if TYPE_CHECKING:
+    from knarr.cache.record import RecordId
     from knarr.engine.gateway import EngineGateway
     from knarr.engine.job import Job
 
@@ -63,7 +64,7 @@ class EngineContainer:
         self._live: Live | None = None
         self._started: list[_Running] = []
         with Scope() as asking, scope.on_cancel(asking.cancel):
-            records = [None if ref is None else gateway.record(ref, asking) for _, ref in spec.mounts]
+            records = [_record(gateway, ref, asking) for _, ref in spec.mounts]
         mounts = [
             replace(mount, input=NO_INPUT if records[n] is None else n, output=NO_OUTPUT)
             for n, (mount, _) in enumerate(spec.mounts)
@@ -71,7 +72,8 @@ class EngineContainer:
         meta = replace(_NO_ARGS, extra_hosts=spec.extra_hosts, hostname=spec.hostname)
         self._op = ExecOp(meta, tuple(mounts), spec.network)
         with ExitStack() as stack:
-            self._prepared = prepare(self._job.world, self._op, records, stack)
+            self._prepared = Prepared()
+            prepare(self._job.world, self._op, records, self._prepared, stack)
             self._scope = stack.enter_context(Scope())  # left before the mounts are
             stack.enter_context(scope.on_cancel(self._scope.cancel))
             self._stack = stack.pop_all()
@@ -150,6 +152,13 @@ class EngineContainer:
         self._stack.close()
         if was_running:
             raise Cancelled
+
+
+def _record(gateway: EngineGateway, shown: Ref | Left | None, scope: Scope) -> RecordId | None:
+    """The tree that a mount is to show; None for an empty one."""
+    if shown is None:
+        return None
+    return shown.tree if isinstance(shown, Left) else gateway.record(shown, scope)
 
 
 def _runnable(platform: Platform | None) -> Platform:

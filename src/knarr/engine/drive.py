@@ -22,10 +22,11 @@ from knarr.cache.record import EMPTY, SHARED, Record, RecordId
 from knarr.engine.contents import Contents
 from knarr.engine.sources import Sources
 from knarr.engine.telling import Telling, step_name
-from knarr.errors import Bug, Cancelled
+from knarr.errors import Bug, Cancelled, KnarrError, Remains
 from knarr.llb.ops import BuildOp, DiffOp, Edge, ExecOp, FileOp, MergeOp, PassthroughOp, SourceOp, Vertex
 from knarr.ops import source_local
 from knarr.progress import Status, Warned
+from knarr.record import replace
 from knarr.scope import TICK_S
 from knarr.solver import messages as m
 from knarr.solver.explain import Input, called
@@ -226,8 +227,18 @@ class Drive:
         except BaseException as error:
             if isinstance(instruction, m.Execute) and not isinstance(error, Cancelled):
                 self._note_failure(instruction)
+            if self._world.keeps_remains and isinstance(error, KnarrError):
+                self._tell_remains(instruction, error)
             event = m.Failed(instruction, self._telling.explained(_vertex_of(instruction), error))
         self._events.put(event)
+
+    def _tell_remains(self, instruction: m.Answerable, error: KnarrError) -> None:
+        """Say which op failed, and of one that could not be compared with the cache, on which input."""
+        vertex = self._graph.vertices[_vertex_of(instruction)]
+        left = error.remains or Remains()
+        if isinstance(instruction, m.HashContent):
+            left = Remains((instruction.record,), selected=vertex.inputs.index(instruction.edge))
+        error.remains = replace(left, op=vertex.raw)
 
     def _answer(self, instruction: m.Answerable) -> m.Event:
         if isinstance(instruction, m.ResolveSource):

@@ -197,11 +197,12 @@ class Job:
         """Solve a graph that a frontend asks for; its record, None for scratch.
 
         Its threads are those of `scope`, which alone is cancelled when a step fails.
+        What that step leaves lasts as long as the job.
         """
         graph = self.governed_graph(graph)
         if graph.root is None:
             return None
-        world = replace(self.world, scope=scope)
+        world = replace(self.world, scope=scope, keeps_remains=True)
         diary = Diary(world.settings.root, world.cache)
         drive = self._drive([graph], world, diary, None)
         found: Mapping[Edge, RecordId] = drive.run()

@@ -53,6 +53,13 @@ class Ref:
 
 
 @record
+class Left:
+    """A tree that a failed step has left: `tree` is the gateway's name for it, from the error's `remains`."""
+
+    tree: str
+
+
+@record
 class GivenAttestation:
     """An attestation that a frontend makes: the file `path` of a result has its predicate.
 
@@ -112,7 +119,7 @@ class SourceState:
 class ContainerSpec:
     """A container to run processes in: `mounts`, the root at `/` among them, each with the result it shows."""
 
-    mounts: tuple[tuple[ExecMount, Ref | None], ...]
+    mounts: tuple[tuple[ExecMount, Ref | Left | None], ...]
     network: NetMode = NetMode.UNSET
     platform: Platform | None = None
     extra_hosts: tuple[HostIP, ...] = ()

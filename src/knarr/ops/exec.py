@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Literal
 
 from knarr import disk
 from knarr.cache.record import RecordId
-from knarr.errors import KnarrError, StepFailed
-from knarr.llb.ops import ExecOp, MountType, NetMode, SecurityMode
+from knarr.errors import KnarrError, Remains, RuntimeFailed, StepFailed
+from knarr.llb.ops import NO_INPUT, ExecOp, MountType, NetMode, SecurityMode
 from knarr.ops.entitlements import Allowed, devices_of
 from knarr.ops.execmounts import Prepared, no_secret, prepare
-from knarr.ops.world import World
+from knarr.ops.world import World, leaving
 from knarr.progress import Log
 from knarr.record import record, replace
 from knarr.runtime.process import Exit, ProcessSpec, Ulimit
@@ -65,15 +65,26 @@ def run(
         KnarrError: something that the step needs was not lent or is not allowed.
     """
     world.runtime().expect(world.scope)
-    with ExitStack() as stack:
-        prepared = prepare(world, op, inputs, stack)
+    with ExitStack() as stack, leaving(world, lambda: _remains(world, op, inputs, prepared)):
+        prepared = Prepared()
+        prepare(world, op, inputs, prepared, stack)
         tail = _Tail(world, vertex)
         spec = replace(
             process_spec(world, op, prepared, platform, options), devices=_devices(world, op, options, vertex)
         )
-        ended = world.runtime().run(spec, output=tail.write, scope=world.scope, meanwhile=meanwhile)
+        try:
+            ended = world.runtime().run(spec, output=tail.write, scope=world.scope, meanwhile=meanwhile)
+        except RuntimeFailed as error:
+            raise RuntimeFailed(f"{_unsuccessful(op)}: {error.message}", hint=error.hint) from error
         _require_success(op, ended, step, tail, prepared.root)
         return [prepared.outputs[index].commit(names[index]) for index in sorted(names)]
+
+
+def _remains(world: World, op: ExecOp, inputs: Sequence[RecordId | None], prepared: Prepared) -> Remains:
+    """What became of each mount: the tree as the process left it, or the input that it could not change."""
+    read = tuple("" if mount.input == NO_INPUT else inputs[mount.input] or "" for mount in op.mounts)
+    kept = {number: world.trees.keep(active) for number, active in prepared.writable.items() if not active.committed}
+    return Remains(read, tuple(kept.get(number, input) for number, input in enumerate(read)))
 
 
 def process_spec(
@@ -168,8 +179,13 @@ def _require_success(op: ExecOp, ended: Exit, step: str, tail: _Tail, root: str)
     allowed = op.meta.valid_exit_codes or (0,)
     if ended.status in allowed:
         return
-    message = f'process "{" ".join(op.meta.args)}" did not complete successfully: exit code: {ended.status}'
+    message = f"{_unsuccessful(op)}: exit code: {ended.status}"
     raise StepFailed(message, step=step, status=ended.status, output=tail.lines(), hint=_advice(ended, root))
+
+
+def _unsuccessful(op: ExecOp) -> str:
+    """The words by which clients of BuildKit's know a failed step."""
+    return f'process "{" ".join(op.meta.args)}" did not complete successfully'
 
 
 def _advice(ended: Exit, root: str) -> str:

@@ -22,34 +22,35 @@ from knarr.runtime.process import BindMount, MountSpec, SecretFile, TmpfsMount
 
 
 class Prepared:
-    """What `prepare` has mounted: the root, what goes into the container, and the trees that will be committed."""
+    """What `prepare` has mounted so far: the root, what goes into the container, the trees that will be committed."""
 
     def __init__(self) -> None:
         self.root = ""
         self.readonly_root = False
         self.mounts: list[MountSpec] = []
         self.outputs: dict[int, Active] = {}
+        self.writable: dict[int, Active] = {}  # by the number of the mount: those that are outputs, and others
         self.caches: dict[tuple[str, RecordId | None], Path] = {}  # one that is mounted twice is locked once
 
 
-def prepare(world: World, op: ExecOp, inputs: Sequence[RecordId | None], stack: ExitStack) -> Prepared:
-    """Mount what `op` wants, for as long as `stack` is open.
+def prepare(world: World, op: ExecOp, inputs: Sequence[RecordId | None], prepared: Prepared, stack: ExitStack) -> None:
+    """Mount what `op` wants, for as long as `stack` is open, and note it in `prepared`.
 
     Raises:
         KnarrError: something was not lent, or is not there.
     """
-    prepared = Prepared()
-    for mount in sorted((_absolute(mount, op.meta.cwd) for mount in op.mounts), key=lambda m: m.dest.count("/")):
+    mounts = [(number, _absolute(mount, op.meta.cwd)) for number, mount in enumerate(op.mounts)]
+    for number, mount in sorted(mounts, key=lambda pair: pair[1].dest.count("/")):
         record = None if mount.input == NO_INPUT else inputs[mount.input]
         if mount.dest == "/":
-            _prepare_root(world, mount, record, prepared, stack)
+            prepared.root = _tree(world, number, mount, record, prepared, stack)
+            prepared.readonly_root = number not in prepared.writable
         elif mount.type is MountType.BIND:
-            _prepare_bind(world, mount, record, prepared, stack)
+            _prepare_bind(world, number, mount, record, prepared, stack)
         else:
             prepared.mounts.extend(_special(world, mount, record, prepared, stack))
     if not prepared.root:
         raise Bug("an exec without a root mount")
-    return prepared
 
 
 def _absolute(mount: ExecMount, cwd: str) -> ExecMount:
@@ -57,30 +58,22 @@ def _absolute(mount: ExecMount, cwd: str) -> ExecMount:
     return mount if mount.dest.startswith("/") else replace(mount, dest=clean(f"{cwd}/{mount.dest}"))
 
 
-def _prepare_root(
-    world: World, mount: ExecMount, record: RecordId | None, prepared: Prepared, stack: ExitStack
-) -> None:
+def _tree(
+    world: World, number: int, mount: ExecMount, record: RecordId | None, prepared: Prepared, stack: ExitStack
+) -> str:
+    """Where the tree of a mount is: an input as it is, or a writable one on top of it."""
     if mount.readonly and mount.output == NO_OUTPUT:
-        prepared.root = str(stack.enter_context(world.trees.mounted(record)))
-        prepared.readonly_root = True
-        return
-    active = stack.enter_context(world.trees.active(record))
-    prepared.root = active.root
+        return str(stack.enter_context(world.trees.mounted(record)))
+    active = prepared.writable[number] = stack.enter_context(world.trees.active(record))
     if mount.output != NO_OUTPUT:
         prepared.outputs[mount.output] = active
+    return active.root
 
 
 def _prepare_bind(
-    world: World, mount: ExecMount, record: RecordId | None, prepared: Prepared, stack: ExitStack
+    world: World, number: int, mount: ExecMount, record: RecordId | None, prepared: Prepared, stack: ExitStack
 ) -> None:
-    if mount.readonly and mount.output == NO_OUTPUT:
-        base = str(stack.enter_context(world.trees.mounted(record)))
-    else:
-        active = stack.enter_context(world.trees.active(record))
-        base = active.root
-        if mount.output != NO_OUTPUT:
-            prepared.outputs[mount.output] = active
-    source = Path(inside(base, mount.selector or "/"))
+    source = Path(inside(_tree(world, number, mount, record, prepared, stack), mount.selector or "/"))
     if not source.exists():
         raise KnarrError(
             f"mount {mount.dest}: {mount.selector} is not in its source", hint="check source= and from= of the mount"

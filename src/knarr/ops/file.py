@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from knarr import virtual
 from knarr.cache.record import RecordId
-from knarr.errors import Bug, ContentError, KnarrError, NotFound
+from knarr.errors import Bug, ContentError, KnarrError, NotFound, Remains
 from knarr.llb.ops import NO_INPUT, ChownOpt, Copy, FileAction, FileOp, MkDir, MkFile, Rm, Symlink, UserOpt
 from knarr.ops import copytree
-from knarr.ops.world import Active, World
+from knarr.ops.world import Active, World, leaving
 from knarr.paths import clean, inside
 from knarr.progress import Warned
 
@@ -46,11 +47,24 @@ class _Run:
         with self._stack:
             for index, action in enumerate(self._op.actions):
                 self._world.scope.check()
-                active = self._begin(index, action)
-                self._act(action, active.root)
+                with leaving(self._world, partial(self._remains, index)):
+                    active = self._begin(index, action)
+                    self._act(action, active.root)
                 if action.output in self._names:
                     done[action.output] = active.commit(self._names[action.output])
         return [done[output] for output in sorted(done)]
+
+    def _remains(self, failed: int) -> Remains:
+        """What the action and the one it copies from had made so far, each under its own number."""
+        outputs = [""] * len(self._op.actions)
+        kept: dict[int, RecordId] = {}
+        for index in (failed, self._op.actions[failed].secondary_input - len(self._inputs)):
+            active = self._actives.get(index)
+            if active is not None and not active.committed:
+                kept[id(active)] = self._world.trees.keep(active)
+            if active is not None:
+                outputs[index] = kept.get(id(active), "")
+        return Remains(tuple(record or "" for record in self._inputs), tuple(outputs), action=failed)
 
     def _begin(self, index: int, action: FileAction) -> Active:
         """The active snapshot that this action changes: its input's own, or a new one on top of it."""

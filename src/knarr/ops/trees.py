@@ -23,11 +23,14 @@ from knarr.content.growth import Restarted
 from knarr.errors import Bug, KnarrError
 from knarr.ops.blobs import Blobs, Deferred
 from knarr.ops.copytree import CopyOptions, Tree, copy_all, expand
+from knarr.ops.world import Active
 from knarr.record import replace
 from knarr.scope import Flights, Scope, afterwards
 from knarr.snapshot.mounting import mounted
 from knarr.snapshot.snapshotter import Snapshotter
 from knarr.streams import Writable
+
+_COPY, _LEFT = ":copy", ":left"  # how the names of records end that no other build will see
 
 
 class MountedActive:
@@ -147,6 +150,9 @@ class DiskTrees:
             made.append(MountedActive(self, key, parent, inner, root))
             yield made[0]
 
+    def keep(self, active: Active) -> RecordId:
+        return active.commit(f"{self._unique('failed')}{_LEFT}")
+
     def commit(self, key: str, name: RecordId, parent: RecordId | None) -> None:
         """Commit the active snapshot `key` as record `name` on top of `parent`."""
         self._snapshotter.commit(name, key)
@@ -226,7 +232,7 @@ class DiskTrees:
         lent = self.lent(record)
         if lent is None or record is None:
             return record
-        name = f"{record}:copy"
+        name = f"{record}{_COPY}"
         if name in self._fresh:
             return name
         return self._flights.once(("copy", record), lambda: self._copy_lent(lent, name))
@@ -244,9 +250,10 @@ class DiskTrees:
             return active.commit(name)
 
     def close(self) -> None:
-        """Drop the snapshots that only this build could use: copies of what was lent."""
-        for name in [name for name in self._fresh if name.endswith(":copy")]:
-            self._snapshotter.remove(name)
+        """Drop the snapshots that only this build could use: copies of what was lent, and what failed steps left."""
+        for end in (_LEFT, _COPY):  # a step may have worked on a copy
+            for name in [name for name in self._fresh if name.endswith(end)]:
+                self._snapshotter.remove(name)
 
     # Unpacking
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from knarr.cache.record import RecordId
+from knarr.errors import KnarrError, Remains
 from knarr.progress import Sink
 from knarr.record import field, record
 from knarr.scope import Scope
@@ -50,6 +51,10 @@ class Trees(Protocol):
         """The tree of a record, mounted read-only."""
         ...
 
+    def keep(self, active: Active) -> RecordId:
+        """Make a tree that will not be a result immutable: it lasts as long as the build."""
+        ...
+
     def lend(self, record: RecordId, tree: Tree) -> None:
         """Make the caller's directory known as the tree of `record` for this build."""
         ...
@@ -63,7 +68,8 @@ class Trees(Protocol):
 class World:
     """The parts of one build, as ops see them. `registry` and `runtime` are made on first use.
 
-    `mount_seeds` are asked what a cache mount that is not here yet begins with, by its key.
+    `mount_seeds` are asked what a cache mount that is not here yet begins with, by its key. `keeps_remains`:
+    somebody may want to see what a failed step leaves, so that its trees last as long as the build.
     """
 
     settings: Settings
@@ -78,3 +84,19 @@ class World:
     runtime: Callable[[], Runtime]
     mount_seeds: list[Callable[[str], SharedMount | None]] = field(default_factory=list, hash=False)
     answers: dict[str, Any] = field(default_factory=dict, hash=False)  # of servers: a build asks each of them once
+    keeps_remains: bool = False
+
+
+@contextmanager
+def leaving(world: World, remains: Callable[[], Remains]) -> Iterator[None]:
+    """A failure in the block takes along what `remains` gives, while all is mounted still.
+
+    Only where somebody may ask for it; what cannot be kept hides nothing of the failure itself.
+    """
+    try:
+        yield
+    except KnarrError as error:
+        if world.keeps_remains:
+            with suppress(KnarrError, OSError):
+                error.remains = remains()
+        raise
