@@ -146,31 +146,6 @@ def test_docker_logs_in_pushes_and_pulls(serve: Serve, busybox_layout: Path, tmp
         shutil.rmtree(place, ignore_errors=True)
 
 
-@pytest.mark.skipif(
-    not shutil.which("oci-conformance"), reason="oci-conformance, a Go program of the OCI, is not on PATH"
-)
-@pytest.mark.parametrize(("version", "sparse"), [("1.1", "false"), ("dev", "true")])
-def test_the_official_conformance_program_finds_nothing_to_complain_of(
-    secure: Served, version: str, sparse: str, tmp_path: Path
-) -> None:
-    env = {
-        **os.environ,
-        "SSL_CERT_FILE": str(secure.certs / "ca.crt"),
-        "OCI_REGISTRY": secure.host,
-        "OCI_USERNAME": USER,
-        "OCI_PASSWORD": PASSWORD,
-        "OCI_VERSION": version,
-        "OCI_DATA_SPARSE": sparse,
-        "OCI_RESULTS_DIR": str(tmp_path),
-    }
-    said = run("oci-conformance", env=env)
-    counted = dict(
-        line.replace(".", " ").split(":", 1) for line in said.splitlines() if line.startswith("  ") and ":" in line
-    )
-    found = {name.strip(): value.strip() for name, value in counted.items()}
-    assert (found["Skip"], found["FAIL"], found["Error"]) == ("0", "0", "0")
-
-
 def _skopeo(*words: str | Path) -> str:
     return run("skopeo", "--insecure-policy", *words)
 

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from knarr.cli.flags import Parsed
     from knarr.sync.row import Row
@@ -47,8 +47,13 @@ class Printer:
         if self._json:
             return
         sent = sum(row.size_bytes for row in rows)
-        parts = [f"{count} {result}" for result, count in counts(rows).items()]
-        print(f"{len(rows)} images: {', '.join(parts) or 'none'}" + (f" ({size(sent)} sent)" if sent else ""))
+        print(summary(counts(rows)) + (f" ({size(sent)} sent)" if sent else ""))
+
+
+def summary(counted: Mapping[str, int]) -> str:
+    """How many images there were, and how many of them came out how."""
+    parts = [f"{count} {result}" for result, count in counted.items()]
+    return f"{sum(counted.values())} images: {', '.join(parts) or 'none'}"
 
 
 def _line(row: Row) -> str:

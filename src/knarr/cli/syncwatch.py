@@ -50,8 +50,8 @@ def watch(world: Transfer, given: Parsed, file: SyncFile, read: Callable[[], Syn
 
 def _run(world: Transfer, given: Parsed, file: SyncFile, task: Task, ran: Callable[..., object]) -> None:
     """One task, whose failures are told and end nothing."""
-    from knarr.cli.sync import runner
     from knarr.cli.syncreport import Printer
+    from knarr.cli.syncrun import runner
     from knarr.sync.row import FAILED, Row
 
     printer = Printer(given)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _FORMAT = 2
-_RACY_NS = 20_000_000  # the coarsest clock tick that file times are cut to (HZ=100 kernels: 10 ms), twice
+RACY_NS = 20_000_000  # the coarsest clock tick that file times are cut to (HZ=100 kernels: 10 ms), twice
 _ENVIRONMENT = ("KNARR_", "DOCKER_", "BUILDX_", "BUILDKIT_", "SOURCE_DATE_EPOCH", "XDG_", "HOME", "REGISTRY_AUTH_FILE")
 
 
@@ -90,7 +90,7 @@ def remember(
     command prints and writes (plain values only).
     """
     digest, latest = stamp(paths)
-    if latest > started_ns - _RACY_NS:
+    if latest > started_ns - RACY_NS:
         forget(file)
         return False
     note = {

@@ -42,7 +42,7 @@ class Access:
             NotFound, RegistryError: of the last endpoint; what its mirrors said is added.
             UsageError: the configuration leaves no endpoint for this.
         """
-        endpoints = self._with(capability)
+        endpoints = self.endpoints(capability)
         said = []
         for endpoint in endpoints[:-1]:
             host = endpoint.origin.netloc
@@ -60,9 +60,23 @@ class Access:
         except (NotFound, RegistryError) as error:
             raise error.with_context(mirrors="; ".join(said)) from error.__cause__
 
+    def endpoints(self, capability: str) -> list[Endpoint]:
+        """Those that have `capability`, in the order in which they are to be asked.
+
+        Raises:
+            UsageError: the configuration leaves none.
+        """
+        found = [e for e in self.transport.hosts.endpoints(self.registry) if capability in e.capabilities]
+        if not found:
+            raise UsageError(
+                f"{self.registry}: no endpoint is configured for {capability}",
+                hint=f"see the capabilities in hosts.toml for {self.registry}",
+            )
+        return found
+
     def writer(self) -> Endpoint:
         """The endpoint that takes pushes."""
-        return self._with(PUSH)[0]
+        return self.endpoints(PUSH)[0]
 
     def send(
         self,
@@ -93,12 +107,3 @@ class Access:
         rights = auth.pull(self.repository) if scopes is None else scopes
         request = Request("GET", target, what, self.repository, rights, frozenset(expect), **more)
         return self.transport.fetch(endpoint, request, limit)
-
-    def _with(self, capability: str) -> list[Endpoint]:
-        found = [e for e in self.transport.hosts.endpoints(self.registry) if capability in e.capabilities]
-        if not found:
-            raise UsageError(
-                f"{self.registry}: no endpoint is configured for {capability}",
-                hint=f"see the capabilities in hosts.toml for {self.registry}",
-            )
-        return found

@@ -8,13 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from knarr.errors import NotFound, RegistryError
-from knarr.remote import auth, referrers, url
+from knarr.remote import auth, url
 from knarr.remote.access import Access
 from knarr.remote.hosts import PULL, Endpoint
 from knarr.remote.wire import Answer
 
 _MAX_PAGE_BYTES = 8 << 20  # 1000 tags of at most 128 characters fit many times
 _GONE = (404, 405)
+
+
+def tags(access: Access) -> Iterator[str]:
+    """Every tag of the repository.
+
+    Raises:
+        NotFound: no such repository.
+        RegistryError: it is no list.
+    """
+    what = f"tags of {access.name}"
+    return names(access, f"/{access.repository}/tags/list", what, "tags", auth.pull(access.repository))
 
 
 def names(access: Access, path: str, what: str, member: str, scopes: auth.Scopes) -> Iterator[str]:
@@ -37,7 +48,7 @@ def names(access: Access, path: str, what: str, member: str, scopes: auth.Scopes
             raise RegistryError(f"{what}: {endpoint.origin.netloc} did not send a list") from error
         yield from (str(name) for name in found)
         # A page without names has no end to come to.
-        target = referrers.next_page(access, endpoint, target, answer) if found else None
+        target = next_page(access, endpoint, target, answer) if found else None
 
 
 def _page(access: Access, target: str | url.Url, what: str, scopes: auth.Scopes) -> tuple[Endpoint, Answer, bytes]:
@@ -48,3 +59,13 @@ def _page(access: Access, target: str | url.Url, what: str, scopes: auth.Scopes)
         return endpoint, answer, raw
 
     return access.first(PULL, ask)
+
+
+def next_page(access: Access, endpoint: Endpoint, asked: str | url.Url, answer: Answer) -> url.Url | None:
+    """Where `Link: <…>; rel="next"` leads. Spec: RFC 8288."""
+    for text in answer.headers.all("link"):
+        address, _, attributes = text.partition(">")
+        if 'rel="next"' in attributes or "rel=next" in attributes:
+            base = access.transport.locate(endpoint, asked)
+            return access.transport.joined(endpoint, base, address.strip().removeprefix("<"))
+    return None

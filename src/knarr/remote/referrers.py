@@ -8,7 +8,7 @@ Spec: distribution-spec v1.1, "Listing Referrers", "Referrers Tag Schema".
 from __future__ import annotations
 
 from knarr.errors import ContentError, RegistryError
-from knarr.remote import auth, resolve, url
+from knarr.remote import auth, listing, resolve, url
 from knarr.remote.access import Access
 from knarr.remote.hosts import REFERRERS, Endpoint
 from knarr.remote.wire import Answer
@@ -54,7 +54,7 @@ def listed(access: Access, subject: Descriptor, artifact_type: str) -> tuple[Des
         found += page.manifests
         if len(found) > _MAX_LISTED:
             raise RegistryError(f"{what}: more than {_MAX_LISTED} were listed")
-        target = next_page(access, endpoint, asked, answer)
+        target = listing.next_page(access, endpoint, asked, answer)
     return tuple(d for d in found if not artifact_type or d.artifact_type == artifact_type)
 
 
@@ -103,16 +103,6 @@ def subject_of(access: Access, name: str) -> Digest | None:
         return None
     subject = decode(raw).subject
     return subject.digest if subject else None
-
-
-def next_page(access: Access, endpoint: Endpoint, asked: str | url.Url, answer: Answer) -> url.Url | None:
-    """Where `Link: <…>; rel="next"` leads. Spec: RFC 8288."""
-    for text in answer.headers.all("link"):
-        address, _, attributes = text.partition(">")
-        if 'rel="next"' in attributes or "rel=next" in attributes:
-            base = access.transport.locate(endpoint, asked)
-            return access.transport.joined(endpoint, base, address.strip().removeprefix("<"))
-    return None
 
 
 def _read_tag(access: Access, subject: Digest, *, writing: bool) -> tuple[Descriptor, ...]:

@@ -294,10 +294,7 @@ class Repository:
         Raises:
             NotFound: no such repository.
         """
-        target = f"/{self._access.repository}/tags/list"
-        yield from listing.names(
-            self._access, target, f"tags of {self.name}", "tags", auth.pull(self._access.repository)
-        )
+        yield from listing.tags(self._access)
 
     def predecessors(self, descriptor: Descriptor, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """The manifests whose subject is `descriptor`, from the referrers API or the fallback tag."""

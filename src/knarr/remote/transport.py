@@ -230,7 +230,7 @@ class Transport:
 
     def _exchange(self, endpoint: Endpoint, target: Url, request: Request) -> Answer:
         """One request, one answer, on a kept connection if there is one."""
-        line = self._line(endpoint, target.origin)
+        line = self.line(endpoint, target.origin)
         try:
             connection = self.pool.take(line)
             kept = connection.used
@@ -263,7 +263,7 @@ class Transport:
         answer.on_close = lambda: self.pool.give_back(line, connection) if answer.reusable else connection.close()
         return answer
 
-    def _line(self, endpoint: Endpoint, origin: Origin) -> Line:
+    def line(self, endpoint: Endpoint, origin: Origin) -> Line:
         """How to connect to `origin`, which is the endpoint or a place it sent us to.
 
         Our client certificate is for the endpoint alone, and so is a switched-off

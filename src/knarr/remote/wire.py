@@ -10,7 +10,7 @@ Spec: RFC 9112 (framing: section 6.3), RFC 9110 (interim answers: 15.2).
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BufferedReader
 from typing import Protocol, cast
 
@@ -212,6 +212,25 @@ class Connection:
         keep = complete and not old and "close" not in fields.get("connection").lower()
         bodiless = method == "HEAD" or status in _NO_BODY
         return Answer(self._stream, status, reason, fields, bodiless=bodiless, keep=keep)
+
+    def send_heads(self, targets: Sequence[str], headers: HeaderList, *, timeout_s: float) -> None:
+        """Ask with HEAD for all `targets` at once; `next_head` gives the answers in their order.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        self._sock.settimeout(timeout_s)
+        self.used = True
+        self._sock.sendall(b"".join(_head("HEAD", target, headers, None) for target in targets))
+
+    def next_head(self) -> tuple[int, Headers, bool]:
+        """Status and fields of the next answer to `send_heads`, and whether another one can follow.
+
+        Raises:
+            OSError, Malformed: as `exchange`.
+        """
+        status, _, fields, old = self._receive()
+        return status, fields, not old and "close" not in fields.get("connection").lower()
 
     def _send(self, head: bytes, body: bytes | Body | None) -> bool:
         """Whether all of it went out.

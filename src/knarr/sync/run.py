@@ -30,6 +30,7 @@ from knarr.scope import Scope
 from knarr.spec.descriptor import Descriptor
 from knarr.sync import plan
 from knarr.sync.limits import HostLimits
+from knarr.sync.looked import Looked, looked, place_of
 from knarr.sync.places import Place, Places, host_of, locator_of, name_of, tag_of
 from knarr.sync.prune import Pruner
 from knarr.sync.quota import Quotas
@@ -91,6 +92,16 @@ class Runner:
         self._limits = HostLimits({host: wish.per_host for host, wish in file.registries.items()})
         self._lock = threading.Lock()
         self._rows: list[Row] = []
+        self._copies: list[plan.Copy] = []
+        self._lists: dict[tuple[str, str], tuple[str, ...]] = {}
+
+    def looked(self) -> Looked:
+        """What the last run rested on; it is not whole where something failed or more than tags decides."""
+        settled = all(row.result in (UNCHANGED, COPIED) for row in self._rows)
+        options = self._options
+        if not settled or options.prune or options.dry_run or any(t.kind == REGISTRY for t in self._file.tasks):
+            return Looked(False)
+        return looked(self._copies, self._lists, self._state)
 
     def run(self, tasks: Sequence[Task]) -> tuple[Row, ...]:
         """Do `tasks`; a row for every image and target.
@@ -102,7 +113,7 @@ class Runner:
         self._rows = []
         pruner = Pruner(self._places, self._state, self._tell, dry_run=self._options.dry_run)
         try:
-            copies = [copy for task in tasks for copy in self._listed(task, pruner)]
+            copies = self._copies = [copy for task in tasks for copy in self._listed(task, pruner)]
             if pruner.asked:
                 # What other tasks bring to the same places is wanted, too, though it is not their turn.
                 for task in self._file.tasks:
@@ -153,6 +164,8 @@ class Runner:
         try:
             with self._limits.turn(host_of(repository.source))():
                 tags = self._places.tags(repository.source)
+            if repository.source.reference is not None:
+                self._lists[place_of(repository.source)] = tags
         except KnarrError as error:
             for target in repository.targets:
                 pruner.spare(target)
