@@ -10,7 +10,7 @@ import os
 import socket
 import stat
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ class Client:
         self.sent: list[str] = []
         self.files: dict[str, bytes] = {}  # outputs by number
         self.trees: dict[str, dict[str, tuple[Stat, bytes]]] = {}
+        self.answers: dict[str, tuple[type[Any], Callable[[Any], Any]]] = {}  # to more calls: "/service/method"
         self._channel = channel
         self._scratch = scratch
         self._shared_key = shared_key
@@ -72,7 +73,7 @@ class Client:
         self._server.start()
         self._near = socket.socket(socket.AF_UNIX)
         self._near.connect(os.fspath(path))
-        methods = [f"/{s.full_name}/{m.name}" for s in _SERVICES.values() for m in s.methods]
+        methods = [f"/{s.full_name}/{m.name}" for s in _SERVICES.values() for m in s.methods] + list(self.answers)
         headers = [
             ("x-docker-expose-session-uuid", self.id),
             ("x-docker-expose-session-name", "test"),
@@ -139,6 +140,12 @@ class Client:
         return [
             grpc.method_handlers_generic_handler(_SERVICES[name].full_name, methods)
             for name, methods in services.items()
+        ] + [
+            grpc.method_handlers_generic_handler(
+                path.split("/")[1],
+                {path.split("/")[2]: unary(lambda request, _, answer=answer: answer(request), asked)},
+            )
+            for path, (asked, answer) in self.answers.items()
         ]
 
     # --- files out

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 
 from knarr.pb.caps_pb2 import APICap
 
-# Not here: source.metaresolver.image.attestations, source.metaresolver.http.checksumrequest.
 FRONTEND_CAPS = (
     "solve.base",
     "solve.inlinereturn",
@@ -40,6 +39,8 @@ FRONTEND_CAPS = (
     "gateway.exec.filesystem",
     "gateway.warnings",
     "source.metaresolver",
+    "source.metaresolver.image.attestations",
+    "source.metaresolver.http.checksumrequest",
 )
 
 # Not here: source.imageblob, exec.meta.network.proxy, exec.meta.linux.resources, cache.*, signatures of sources.

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 
 from knarr.errors import Bug, Cancelled, DockerfileError, Excerpt, KnarrError, NotFound, Remains, Span
 from knarr.frontend.gateway import UnsupportedCapability, UnsupportedRequest
+from knarr.frontend.sourcequestion import Refused
 from knarr.pb import errdefs_pb2
 from knarr.pb.ops_pb2 import Definition
 from knarr.pb.status_pb2 import Status
@@ -31,6 +32,7 @@ _NAMED: dict[type[KnarrError], str] = {
     UnsupportedCapability: "github.com/moby/buildkit/errdefs.FrontendCap+json",
     UnsupportedRequest: "github.com/moby/buildkit/errdefs.Subrequest+json",
 }
+_DECISION, _DENY = "github.com/moby/buildkit/policysession.DecisionResponse+json", 1
 _TRAILER = "grpc-status-details-bin"
 _HINT = "\nhint: "
 _GUESS = "did you mean "
@@ -57,6 +59,9 @@ def status_of(error: BaseException) -> Status:
     status = Status(code=_INTERNAL if isinstance(error, Bug) else _UNKNOWN, message=_text(error))
     if isinstance(error, UnsupportedCapability | UnsupportedRequest):
         status.details.add(type_url=_NAMED[type(error)], value=json.dumps({"name": error.name}).encode())
+    if isinstance(error, Refused) and error.reasons:
+        reasons = {"action": _DENY, "denyMessages": [{"message": reason} for reason in error.reasons]}
+        status.details.add(type_url=_DECISION, value=json.dumps(reasons).encode())
     if isinstance(error, Told):
         status.code = error.status.code or _UNKNOWN
         status.details.MergeFrom(error.status.details)

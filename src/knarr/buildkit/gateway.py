@@ -105,11 +105,10 @@ class Bridge:
     def resolve_source_meta(
         self, request: pb.ResolveSourceMetaRequest, context: grpc.ServicerContext
     ) -> pb.ResolveSourceMetaResponse:
-        records.refuse_chains(request)
-        source = self._gateway.governed(records.source_of(request.Source), policies(request.SourcePolicies))
-        platform = records.platform_of(request, "Platform")
-        found = self._gateway.resolve_source(source, platform, mode=request.ResolveMode)
-        return records.source_response(request, source, found)
+        question = records.question_of(request)
+        asked, more = records.source_of(request.Source), policies(request.SourcePolicies)
+        source = self._gateway.governed(asked, question.platform, more)
+        return records.source_response(source, question, self._gateway.resolve_source(source, question))
 
     # --- results
 

@@ -7,8 +7,18 @@ from typing import Any
 
 from knarr.buildkit.gomode import go_mode
 from knarr.buildkit.policies import policies
-from knarr.errors import Unsupported, UsageError
-from knarr.frontend.gateway import ONLY, Answer, FileStatus, Gateway, GivenAttestation, Ref, SourceState
+from knarr.errors import UsageError
+from knarr.frontend.gateway import (
+    ONLY,
+    Answer,
+    AttestationChain,
+    FileStatus,
+    Gateway,
+    GivenAttestation,
+    Ref,
+    SourceState,
+)
+from knarr.frontend.sourcequestion import Checksum, SourceQuestion
 from knarr.llb.ops import SourceOp
 from knarr.pb import gateway_pb2 as pb
 from knarr.pb import ops_pb2
@@ -16,6 +26,9 @@ from knarr.pb.stat_pb2 import Stat
 from knarr.progress import Warned
 from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
+
+_ALGORITHMS = ("sha256", "sha384", "sha512")  # by the numbers of the enum
+_MOST_SUFFIX = 4096  # bytes, BuildKit's
 
 
 def to_platform(platform: Platform) -> ops_pb2.Platform:
@@ -59,12 +72,33 @@ def source_of(message: ops_pb2.SourceOp) -> SourceOp:
     return SourceOp(message.identifier, dict(message.attrs))
 
 
-def refuse_chains(request: pb.ResolveSourceMetaRequest) -> None:
-    """Raises Unsupported for what no capability of ours promises."""
-    if request.Image.AttestationChain or request.Image.ResolveAttestations:
-        raise Unsupported("the attestations of an image cannot be resolved yet")
-    if request.HTTP.HasField("ChecksumRequest"):
-        raise Unsupported("checksums over a part of a file cannot be resolved yet")
+def to_source(source: SourceOp) -> ops_pb2.SourceOp:
+    return ops_pb2.SourceOp(identifier=source.identifier, attrs=source.attrs)
+
+
+def question_of(request: pb.ResolveSourceMetaRequest) -> SourceQuestion:
+    """What is to be told of a source.
+
+    Raises:
+        UsageError: a checksum cannot be meant.
+    """
+    return SourceQuestion(
+        platform_of(request, "Platform"),
+        request.ResolveMode,
+        not request.Image.NoConfig,
+        request.Image.AttestationChain,
+        tuple(request.Image.ResolveAttestations),
+        _checksum(request.HTTP.ChecksumRequest) if request.HTTP.HasField("ChecksumRequest") else None,
+    )
+
+
+def _checksum(request: pb.ChecksumRequest) -> Checksum:
+    if not 0 <= request.Algo < len(_ALGORITHMS):
+        known = ", ".join(_ALGORITHMS)
+        raise UsageError(f"unsupported checksum algorithm {request.Algo}", hint=f"known are: {known}")
+    if len(request.Suffix) > _MOST_SUFFIX:
+        raise UsageError(f"the checksum's suffix exceeds max size: {len(request.Suffix)} > {_MOST_SUFFIX} bytes")
+    return Checksum(_ALGORITHMS[request.Algo], request.Suffix)
 
 
 def governed(gateway: Gateway, reference: Reference, request: pb.ResolveImageConfigRequest) -> Reference:
@@ -72,23 +106,22 @@ def governed(gateway: Gateway, reference: Reference, request: pb.ResolveImageCon
     if not request.SourcePolicies:
         return reference
     scheme = "docker-image://"
-    op = gateway.governed(SourceOp(f"{scheme}{reference}"), policies(request.SourcePolicies))
+    platform = platform_of(request, "Platform")
+    op = gateway.governed(SourceOp(f"{scheme}{reference}"), platform, policies(request.SourcePolicies))
     if not op.identifier.startswith(scheme):
         raise UsageError(f"the source policy makes {op.identifier} of image {reference.familiar}")
     return Reference.parse(op.identifier.removeprefix(scheme))
 
 
-def source_response(
-    request: pb.ResolveSourceMetaRequest, source: SourceOp, found: SourceState
-) -> pb.ResolveSourceMetaResponse:
-    """`source` is the one that was looked at: policies may have put it in the place of the request's."""
-    answer = pb.ResolveSourceMetaResponse(Source=request.Source)
-    answer.Source.identifier = source.identifier
-    answer.Source.attrs.update(source.attrs)
+def source_response(source: SourceOp, question: SourceQuestion, found: SourceState) -> pb.ResolveSourceMetaResponse:
+    """`source` is the one that was looked at: policies may have put it in the place of the one that was asked for."""
+    answer = pb.ResolveSourceMetaResponse(Source=to_source(source))
     scheme = source.identifier.partition("://")[0]
     if scheme in ("docker-image", "oci-layout"):
         answer.Image.Digest = found.digest
-        answer.Image.Config = b"" if request.Image.NoConfig else found.config
+        answer.Image.Config = found.config if question.config else b""
+        if found.chain is not None:
+            _fill_chain(answer.Image.AttestationChain, found.chain)
     elif scheme == "git":
         answer.Git.Checksum, answer.Git.Ref = found.object, found.ref
         answer.Git.CommitChecksum = found.digest if found.digest != found.object else ""
@@ -96,7 +129,22 @@ def source_response(
         answer.HTTP.Checksum, answer.HTTP.Filename = found.digest, found.filename
         if found.modified_s:
             answer.HTTP.LastModified.seconds = found.modified_s
+        if question.checksum is not None:
+            answer.HTTP.ChecksumResponse.Digest = found.checksum
+            answer.HTTP.ChecksumResponse.Suffix = question.checksum.suffix
     return answer
+
+
+def _fill_chain(message: pb.AttestationChain, chain: AttestationChain) -> None:
+    message.Root, message.ImageManifest = chain.root, chain.image
+    message.AttestationManifest = chain.attestation or ""
+    message.SignatureManifests.extend([chain.signature] if chain.signature else [])
+    for descriptor, data in chain.blobs:
+        blob = message.Blobs[descriptor.digest]
+        blob.data = data
+        blob.descriptor.media_type, blob.descriptor.digest = descriptor.media_type, descriptor.digest
+        blob.descriptor.size = descriptor.size
+        blob.descriptor.annotations.update(descriptor.annotations)
 
 
 # --- results

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from knarr.llb.sourcepolicy import SourcePolicy
     from knarr.remote.settings import RegistrySettings
     from knarr.session.session import Session
+    from knarr.spec.platform import Platform
 
 
 def build(options: BuildOptions, argv: list[str]) -> int:
@@ -121,12 +122,12 @@ def bridge_of(
         yield EngineBridge(parts.images(request.resolve_mode), session, sink, govern=_govern(policies))
 
 
-def _govern(policies: tuple[SourcePolicy, ...]) -> Callable[[SourceOp], SourceOp] | None:
+def _govern(policies: tuple[SourcePolicy, ...]) -> Callable[[SourceOp, Platform | None], SourceOp] | None:
     if not policies:
         return None
     from knarr.llb.sourcepolicy import evaluate
 
-    return lambda op: evaluate(policies, op)
+    return lambda op, platform: evaluate(policies, op)
 
 
 def ask_image(
@@ -144,7 +145,7 @@ def ask_image(
     engine = Engine(settings, registry_settings=_registry_settings)
     scope = Scope()
     with interrupts(scope), engine.open(session, sink, scope=scope, resolve_mode=request.resolve_mode) as job:
-        job.source_policies = options.source_policies
+        job.governor.policies = options.source_policies
         return answer_with(other, job, request, question)
 
 

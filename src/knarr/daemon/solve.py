@@ -12,13 +12,14 @@ from knarr.builder import CacheEntry
 from knarr.buildkit.gateway import Bridge
 from knarr.buildkit.lent import RemoteSession
 from knarr.buildkit.policies import policy
+from knarr.buildkit.policysession import ClientJudge
 from knarr.daemon import outputs
 from knarr.engine.attesting import Solved, attestations
 from knarr.engine.frontends import ask
 from knarr.engine.gateway import with_excerpt
 from knarr.engine.provenance import told_in_history
 from knarr.engine.recovery import forget_shared
-from knarr.errors import KnarrError, SharedLayerLost, Unsupported, UsageError
+from knarr.errors import KnarrError, SharedLayerLost, UsageError
 from knarr.export.cacheoptions import cache_target, check_source, with_inline
 from knarr.frontend.answer import from_answer
 from knarr.frontend.gateway import ONLY, Answer
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from knarr.engine.engine import Engine
     from knarr.engine.gateway import EngineGateway
     from knarr.engine.job import Job
-    from knarr.llb.sourcepolicy import SourcePolicy
     from knarr.pb.control_pb2 import SolveRequest
     from knarr.session.kept import Kept
 
@@ -104,10 +104,13 @@ class Solver:
                 forget_shared(job.parts.cache)
             job.options = replace(job.options, allowed=allowed)
             job.cache_from, job.cache_to = cache_from, cache_to
-            job.source_policies = _policies(request)
+            if request.HasField("SourcePolicy"):
+                job.governor.policies = (policy(request.SourcePolicy),)
+            if request.SourcePolicySession:
+                job.governor.judge = ClientJudge(self._sessions, request.SourcePolicySession, build.scope)
             exports, answer = outputs.wanted(request, self._answer(job, request, build))
             exports = outputs.with_own_containerd(exports, self._containerd)
-            frontend = job.governed(from_answer(answer))
+            frontend = job.governor.answer(from_answer(answer))
             doubt = outputs.mismatch(request, answer, [result.platform for result in frontend.results])
             if doubt is not None:
                 build.log.send(doubt)
@@ -177,21 +180,6 @@ def _lenders(request: SolveRequest) -> dict[str, str]:
     prefix = "local-sessionid:"
     attrs = request.FrontendAttrs
     return {name.removeprefix(prefix): id for name, id in attrs.items() if name.startswith(prefix)}
-
-
-def _policies(request: SolveRequest) -> tuple[SourcePolicy, ...]:
-    """The source policy of a request.
-
-    Raises:
-        Unsupported: the client wants to be asked about every source, which is not done here.
-        UsageError: a rule cannot be meant.
-    """
-    if request.SourcePolicySession:
-        raise Unsupported(
-            "policies that the client decides by itself (Rego) are not supported yet",
-            hint="give BuildKit's JSON: EXPERIMENTAL_BUILDKIT_SOURCE_POLICY, or buildctl --source-policy-file",
-        )
-    return (policy(request.SourcePolicy),) if request.HasField("SourcePolicy") else ()
 
 
 def _caches(request: SolveRequest) -> tuple[tuple[CacheEntry, ...], tuple[CacheEntry, ...]]:

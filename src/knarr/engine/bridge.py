@@ -32,7 +32,7 @@ class EngineBridge:
         sink: Sink,
         reach: Reach | None = None,
         *,
-        govern: Callable[[SourceOp], SourceOp] | None = None,
+        govern: Callable[[SourceOp, Platform | None], SourceOp] | None = None,
     ) -> None:
         """Without `reach` nothing but images can be asked for that lies elsewhere.
 
@@ -60,15 +60,18 @@ class EngineBridge:
         )
 
     def image_config(self, reference: Reference, platform: Platform) -> ResolvedImage:
-        reference = self._governed(reference)
+        return self.look(self._governed(reference, platform), platform)
+
+    def look(self, reference: Reference, platform: Platform) -> ResolvedImage:
+        """What `image_config` gives of an image that nobody has to judge any more."""
         name = f"[internal] load metadata for {reference.tagged()}"
         return self._told(name, reference, platform, lambda: self.images.find(reference, platform))
 
-    def _governed(self, reference: Reference) -> Reference:
+    def _governed(self, reference: Reference, platform: Platform) -> Reference:
         if self._govern is None:
             return reference
         scheme = "docker-image://"
-        op = self._govern(SourceOp(f"{scheme}{reference}"))
+        op = self._govern(SourceOp(f"{scheme}{reference}"), platform)
         if not op.identifier.startswith(scheme):
             raise UsageError(
                 f"the source policy makes {op.identifier} of image {reference.familiar}",
@@ -96,7 +99,7 @@ class EngineBridge:
         from knarr.ops.sourcetime import source_time
 
         if self._govern is not None:
-            op = self._govern(op)
+            op = self._govern(op, None)
         if self.reach is None:
             raise UsageError(f"{op.identifier} is not looked at without a build", hint="give the time as a number")
         self.asked_time = True

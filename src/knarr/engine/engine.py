@@ -157,13 +157,16 @@ def _solve(job: Job, request: SolveRequest) -> SolveResult:
     shm_size = request.frontend.shm_size_bytes or 64 * 2**20
     job.options = StepOptions(shm_size_bytes=shm_size, allowed=entitlements.parse(request.allow))
     job.cache_from, job.cache_to = request.cache_from, request.cache_to
-    job.source_policies = request.source_policies
+    if request.source_policies:
+        job.governor.policies = request.source_policies
     if "BUILDKIT_INLINE_CACHE" in request.frontend.build_args:
         from knarr.export.cacheoptions import with_inline
 
         job.cache_to = with_inline(request.cache_to, request.frontend.build_args)
     with _Timed(timings, "compile"):
-        frontend = job.governed(_compile(job, _with_scanner(request)))
+        frontend = _compile(job, _with_scanner(request))
+        if job.governs:
+            frontend = job.governor.answer(frontend)
     try:
         with _Timed(timings, "solve"):
             graphs = [result.graph for result in frontend.results]
@@ -234,7 +237,7 @@ def _compile(job: Job, request: FrontendRequest) -> FrontendResult:
 
         return compile_with(other, job, request)
     world = job.world
-    govern = job.governed_source if job.source_policies else None
+    govern = job.governor.source if job.governs else None
     bridge = EngineBridge(job.images, world.session, world.sink, world, govern=govern)
     job.looked_for = bridge.looked_for
     with told(request, world.sink) as warnings:

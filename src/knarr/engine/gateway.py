@@ -34,6 +34,7 @@ from knarr.spec.reference import Reference
 
 if TYPE_CHECKING:
     from knarr.engine.job import Job
+    from knarr.frontend.sourcequestion import SourceQuestion
     from knarr.llb.sourcepolicy import SourcePolicy
     from knarr.ops.copytree import Tree
 
@@ -71,12 +72,14 @@ class EngineGateway:
     def solve(self, definition: bytes, policies: tuple[SourcePolicy, ...] = ()) -> Ref:
         from knarr.llb.decode import decode
 
-        ref = Ref(self.job.governed_graph(decode(definition), policies), definition)
+        ref = Ref(self.job.governor.graph(decode(definition), policies), definition)
         self._gave(ref)
         return ref
 
-    def governed(self, source: SourceOp, policies: tuple[SourcePolicy, ...] = ()) -> SourceOp:
-        return self.job.governed_source(source, policies)
+    def governed(
+        self, source: SourceOp, platform: Platform | None, policies: tuple[SourcePolicy, ...] = ()
+    ) -> SourceOp:
+        return self.job.governor.source(source, platform, policies)
 
     def _gave(self, ref: Ref) -> None:
         """Note a result that the question has led to, and whose it is should it become somebody's input."""
@@ -169,7 +172,14 @@ class EngineGateway:
 
     def resolve_image(self, reference: Reference, platform: Platform | None, *, mode: str) -> ResolvedImage:
         platform = platform or host_platform()
-        found = self.bridge(mode).image_config(reference, platform)
+        return self._resolved(reference, platform, self.bridge(mode).image_config(reference, platform))
+
+    def look_at_image(self, reference: Reference, platform: Platform | None, *, mode: str) -> ResolvedImage:
+        """The same of an image that is not to be judged: it was, or it is looked at for a verdict."""
+        platform = platform or host_platform()
+        return self._resolved(reference, platform, self.bridge(mode).look(reference, platform))
+
+    def _resolved(self, reference: Reference, platform: Platform, found: ResolvedImage) -> ResolvedImage:
         self.asked.resolved(ImageUsed(reference.tagged(), platform, found.digest))
         return found
 
@@ -189,7 +199,7 @@ class EngineGateway:
                     self.job.world.session,
                     self.job.world.sink,
                     self.job.world,
-                    govern=self.job.governed_source if self.job.source_policies else None,
+                    govern=self.job.governor.source if self.job.governs else None,
                 )
             return found
 
@@ -201,10 +211,10 @@ class EngineGateway:
             return job.images
         return job.parts.images(_MODES[mode])
 
-    def resolve_source(self, source: SourceOp, platform: Platform | None, *, mode: str) -> SourceState:
+    def resolve_source(self, source: SourceOp, question: SourceQuestion) -> SourceState:
         from knarr.engine import sourcestate
 
-        return sourcestate.of(self, source, platform, mode=mode)
+        return sourcestate.of(self, source, question)
 
     def import_cache(self, kind: str, attrs: Mapping[str, str]) -> None:
         entry = CacheEntry(kind, dict(attrs))

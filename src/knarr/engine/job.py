@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from knarr.engine.asked import Produced
     from knarr.engine.gateway import EngineGateway
     from knarr.engine.givecache import Giving
+    from knarr.engine.governor import Governor
     from knarr.engine.parts import Parts
     from knarr.engine.results import ResultTrees
     from knarr.engine.sharing import Sharing
+    from knarr.frontend.gateway import SourceState
     from knarr.frontend.request import FrontendResult, PlatformResult
+    from knarr.frontend.sourcequestion import SourceQuestion
     from knarr.llb.ops import Graph, SourceOp
-    from knarr.llb.sourcepolicy import SourcePolicy
     from knarr.ops.blobs import Blobs
     from knarr.ops.images import Images
     from knarr.ops.trees import DiskTrees
@@ -75,7 +77,7 @@ class Job:
         self.cache_to: tuple[CacheEntry, ...] = ()  # shared caches to write
         self._scans: dict[Edge, tuple[tuple[str, Graph], ...]] = {}  # what SBOMs tell of besides results
         self.pins: dict[Digest, str] = {}  # by source vertex: the digest or the commit that it was
-        self.source_policies: tuple[SourcePolicy, ...] = ()  # of the request
+        self._governor: Governor | None = None
         self.drive: Drive | None = None  # of the graph that is exported, once it is known
         self.looked_for: set[str] = set()  # files of the caller that the frontend asked for
         self.asked_time = False  # a server said when a source was made, and may say otherwise another time
@@ -105,48 +107,31 @@ class Job:
             self._gateway = EngineGateway(self)
         return self._gateway
 
-    def governed_source(self, op: SourceOp, more: tuple[SourcePolicy, ...] = ()) -> SourceOp:
-        """What is to be fetched where `op` is asked for; `more` are policies of whoever asks.
+    @property
+    def governor(self) -> Governor:
+        """Who decides what is fetched."""
+        from knarr.engine.governor import Governor
 
-        Raises:
-            SourceDenied: a policy says no.
-        """
-        policies = (*self.source_policies, *more)
-        if not policies:
-            return op
-        from knarr.llb.sourcepolicy import evaluate
+        if self._governor is None:
+            self._governor = Governor(self.world.scope, self._looked_at)
+        return self._governor
 
-        return evaluate(policies, op)
+    @property
+    def governs(self) -> bool:
+        """Whether it is decided what is fetched, or everything is."""
+        return self._governor is not None and self._governor.governs
 
-    def governed_graph(self, graph: Graph, more: tuple[SourcePolicy, ...] = ()) -> Graph:
-        """`graph` with the sources that the policies want.
+    def _looked_at(self, source: SourceOp, question: SourceQuestion) -> SourceState:
+        from knarr.engine import sourcestate
 
-        Raises:
-            SourceDenied: they want one of them not at all.
-        """
-        policies = (*self.source_policies, *more)
-        if not policies:
-            return graph
-        from knarr.engine.gateway import with_excerpt
-        from knarr.llb.sourcepolicy import apply
-
-        try:
-            return apply(policies, graph)
-        except KnarrError as error:
-            raise with_excerpt(error, graph) from None
-
-    def governed(self, frontend: FrontendResult) -> FrontendResult:
-        """What a frontend answered, with the sources that the policies want."""
-        if not self.source_policies:
-            return frontend
-        return replace(frontend, results=tuple(map(self._governed_result, frontend.results)))
+        return sourcestate.of(self.gateway, source, question)
 
     def note_scans(self, found: PlatformResult) -> None:
         """Keep what the SBOM of a result is to tell of besides: the answer of a frontend has no place for it.
 
         A client that asks the frontend itself gives back the result alone.
         """
-        result = self._governed_result(found)
+        result = self.governor.result(found) if self.governs else found
         if result.scans and result.graph.root is not None:
             with self._lock:
                 self._scans[result.graph.root] = result.scans
@@ -157,15 +142,6 @@ class Job:
             return found.scans
         return self._scans.get(found.graph.root, ())
 
-    def _governed_result(self, found: PlatformResult) -> PlatformResult:
-        """One platform's, with what is to be scanned for its SBOM."""
-        said = tuple(
-            replace(one, ref=replace(one.ref, graph=self.governed_graph(one.ref.graph))) if one.ref else one
-            for one in found.attestations
-        )
-        scans = tuple((name, self.governed_graph(graph)) for name, graph in found.scans)
-        return replace(found, graph=self.governed_graph(found.graph), attestations=said, scans=scans)
-
     @property
     def has_gateway(self) -> bool:
         """Whether a frontend outside of the engine has asked anything."""
@@ -174,7 +150,7 @@ class Job:
     @property
     def inputs_are_known(self) -> bool:
         """Whether the files and tags it looked at decide what comes of it, as far as the frontend goes."""
-        return not (self.ran_frontend or self.asked_time or self.images.used_own_store or self.source_policies)
+        return not (self.ran_frontend or self.asked_time or self.images.used_own_store or self.governs)
 
     def solve(self, graphs: Sequence[Graph], *, name: str, exports: Sequence[Export] = ()) -> list[RecordId | None]:
         """Solve what the build is about, all platforms as one graph; the record of each, None for scratch.
@@ -199,7 +175,8 @@ class Job:
         Its threads are those of `scope`, which alone is cancelled when a step fails.
         What that step leaves lasts as long as the job.
         """
-        graph = self.governed_graph(graph)
+        if self.governs:
+            graph = self.governor.graph(graph)
         if graph.root is None:
             return None
         world = replace(self.world, scope=scope, keeps_remains=True)

@@ -16,16 +16,20 @@ from knarr.errors import KnarrError, UsageError
 from knarr.frontend.gateway import SourceState
 from knarr.llb.ops import SourceOp
 from knarr.progress import Sink, VertexDone, VertexStarted
-from knarr.spec.platform import Platform, host_platform
+from knarr.spec.descriptor import Descriptor
+from knarr.spec.platform import host_platform
 from knarr.spec.reference import Reference
+from knarr.streams import CHUNK
 
 if TYPE_CHECKING:
     from knarr.engine.gateway import EngineGateway
+    from knarr.frontend.sourcequestion import Checksum, SourceQuestion
+    from knarr.ops.source_http import Known
     from knarr.ops.world import World
 
 
-def of(gateway: EngineGateway, source: SourceOp, platform: Platform | None, *, mode: str) -> SourceState:
-    """What `source` is now; of a kind that has nothing to tell, nothing.
+def of(gateway: EngineGateway, source: SourceOp, question: SourceQuestion) -> SourceState:
+    """What `source` is now; of a kind that has nothing to tell, nothing. No policy is asked about it.
 
     Raises:
         KnarrError: it cannot be reached, or is not there.
@@ -34,21 +38,33 @@ def of(gateway: EngineGateway, source: SourceOp, platform: Platform | None, *, m
     if not separator:
         raise UsageError(f"{source.identifier}: not the identifier of a source")
     if scheme == "docker-image":
-        found = gateway.resolve_image(Reference.parse(rest), platform, mode=mode or "default")
-        return SourceState(found.digest, found.raw_config)
+        return _image(gateway, Reference.parse(rest), question)
     world = gateway.job.world
     if scheme == "oci-layout":
         from knarr.ops import source_layout
 
-        layout = source_layout.look(world.session, gateway.job.images, source, platform or host_platform())
+        layout = source_layout.look(world.session, gateway.job.images, source, question.platform or host_platform())
         return SourceState(layout.digest, layout.raw_config)
     if scheme == "git":
         with _told(world.sink, f"[internal] resolve {source.identifier}"):
             return _repository(world, source)
     if scheme in ("http", "https"):
         with _told(world.sink, f"[internal] resolve {source.identifier}") as vertex:
-            return _file(world, source, vertex)
+            return _file(world, source, vertex, question.checksum)
     return SourceState()
+
+
+def _image(gateway: EngineGateway, reference: Reference, question: SourceQuestion) -> SourceState:
+    mode = question.mode or "default"
+    found = gateway.look_at_image(reference, question.platform, mode=mode)
+    config = found.raw_config if question.config else b""
+    if not (question.chain or question.predicates):
+        return SourceState(found.digest, config)
+    from knarr.engine.attestationchain import chain_of
+
+    images = gateway.bridge(mode).images
+    chain = chain_of(images, reference, question.platform or host_platform(), question.predicates)
+    return SourceState(found.digest, config, chain=chain)
 
 
 def _repository(world: World, source: SourceOp) -> SourceState:
@@ -59,13 +75,25 @@ def _repository(world: World, source: SourceOp) -> SourceState:
     return SourceState(tip.commit, ref=tip.ref, object=tip.object)
 
 
-def _file(world: World, source: SourceOp, vertex: str) -> SourceState:
+def _file(world: World, source: SourceOp, vertex: str, wanted: Checksum | None) -> SourceState:
     from knarr.ops import source_http
 
     asked = source_http.parse(source)
     known = source_http.ask(world, asked, vertex, anew=False)
     name = source_http.file_name(asked, known.disposition)
-    return SourceState(known.digest, filename=name, modified_s=_seconds(known.modified))
+    checksum = _checksum(world, known, wanted) if wanted is not None else ""
+    return SourceState(known.digest, filename=name, modified_s=_seconds(known.modified), checksum=checksum)
+
+
+def _checksum(world: World, known: Known, wanted: Checksum) -> str:
+    """The digest of a file with the suffix of a signature, which alone says what was signed."""
+    digest = hashlib.new(wanted.algorithm)
+    with world.store.open(Descriptor("", known.digest, known.size)) as stream:
+        while data := stream.read(CHUNK):
+            world.scope.check()
+            digest.update(data)
+    digest.update(wanted.suffix)
+    return f"{wanted.algorithm}:{digest.hexdigest()}"
 
 
 def _seconds(text: str) -> int:

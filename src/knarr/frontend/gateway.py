@@ -23,7 +23,10 @@ from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
 
 if TYPE_CHECKING:
+    from knarr.frontend.sourcequestion import SourceQuestion
     from knarr.llb.sourcepolicy import SourcePolicy
+    from knarr.spec.descriptor import Descriptor
+    from knarr.spec.digest import Digest
 
 ONLY = ""  # the name of a result that is the only one
 
@@ -104,6 +107,17 @@ class FileStatus:
 
 
 @record
+class AttestationChain:
+    """What attests an image, from its index on: digests, and the documents that they lead to."""
+
+    root: Digest
+    image: Digest
+    attestation: Digest | None = None
+    signature: Digest | None = None
+    blobs: tuple[tuple[Descriptor, bytes], ...] = field(default=(), repr=False)
+
+
+@record
 class SourceState:
     """What a source is now: of an image its digest and config, of a repository the commit, of a URL the file."""
 
@@ -113,6 +127,8 @@ class SourceState:
     object: str = ""  # of a repository: what `ref` names, a commit or a tag object
     filename: str = ""
     modified_s: int = 0  # since 1970, 0: not said
+    checksum: str = ""  # of a file with the suffix that was asked for
+    chain: AttestationChain | None = None  # of an image, when it was asked for and there is an index
 
 
 @record
@@ -198,7 +214,9 @@ class Gateway(Protocol):
         """
         ...
 
-    def governed(self, source: SourceOp, policies: tuple[SourcePolicy, ...] = ()) -> SourceOp:
+    def governed(
+        self, source: SourceOp, platform: Platform | None, policies: tuple[SourcePolicy, ...] = ()
+    ) -> SourceOp:
         """What is to be fetched where `source` is asked for, by the build's source policies and then `policies`."""
         ...
 
@@ -220,7 +238,9 @@ class Gateway(Protocol):
         """`mode` is `default`, `pull` or `local`."""
         ...
 
-    def resolve_source(self, source: SourceOp, platform: Platform | None, *, mode: str) -> SourceState: ...
+    def resolve_source(self, source: SourceOp, question: SourceQuestion) -> SourceState:
+        """What `source`, which the policies have let pass, is now."""
+        ...
 
     def import_cache(self, kind: str, attrs: Mapping[str, str]) -> None:
         """Read this shared cache, too, when the result is solved. One that cannot be read is warned of."""

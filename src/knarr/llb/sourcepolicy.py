@@ -156,24 +156,14 @@ def evaluate(policies: Sequence[SourcePolicy], op: SourceOp) -> SourceOp:
     raise UsageError(f"{op.identifier}: too many operations: the rules of the source policy lead to each other")
 
 
-def apply(policies: Sequence[SourcePolicy], graph: Graph) -> Graph:
-    """`graph` with the sources that the policies want; what reads a changed one has another digest, too.
-
-    Raises:
-        SourceDenied, UsageError
-    """
+def rewritten(graph: Graph, sources: Mapping[Digest, SourceOp]) -> Graph:
+    """`graph` with other sources in some vertices; what reads a changed one has another digest, too."""
     changed: dict[Digest, Vertex] = {}
     for digest, vertex in graph.vertices.items():  # inputs come first
         inputs = tuple(
             Edge(changed[edge.digest].digest, edge.index) if edge.digest in changed else edge for edge in vertex.inputs
         )
-        op = vertex.op
-        if isinstance(op, SourceOp):
-            try:
-                governed = evaluate(policies, op)
-            except KnarrError as error:
-                raise error.with_context(span=vertex.spans[0] if vertex.spans else None) from None
-            op = governed
+        op = sources.get(digest, vertex.op)
         if op != vertex.op or inputs != vertex.inputs:
             changed[digest] = definition.vertex(
                 op,

@@ -148,6 +148,15 @@ class Images:
             self._found[key] = found
         return found
 
+    def located(self, reference: Reference) -> tuple[Descriptor, Fetcher]:
+        """What `reference` leads to, and where that is.
+
+        Raises:
+            NotFound, RegistryError: see `find`.
+        """
+        top, repository = self._top(reference)
+        return top, self._source(reference, repository)
+
     def _find_lent(self, content: LentContent, digest: Digest, reference: Reference, platform: Platform) -> Found:
         try:
             size = content.size_of(digest)
