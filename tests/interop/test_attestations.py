@@ -7,6 +7,8 @@ the way, whichever place the attestations have, and what runs keeps its digest.
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import subprocess
@@ -17,9 +19,11 @@ from typing import Any
 import pytest
 
 from knarr.image.successors import read_document
+from knarr.record import replace
 from knarr.remote.repository import Registry, Repository
 from knarr.spec.descriptor import Descriptor
-from knarr.spec.manifest import Index, Manifest
+from knarr.spec.digest import Digest
+from knarr.spec.manifest import Index, Manifest, encode_manifest
 from knarr.spec.reference import Reference
 from tests.interop.test_copyregistries import client, environ, ours  # noqa: F401
 from tests.remote.conftest import StartRegistry, start_registry  # noqa: F401
@@ -27,6 +31,7 @@ from tests.remote.conftest import StartRegistry, start_registry  # noqa: F401
 pytestmark = [pytest.mark.root, pytest.mark.system]
 
 ARTIFACT = "application/vnd.docker.attestation.manifest.v1+json"
+PROVENANCE, SBOM = "https://slsa.dev/provenance/v1", "https://spdx.dev/Document"
 
 
 def run(*argv: str, **environ: str) -> str:
@@ -41,7 +46,18 @@ def build(name: str, bases: Any, work: Path, *options: str) -> None:
     context.mkdir(exist_ok=True)
     (context / "Dockerfile").write_text("FROM busybox\nRUN uname -m > /arch\nCOPY Dockerfile /\n")
     platforms = "--platform=linux/amd64,linux/arm64"
-    argv = ("build", "-q", platforms, "--provenance=mode=max", *options, "-t", name, "--push", str(context))
+    argv = (
+        "build",
+        "-q",
+        platforms,
+        "--provenance=mode=max",
+        "--sbom=true",
+        *options,
+        "-t",
+        name,
+        "--push",
+        str(context),
+    )
     run(*argv, KNARR_HOSTS_DIR=str(bases.hosts_dir))
 
 
@@ -69,6 +85,10 @@ def _statements(place: Repository, entry: Descriptor) -> list[bytes]:
     return found
 
 
+def kinds(statements: set[bytes]) -> set[str]:
+    return {json.loads(raw)["predicateType"] for raw in statements}
+
+
 @pytest.mark.parametrize("store", ["index", "referrers", "both"])
 def test_there_and_back_nothing_is_lost(
     store: str, start_registry: StartRegistry, ours: str, client: Registry, bases: Any, tmp_path: Path
@@ -84,7 +104,7 @@ def test_there_and_back_nothing_is_lost(
     run("copy", "-q", f"{plain}/team/app:1", f"{ours}/team/app:1")
     run("copy", "-q", f"{ours}/team/app:1", f"{plain}/team/back:1")
 
-    assert [len(statements) for statements in before.values()] == [1, 1]
+    assert [kinds(statements) for statements in before.values()] == [{PROVENANCE, SBOM}] * 2
     for name in (f"{ours}/team/app", f"{plain}/team/back"):
         assert said(place(name), "1") == before
         assert place(name).resolve("1").digest == root
@@ -116,8 +136,10 @@ def test_imagetools_reads_every_place(
     build(name, bases, tmp_path, f"--attest-store={store}")
 
     found = json.loads(run("imagetools", "inspect", name, "--format", "{{json .Provenance}}"))
+    bills = json.loads(run("imagetools", "inspect", name, "--format", "{{json .SBOM}}"))
 
-    assert set(found) == {"linux/amd64", "linux/arm64"}
+    assert set(found) == set(bills) == {"linux/amd64", "linux/arm64"}
+    assert {one["SPDX"]["spdxVersion"] for one in bills.values()} == {"SPDX-2.3"}
     for one in found.values():
         assert one["SLSA"]["buildDefinition"]["externalParameters"]["request"]["frontend"] == "dockerfile.v0"
 
@@ -130,3 +152,85 @@ def test_every_place_lands_at_our_own_registry(
 
     found = said(client.repository(Reference.parse(f"{ours}/team/app")), "1")
     assert [bool(statements) for statements in found.values()] == [store not in ("none", "tag")] * 2
+
+
+@pytest.fixture
+def journey(start_registry: StartRegistry, ours: str, bases: Any, tmp_path: Path, monkeypatch: Any) -> tuple[str, Path]:
+    """An image of two platforms, attested and signed, that was at a registry with the API on its way to one without.
+
+    Its name at the last, and where that keeps its blobs.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COSIGN_PASSWORD", "")
+    first, last = start_registry().host, start_registry()
+    build(f"{first}/team/app:1", bases, tmp_path)
+    run("sign", "generate-key", "k")
+    run("sign", "--key", "k.key", "--form", "tag", "--recursive", "--attestations", f"{first}/team/app:1")
+    run("copy", "-q", f"{first}/team/app:1", f"{ours}/team/app:1")
+    run("copy", "-q", f"{ours}/team/app:1", f"{last.host}/team/app:1")
+    return f"{last.host}/team/app:1", last.storage / "docker/registry/v2/blobs"
+
+
+VERIFY = ("verify", "--key", "k.pub", "--recursive")
+VERIFY_SBOM = ("attest", "verify", "--key", "k.pub", "--type", "spdx", "--platform", "linux/arm64")
+
+
+def test_one_flipped_byte_after_the_journey_and_nothing_is_verified(
+    journey: tuple[str, Path], client: Registry
+) -> None:
+    name, blobs = journey
+    place = client.repository(Reference.parse(name))
+    root = read_document(place, place.resolve("1"))
+    assert isinstance(root, Index)
+    arm64 = root.manifests[1].digest
+    assert run(*VERIFY, name).count("  verified\n") == 3
+    run(*VERIFY_SBOM, name)
+
+    for ending, command in ((".sig", VERIFY), (".att", VERIFY_SBOM)):
+        tagged = read_document(place, place.resolve(f"sha256-{arm64.hex}{ending}"))
+        assert isinstance(tagged, Manifest)
+        for layer in tagged.layers:
+            flip(blobs / "sha256" / layer.digest.hex[:2] / layer.digest.hex / "data")
+        assert "cannot be read" in failing(*command, name)
+    flip(blobs / "sha256" / arm64.hex[:2] / arm64.hex / "data")
+    assert str(arm64) in failing(*VERIFY, name)
+
+
+def test_a_registry_that_makes_its_digests_fit_a_flipped_byte_is_not_believed(
+    journey: tuple[str, Path], client: Registry
+) -> None:
+    name, _ = journey
+    place = client.repository(Reference.parse(name))
+    root = read_document(place, place.resolve("1"))
+    assert isinstance(root, Index)
+    tag = f"sha256-{root.manifests[1].digest.hex}.att"
+    tagged = read_document(place, place.resolve(tag))
+    assert isinstance(tagged, Manifest)
+    layers = []
+    for layer in tagged.layers:
+        with place.open(layer) as stream:
+            envelope = json.loads(stream.read())
+        payload = bytearray(base64.b64decode(envelope["payload"]))
+        payload[payload.rindex(b"://") + 1] ^= 1  # within a text: it stays a statement
+        envelope["payload"] = base64.b64encode(payload).decode()
+        raw = json.dumps(envelope).encode()
+        layers.append(replace(layer, digest=Digest.of(raw), size=len(raw)))
+        place.push(layers[-1], io.BytesIO(raw))
+    forged = encode_manifest(tagged.config, layers)
+    place.push_manifest(forged.descriptor, forged.raw, tag=tag)
+
+    assert "its content was changed since" in failing(*VERIFY_SBOM, name)
+
+
+def flip(blob: Path) -> None:
+    """One bit of a file becomes another."""
+    raw = bytearray(blob.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    blob.write_bytes(raw)
+
+
+def failing(*argv: str) -> str:
+    """What a command says that must fail."""
+    done = subprocess.run([sys.executable, "-m", "knarr", *argv], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    return done.stdout + done.stderr
