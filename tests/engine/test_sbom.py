@@ -114,6 +114,16 @@ def test_an_unchanged_result_has_the_same_sbom_and_is_not_scanned_again(knarr: K
     assert sorted((knarr.root / "sboms").iterdir()) == kept
 
 
+def test_inventories_that_are_kept_are_listed_and_pruned(knarr: Knarr, context: Path) -> None:
+    first = build(knarr, context, "--sbom=true")
+    assert knarr.run("du", "--filter", "type=sbom").stdout.count("software that was found") == 2
+    knarr.run("prune", "--force", "--filter", "type=sbom")
+    assert list((knarr.root / "sboms").iterdir()) == []
+    assert [names(one["predicate"]) for one in build(knarr, context, "--sbom=true")] == [
+        names(one["predicate"]) for one in first
+    ]
+
+
 def test_each_platform_has_its_own(knarr: Knarr, context: Path) -> None:
     dockerfile = "FROM busybox\nCOPY lock /lock\n"
     found = build(knarr, context, "--sbom", "true", "--platform", "linux/amd64,linux/arm64", dockerfile=dockerfile)

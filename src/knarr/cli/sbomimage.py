@@ -55,6 +55,7 @@ def scanned_image(given: Parsed, platform: Platform | None) -> Scanned:
     from knarr.cli.copy import trusting
     from knarr.cli.places import opened_source
     from knarr.cli.transfer import quiet_transfer
+    from knarr.engine import inventories
     from knarr.image.select import manifest_for
     from knarr.image.spot import shown_name, spot
     from knarr.sbom import kept
@@ -68,7 +69,7 @@ def scanned_image(given: Parsed, platform: Platform | None) -> Scanned:
         place, root = stack.enter_context(opened_source(world, where, registry))
         descriptor, manifest = manifest_for(place, root, platform or host_platform())
         about = About(shown_name(where), 0, version=str(descriptor.digest))
-        keeper = world.parts.settings.root / "sboms"
+        keeper = inventories.place(world.parts.settings.root)
         inventory = kept.recall(keeper, str(descriptor.digest))
         if inventory is None:
             inventory = _unpacked_and_scanned(world, place, manifest, platform)

@@ -1,4 +1,4 @@
-"""What a state directory holds, and what may go: records with snapshots and blobs, cache mounts, git mirrors, content.
+"""What a state directory holds, and what may go: records, snapshots and blobs, cache mounts, mirrors, inventories.
 
 `usage` lists, `prune` removes. Records go first (none before what needs it), then
 their snapshots, then blobs that neither a record nor an image name holds.
@@ -17,7 +17,7 @@ from pathlib import Path
 from knarr.cache.prune import Policy, select, size_of
 from knarr.cache.record import Record, RecordId
 from knarr.content.gc import GRACE_S, collect
-from knarr.engine import keptdirectories
+from knarr.engine import inventories, keptdirectories
 from knarr.engine.gitmirrors import KIND as MIRROR
 from knarr.engine.gitmirrors import mirrors
 from knarr.engine.gitmirrors import remove as remove_mirror
@@ -28,7 +28,7 @@ from knarr.record import record, replace
 from knarr.spec.digest import Digest
 
 CACHE_MOUNT = "exec.cachemount"
-_PLACES = (CACHE_MOUNT, MIRROR, keptdirectories.KIND)  # directories of their own, that are no links of a chain
+_PLACES = (CACHE_MOUNT, MIRROR, keptdirectories.KIND, inventories.KIND)  # no links of a chain
 
 
 @record
@@ -40,13 +40,14 @@ class Pruned:
 
 
 def usage(parts: Parts) -> tuple[Record, ...]:
-    """Every record and cache mount, mirror of a repository, client's directory; sizes in blocks really taken."""
+    """Every record and cache mount, mirror of a repository, client's directory, inventory; sizes in blocks taken."""
     measured = []
     for known in parts.cache.all():
         unmeasured = known.snapshot is not None and not known.size_bytes
         measured.append(_measured(parts, known) if unmeasured else known)
     root = parts.settings.root
-    return (*measured, *_cache_mounts(root), *mirrors(root), *keptdirectories.directories(root))
+    beside = (_cache_mounts(root), mirrors(root), keptdirectories.directories(root), inventories.records(root))
+    return (*measured, *(one for found in beside for one in found))
 
 
 def _measured(parts: Parts, record: Record) -> Record:
@@ -138,6 +139,8 @@ def held_by_records(records: Iterable[Record]) -> Iterator[Digest]:
 def _remove_place(root: Path, record: Record) -> bool:
     if record.kind == keptdirectories.KIND:
         return keptdirectories.remove(root, record)
+    if record.kind == inventories.KIND:
+        return inventories.remove(root, record)
     return remove_mirror(root, record) if record.kind == MIRROR else _remove_mount(root, record)
 
 

@@ -109,10 +109,11 @@ def _attestation(
 
 def _inventory(job: Job, record: RecordId | None, *, anew: bool) -> Inventory:
     """The inventory of a tree: the one that was made of it before, or made now."""
+    from knarr.engine import inventories
     from knarr.sbom import kept
     from knarr.sbom.scan import scan
 
-    keeper = job.world.settings.root / "sboms"
+    keeper = inventories.place(job.world.settings.root)
     known = kept.recall(keeper, f"record {record}") if record is not None and not anew else None
     if known is not None:
         return known

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from knarr.record import replace
@@ -59,17 +60,24 @@ def first(directory: Path, inventory: Inventory) -> Inventory:
     return known or inventory
 
 
+def files(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """The files that are kept, in the order of their names; their time is when they were last used."""
+    with contextlib.suppress(FileNotFoundError):
+        for path in sorted(directory.iterdir()):
+            with contextlib.suppress(FileNotFoundError):
+                yield path, path.stat()
+
+
+def remove(directory: Path, name: str) -> None:
+    """Remove one of `files` by its name."""
+    (directory / name).unlink(missing_ok=True)
+
+
 def _place(directory: Path, key: str) -> Path:
     return directory / hashlib.sha256(f"{VERSION}\0{key}".encode()).hexdigest()
 
 
 def _tidy(directory: Path) -> None:
-    found = list(directory.iterdir())
-    if len(found) <= _MOST:
-        return
-    times: dict[Path, float] = {}
-    for path in found:
-        with contextlib.suppress(FileNotFoundError):
-            times[path] = path.stat().st_mtime
-    for path in sorted(times, key=times.__getitem__)[: len(times) - _MOST]:
-        path.unlink(missing_ok=True)
+    found = sorted(files(directory), key=lambda one: one[1].st_mtime)
+    for path, _ in found[: max(0, len(found) - _MOST)]:
+        remove(directory, path.name)
