@@ -207,3 +207,15 @@ def test_no_json_makes_the_reading_fail(document: dict[str, object]) -> None:
 
 def test_a_bundle_is_called_one_wherever_it_was_met() -> None:
     assert read(bundled(), SIG_TAG).form == BUNDLE
+
+
+def test_a_statement_about_nothing_is_read_and_convinces_nobody() -> None:
+    """BuildKit's, of an image without a name."""
+    document = json.loads(claim.statement(IMAGE, "app", TYPE, {}))
+    raw = json.dumps({**document, "subject": None}).encode()
+    piece = read((layer(IN_TOTO, raw), raw))
+    assert piece.claim is not None
+    assert piece.claim.predicate_type == TYPE
+    sealed = dsse.dump(dsse.seal(raw, IN_TOTO, [KEY]))
+    verdict = judge([read((layer(dsse.MEDIA_TYPE, sealed), sealed))], IMAGE, Wish((PUBLIC,), predicate_type=TYPE))
+    assert verdict.reason.endswith(f"it is about nothing, and not about {IMAGE}")

@@ -76,6 +76,13 @@ def test_the_manifest_that_runs_is_the_same_with_and_without(world: Any) -> None
     assert "containerimage.config.digest" not in more
 
 
+def test_an_image_without_a_name_is_the_subject_all_the_same(world: Any) -> None:
+    data = world.export("image", attested(world))
+
+    image, about = index_of(world, data).manifests
+    assert statement_of(world, about)["subject"] == [{"name": "_", "digest": {"sha256": image.digest.hex}}]
+
+
 def test_the_documents_are_buildkits_byte_for_byte() -> None:
     """Members, their order and the spaces between them; compared with three manifests that buildkitd made."""
     about = Descriptor("application/vnd.oci.image.manifest.v1+json", Digest.of(b"image"), 5)

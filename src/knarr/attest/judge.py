@@ -114,7 +114,7 @@ def _found(piece: Evidence, digest: Digest, wish: Wish) -> Finding:
 def _answers(claim: Claim, digest: Digest, wish: Wish) -> None:
     """Whether what was said is what was asked."""
     if str(digest) not in claim.digests:
-        about = ", ".join(sorted(claim.digests))
+        about = ", ".join(sorted(claim.digests)) or "nothing"
         raise NotTrusted(f"it is about {about[:200]}, and not about {digest}")
     for name, value in wish.annotations.items():
         if claim.annotations.get(name) != value:

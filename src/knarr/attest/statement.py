@@ -25,6 +25,7 @@ SPDX = "https://spdx.dev/Document"
 CYCLONEDX = "https://cyclonedx.org/bom"
 PREDICATE_TYPE = "in-toto.io/predicate-type"  # annotation of a layer that holds a statement
 MAX_BYTES = 40 << 20  # of one statement: BuildKit's limit
+NAMELESS = "_"  # of a subject: in-toto Statement v1
 
 
 @record
@@ -96,7 +97,7 @@ def _subjects(said: Attestation, own: Sequence[Subject]) -> list[Subject]:
     found: list[Subject] = []
     for subject in said.subjects or (Subject(),):
         if subject.digests is not None:
-            found.append(Subject(subject.name or "_", subject.digests))
+            found.append(Subject(subject.name or NAMELESS, subject.digests))
             continue
         for mine in own:
             found.append(mine)

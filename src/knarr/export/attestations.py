@@ -13,7 +13,16 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from knarr.attest import purl
-from knarr.attest.statement import PREDICATE_TYPE, Attestation, Subject, indented, ordered, statement, subject_of
+from knarr.attest.statement import (
+    NAMELESS,
+    PREDICATE_TYPE,
+    Attestation,
+    Subject,
+    indented,
+    ordered,
+    statement,
+    subject_of,
+)
 from knarr.errors import KnarrError, UsageError
 from knarr.export.clock import SECOND
 from knarr.image.select import REFERENCE_DIGEST, REFERENCE_TYPE
@@ -81,6 +90,8 @@ def attest(
         KnarrError: a predicate could not be had, or is not JSON.
     """
     own = [subject_of(purl.of_image(Reference.parse(name), platform), about.digest) for name in options.names if name]
+    # in-toto wants a subject, and has a word for one without a name. BuildKit writes none, which no verifier takes.
+    own = own or [subject_of(NAMELESS, about.digest)]
     layers = [_layer(one, own, store) for one in ordered(said)]
     config, raw_config = (EMPTY, b"{}") if options.artifact else older_config(layers)
     manifest = encode_manifest(

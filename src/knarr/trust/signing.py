@@ -96,7 +96,8 @@ def sign_statement(
     """
     said = claim.read(statement, IN_TOTO)
     if str(subject.digest) not in said.digests:
-        raise UsageError(f"the statement is about {', '.join(sorted(said.digests))}, and not about {subject.digest}")
+        about = ", ".join(sorted(said.digests)) or "nothing"
+        raise UsageError(f"the statement is about {about}, and not about {subject.digest}")
     made: list[Made] = []
     there = () if options.replace else gather(target, subject, wanted=ATTESTATIONS)
     if options.in_tag and (signers := _lacking(options.signers, there, ATT_TAG, statement)):
