@@ -54,6 +54,7 @@ class Settings:
     hosts_dirs: tuple[Path, ...] = ()  # extra certs.d directories, searched before the usual ones
     snapshotter: str = ""  # KNARR_SNAPSHOTTER: overlayfs, fuse-overlayfs, native, containerd[:NAME] (one of its own)
     oci_runtime: str = ""  # KNARR_OCI_RUNTIME: runc, crun, or the path of one
+    cgroup_parent: str = ""  # of steps that name none
     source_date_epoch: int | None = None  # SOURCE_DATE_EPOCH, seconds
     cdi_dirs: tuple[Path, ...] = ()  # where devices are described; a later one goes before an earlier
     containerd: Containerd | None = None  # KNARR_CONTAINERD: one that builds read from and leave images in

@@ -220,7 +220,8 @@ def test_how_progress_is_shown(argv: list[str], environ: dict[str, str], mode: s
             ["--attest", "type=sbom,disabled=perhaps"],
             "--attest type=sbom,disabled=perhaps: disabled=perhaps is neither",
         ),
-        (["--memory", "1g"], "--memory is not supported yet"),
+        (["--memory", "much"], "--memory much: not a size"),
+        (["--resource", "disk=1g"], "--resource disk=1g: 'disk=1g' is not a limit"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_name(argv: list[str], message: str) -> None:

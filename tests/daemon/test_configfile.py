@@ -37,6 +37,7 @@ maxAge = "24h"
 maxEntries = 7
 [worker.oci]
 snapshotter = "native"
+defaultCgroupParent = "/builds"
 platforms = ["linux/amd64"]
 gc = false
 [worker.oci.labels]
@@ -56,7 +57,7 @@ mirrors = ["mirror.example"]
     assert found.entitlements == ("network.host",)
     assert found.history == HistorySettings(86400, 7)
     assert (found.snapshotter, found.platforms, found.labels) == ("native", ("linux/amd64",), {"team": "blue"})
-    assert not found.collects
+    assert (found.collects, found.cgroup_parent) == (False, "/builds")
     assert found.policy == (CollectRule(True, ("type==source.local",), 172800 * 10**9, 0, 2 * 10**9, 0),)
     assert found.warnings == ()
 

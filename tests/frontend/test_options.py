@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from knarr.errors import UsageError
 from knarr.frontend.options import cache_imports, from_options, to_options
 from knarr.frontend.request import FrontendRequest
-from knarr.llb.ops import UlimitOpt
+from knarr.llb.ops import LinuxResources, UlimitOpt
 from knarr.record import replace
 from knarr.spec.platform import Platform
 
@@ -28,6 +28,7 @@ FULL = FrontendRequest(
     shm_size_bytes=1 << 20,
     ulimits=(UlimitOpt("nofile", 1024, 2048),),
     cgroup_parent="/x",
+    resources=LinuxResources(64 << 20, -1, 512, 100_000, 50_000, "0-1", "0", 100),
     hostname="h",
 )
 

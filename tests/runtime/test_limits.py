@@ -71,6 +71,35 @@ def test_a_limit_is_refused_where_no_group_was_handed_down(tmp_path: Path, monke
     assert delegation.place(LinuxResources(cpu_shares=9)) == ""
 
 
+def test_a_group_that_was_handed_down_is_used_and_its_processes_move_below(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a kernel: what is written where. With systemd and version 2 it was tried for crun and runc."""
+    scope = tmp_path / "user.slice/run-1.scope"
+    scope.mkdir(parents=True)
+    (tmp_path / "cgroup.controllers").write_text("cpu memory pids\n")
+    (scope / "cgroup.controllers").write_text("memory pids\n")
+    (scope / "cgroup.subtree_control").write_text("")
+    (scope / "cgroup.procs").write_text("41\n42\n")
+    monkeypatch.setattr(cgroups, "ROOT", str(tmp_path))
+    monkeypatch.setattr(cgroups, "own_group", lambda _: "/user.slice/run-1.scope/knarr-self")
+    written: list[tuple[str, str]] = []
+
+    def write(path: str, text: str) -> None:
+        is_first = not written
+        written.append((path.removeprefix(str(scope)), text))
+        if is_first:
+            raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(delegation, "_write", write)
+    assert delegation.place(LinuxResources(memory_bytes=1 << 30, pids=5)) == "/user.slice/run-1.scope"
+    below = "/knarr-self/cgroup.procs"
+    control = ("/cgroup.subtree_control", "+memory +pids")
+    assert written == [control, (below, "41"), (below, "42"), control]
+    with pytest.raises(Unsupported, match=r"cpu-shares=5: the group /user.slice/run-1.scope has no controller cpu"):
+        delegation.place(LinuxResources(cpu_shares=5))
+
+
 @pytest.mark.root
 @pytest.mark.system
 class TestKept:

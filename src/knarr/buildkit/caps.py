@@ -43,7 +43,7 @@ FRONTEND_CAPS = (
     "source.metaresolver.http.checksumrequest",
 )
 
-# Not here: source.imageblob, exec.meta.network.proxy, exec.meta.linux.resources, cache.*, signatures of sources.
+# Not here: source.imageblob, exec.meta.network.proxy, cache.*, signatures of sources.
 LLB_CAPS = (
     "source.image",
     "source.image.resolvemode",
@@ -75,6 +75,7 @@ LLB_CAPS = (
     "source.http.header",
     "exec.meta.base",
     "exec.meta.cgroup.parent",
+    "exec.meta.linux.resources",
     "exec.meta.network",
     "exec.meta.proxyenv",
     "exec.meta.security",

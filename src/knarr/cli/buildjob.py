@@ -235,6 +235,7 @@ def _request(
         shm_size_bytes=options.shm_size_bytes,
         ulimits=options.ulimits,
         cgroup_parent=options.cgroup_parent,
+        resources=options.resources,
         source_date_epoch=settings.source_date_epoch,
     )
     name = " ".join(("knarr build", *options.tags, options.context))

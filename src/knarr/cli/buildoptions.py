@@ -21,7 +21,7 @@ from knarr.cli.buildflags import FLAGS
 from knarr.cli.buildoutputs import LOCAL_DELETE, containerd_of, exports
 from knarr.cli.flags import Parsed, parse
 from knarr.errors import UsageError
-from knarr.llb.ops import ResolveMode, UlimitOpt
+from knarr.llb.ops import LinuxResources, ResolveMode, UlimitOpt
 from knarr.record import field, record
 from knarr.session.local import SecretSource, SshSource
 from knarr.spec.platform import Platform
@@ -77,6 +77,7 @@ class BuildOptions:
     shm_size_bytes: int = 0
     ulimits: tuple[UlimitOpt, ...] = ()
     cgroup_parent: str = ""
+    resources: LinuxResources | None = None
     builder: str = ""  # a name or an address; "": this process
     tls: BuilderTls = BuilderTls()
     call: Call | None = None  # a question about the Dockerfile in place of a build
@@ -136,6 +137,7 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> 
         shm_size_bytes=values.size_bytes("--shm-size", shm_size) if shm_size else 0,
         ulimits=values.ulimits(given.list("ulimit")),
         cgroup_parent=given.text("cgroup-parent"),
+        resources=_resources(given),
         builder=builder,
         tls=read_tls(given, builder, cwd),
         call=_call(given),
@@ -153,6 +155,16 @@ def _source_policies(given: Parsed, environ: Mapping[str, str]) -> tuple[SourceP
             return (parse_policy(file.read(), path),)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
+
+
+def _resources(given: Parsed) -> LinuxResources | None:
+    flags = ("resource", "memory", "memory-swap", "cpu-shares", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems")
+    if not any(map(given.list, flags)):
+        return None
+    from knarr.cli.buildlimits import read_limits
+
+    asked = read_limits(given)
+    return None if asked == LinuxResources() else asked
 
 
 def _runtime(given: Parsed) -> str:

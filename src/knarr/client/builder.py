@@ -129,7 +129,7 @@ class RemoteBuilder:
             owned_directory(self._place) as place,
             connected(self._address, self._tls, place, scope=scope) as builder,
         ):
-            _check(request)
+            _check(request, builder)
             asked = Asked(self._store).add(request, for_knarr=builder.is_knarr)
             for text in asked.skipped:
                 sink.send(Warned("shared cache", text))
@@ -218,6 +218,8 @@ class _Build:
             needed["source.ocilayout"] = "OCI layouts as contexts"
         if self._request.frontend.build_args.get("SOURCE_DATE_EPOCH") or self._request.frontend.source_date_epoch:
             needed["exporter.sourcedateepoch"] = "SOURCE_DATE_EPOCH"
+        if self._request.frontend.resources is not None:
+            needed["exec.meta.linux.resources"] = "limits of steps"
         if self._request.attest:
             needed["exporter.image.attestations"] = "attestations"
         return needed
@@ -270,8 +272,11 @@ class _Build:
         return error
 
 
-def _check(request: SolveRequest) -> None:
+def _check(request: SolveRequest, builder: Builder) -> None:
     """What only an engine of our own can do is refused by name."""
+    limits = request.frontend.resources
+    if limits is not None and limits.pids and not builder.is_knarr:
+        raise Unsupported("--resource pids: BuildKit does not limit how many processes a step has", hint="leave it out")
     if request.frontend.resolve_mode == "never":
         raise Unsupported("--pull=never: a builder elsewhere cannot be kept from its registries", hint="leave it out")
 

@@ -147,6 +147,7 @@ class Daemon:
             settings.root,
             snapshotter=settings.snapshotter,
             oci_runtime=settings.oci_runtime,
+            cgroup_parent=settings.cgroup_parent,
             containerd=settings.containerd,
             containerd_usual=settings.containerd or Containerd(),
             network=settings.network,

@@ -59,6 +59,7 @@ class DaemonSettings:
     snapshotter: str = ""
     containerd: Containerd | None = None  # whose namespace images are left in and base images are read from
     oci_runtime: str = ""
+    cgroup_parent: str = ""  # of steps that name none
     network: StepNetwork = StepNetwork()
     config: str = ""  # path of a buildkitd.toml, whose registries count
     gives_devices: bool = True  # those that are described for CDI, to builds whose callers allow it

@@ -406,6 +406,7 @@ class Drive:
                 step=step_name(vertex),
                 platform=vertex.platform,
                 options=self._options,
+                limits=vertex.metadata.resources,
                 meanwhile=partial(self._look_ahead, vertex, instruction),
             )
         elif isinstance(op, FileOp):

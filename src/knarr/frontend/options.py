@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping
 
 from knarr.errors import UsageError
 from knarr.frontend.request import FrontendRequest
-from knarr.llb.ops import ResolveMode, UlimitOpt
+from knarr.llb.ops import LinuxResources, ResolveMode, UlimitOpt
 from knarr.spec.platform import Platform
 
 _ARG, _LABEL, _CONTEXT, _SESSION = "build-arg:", "label:", "context:", "local-sessionid:"
 _MODES: dict[str, ResolveMode] = {"default": "default", "pull": "pull", "local": "local"}
+LIMITS = ("memory", "memswap", "cpushares", "cpuperiod", "cpuquota", "cpusetcpus", "cpusetmems", "pidslimit")
 _NETWORKS = ("default", "host", "none", "sandbox")
 
 
@@ -41,6 +42,10 @@ def to_options(request: FrontendRequest) -> dict[str, str]:
         "context": contexts.pop("context", ""),
     }
     options.update({name: text for name, text in said.items() if text})
+    if request.resources is not None:
+        from knarr.frontend.resources import to_options as of_limits
+
+        options.update(of_limits(request.resources))
     options.update({_ARG + name: value for name, value in args.items()})
     options.update({_LABEL + name: value for name, value in request.labels.items()})
     options.update({_CONTEXT + name: where for name, where in contexts.items()})
@@ -82,6 +87,7 @@ def from_options(options: Mapping[str, str], dockerfile: bytes, dockerignore: by
         ulimits=tuple(_ulimit(text) for text in _split(options.get("ulimit", ""))),
         cgroup_parent=options.get("cgroup-parent", ""),
         hostname=options.get("hostname", ""),
+        resources=_resources(options),
         sessions=_behind(_SESSION, options),
     )
 
@@ -105,6 +111,14 @@ def cache_imports(options: Mapping[str, str]) -> list[tuple[str, dict[str, str]]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"cache-imports: not a list of caches: {error}") from error
     return [entry for n, entry in enumerate(found) if entry not in found[:n]]
+
+
+def _resources(options: Mapping[str, str]) -> LinuxResources | None:
+    if not any(options.get(name) for name in LIMITS):
+        return None
+    from knarr.frontend.resources import from_options as limits
+
+    return limits(options)
 
 
 def _behind(prefix: str, options: Mapping[str, str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from knarr.errors import Span
-from knarr.llb.ops import Graph, ResolveMode, UlimitOpt
+from knarr.llb.ops import Graph, LinuxResources, ResolveMode, UlimitOpt
 from knarr.record import field, record
 from knarr.spec.config import ImageConfig
 from knarr.spec.platform import Platform
@@ -48,6 +48,7 @@ class FrontendRequest:
     shm_size_bytes: int = 0  # 0: default
     ulimits: tuple[UlimitOpt, ...] = ()
     cgroup_parent: str = ""
+    resources: LinuxResources | None = None  # what each step may take of the machine
     hostname: str = ""
     source_date_epoch: int | None = None
     context_excludes: tuple[str, ...] = ()

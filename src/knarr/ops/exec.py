@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from knarr import disk
 from knarr.cache.record import RecordId
 from knarr.errors import KnarrError, Remains, RuntimeFailed, StepFailed
-from knarr.llb.ops import NO_INPUT, ExecOp, MountType, NetMode, SecurityMode
+from knarr.llb.ops import NO_INPUT, ExecOp, LinuxResources, MountType, NetMode, SecurityMode
 from knarr.ops.entitlements import Allowed, devices_of
 from knarr.ops.execmounts import Prepared, no_secret, prepare
 from knarr.ops.world import World, leaving
@@ -52,6 +52,7 @@ def run(
     step: str,
     platform: Platform | None,
     options: StepOptions,
+    limits: LinuxResources | None,
     meanwhile: Callable[[], object],
 ) -> list[RecordId]:
     """Run the process and commit the outputs that have a name in `names`; others are dropped.
@@ -70,13 +71,15 @@ def run(
         prepare(world, op, inputs, prepared, stack)
         tail = _Tail(world, vertex)
         spec = replace(
-            process_spec(world, op, prepared, platform, options), devices=_devices(world, op, options, vertex)
+            process_spec(world, op, prepared, platform, options),
+            devices=_devices(world, op, options, vertex),
+            limits=limits,
         )
         try:
             ended = world.runtime().run(spec, output=tail.write, scope=world.scope, meanwhile=meanwhile)
         except RuntimeFailed as error:
             raise RuntimeFailed(f"{_unsuccessful(op)}: {error.message}", hint=error.hint) from error
-        _require_success(op, ended, step, tail, prepared.root)
+        _require_success(op, ended, step, tail, prepared.root, limits)
         return [prepared.outputs[index].commit(names[index]) for index in sorted(names)]
 
 
@@ -111,7 +114,7 @@ def process_spec(
         extra_hosts=tuple((host.host, host.ip) for host in meta.extra_hosts),
         shm_size_bytes=_shm_size(op) or options.shm_size_bytes,
         ulimits=tuple(Ulimit(u.name, u.soft, u.hard) for u in meta.ulimits),
-        cgroup_parent=meta.cgroup_parent,
+        cgroup_parent=meta.cgroup_parent or world.settings.cgroup_parent,
     )
 
 
@@ -175,12 +178,12 @@ class _Tail:
         return tuple(self._kept.decode(errors="replace").rstrip("\n").split("\n")[-_KEPT_LINES:]) if self._kept else ()
 
 
-def _require_success(op: ExecOp, ended: Exit, step: str, tail: _Tail, root: str) -> None:
+def _require_success(op: ExecOp, ended: Exit, step: str, tail: _Tail, root: str, limits: LinuxResources | None) -> None:
     allowed = op.meta.valid_exit_codes or (0,)
     if ended.status in allowed:
         return
     message = f"{_unsuccessful(op)}: exit code: {ended.status}"
-    raise StepFailed(message, step=step, status=ended.status, output=tail.lines(), hint=_advice(ended, root))
+    raise StepFailed(message, step=step, status=ended.status, output=tail.lines(), hint=_advice(ended, root, limits))
 
 
 def _unsuccessful(op: ExecOp) -> str:
@@ -188,9 +191,11 @@ def _unsuccessful(op: ExecOp) -> str:
     return f'process "{" ".join(op.meta.args)}" did not complete successfully'
 
 
-def _advice(ended: Exit, root: str) -> str:
+def _advice(ended: Exit, root: str, limits: LinuxResources | None) -> str:
     if disk.is_full(root):  # asked now, before what the step wrote is removed
         return f"no space left on the disk that holds KNARR_ROOT: {disk.ROOM}"
+    if ended.at_memory_limit and limits is not None:
+        return f"the kernel killed a process of it at its memory limit of {_size(limits.memory_bytes)}: raise --memory"
     if ended.out_of_memory:
         return "the kernel killed it for lack of memory: give the build more, or the step less to do"
     if ended.status == 137:
@@ -200,3 +205,10 @@ def _advice(ended: Exit, root: str) -> str:
     if ended.status == 126:
         return "a command could not be executed: is it executable, and built for this platform?"
     return ""
+
+
+def _size(count: int) -> str:
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= size:
+            return f"{count / size:.4g} {unit}"
+    return f"{count} bytes"

@@ -36,7 +36,8 @@ def place(wanted: LinuxResources) -> str:
 
 def _unified(wanted: LinuxResources, needs: set[str]) -> str:
     reason = ""
-    for group in dict.fromkeys(("", cgroups.own_group("").rstrip("/"))):
+    own = cgroups.own_group("").removesuffix(f"/{_SELF}").rstrip("/")
+    for group in dict.fromkeys(("", own)):
         path = cgroups.ROOT + group
         if not os.access(f"{path}/cgroup.subtree_control", os.W_OK):
             continue
@@ -47,7 +48,7 @@ def _unified(wanted: LinuxResources, needs: set[str]) -> str:
         reason = _enabled(path, needs)
         if not reason:
             return group
-    raise _refusal(wanted, reason or "no control group was handed down to this user")
+    raise refusal(wanted, reason or "no control group was handed down to this user")
 
 
 def _enabled(path: str, needs: Iterable[str]) -> str:
@@ -88,14 +89,14 @@ def _legacy(wanted: LinuxResources, needs: set[str]) -> str:
     trees = {name: f"{cgroups.ROOT}/{name}" for name in needs}
     missing = {name for name, tree in trees.items() if not os.path.isfile(f"{tree}/cgroup.procs")}
     if missing:
-        raise _refusal(wanted, _without(wanted, missing, ""))
+        raise refusal(wanted, _without(wanted, missing, ""))
     if all(os.access(tree, os.W_OK) for tree in trees.values()):
         return ""
     groups = {cgroups.own_group(name).rstrip("/") for name in trees}
     group = groups.pop()
     if not groups and all(os.access(tree + group, os.W_OK) for tree in cgroups.trees()):
         return group
-    raise _refusal(wanted, "no control group was handed down to this user")
+    raise refusal(wanted, "no control group was handed down to this user")
 
 
 def _without(wanted: LinuxResources, missing: set[str], group: str) -> str:
@@ -104,8 +105,9 @@ def _without(wanted: LinuxResources, missing: set[str], group: str) -> str:
     return f"{what}: the group {group or '/'} has no controller {' and no controller '.join(names)}"
 
 
-def _refusal(wanted: LinuxResources, reason: str) -> Unsupported:
-    return Unsupported(f"limits of steps ({limits.in_words(wanted)}) cannot be had here: {reason}", hint=_WAY_OUT)
+def refusal(wanted: LinuxResources, reason: str, way_out: str = _WAY_OUT) -> Unsupported:
+    """The error for limits that cannot be kept here."""
+    return Unsupported(f"limits of steps ({limits.in_words(wanted)}) cannot be had here: {reason}", hint=way_out)
 
 
 def _words(path: str) -> list[str]:

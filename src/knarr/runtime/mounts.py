@@ -43,8 +43,8 @@ def system_mounts(spec: ProcessSpec, *, bind_sys: bool, cgroups: bool) -> list[O
     ]
     if bind_sys:
         mounts.append(_mount("/sys", "bind", "/sys", "rbind", *_QUIET, access))
-        return mounts
-    mounts.append(_mount("/sys", "sysfs", "sysfs", *_QUIET, access))
+    else:
+        mounts.append(_mount("/sys", "sysfs", "sysfs", *_QUIET, access))
     if cgroups:
         mounts.append(_mount("/sys/fs/cgroup", "cgroup", "cgroup", *_QUIET, access))
     return mounts
@@ -111,12 +111,14 @@ def _mode(mount: OciMount) -> int:
     return int(modes[0], 8) if modes else 0o755
 
 
-def mounted_below_sys() -> list[str]:
-    """What is mounted inside this machine's /sys, outermost only."""
+def mounted_below_sys(but: str = "") -> list[str]:
+    """What is mounted inside this machine's /sys, outermost only; `but` and what is below it left out."""
     found: list[str] = []
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
         places = sorted({line.split(" ", 5)[4] for line in table})
     for place in places:
+        if but and (place + "/").startswith(but + "/"):
+            continue
         if place.startswith("/sys/") and not (found and place.startswith(found[-1] + "/")):
             found.append(place)
     return found

@@ -36,7 +36,8 @@ class Group:
 
     path: str = ""
     told: str = ""
-    is_watched: bool = False
+    is_limited: bool = False
+    is_watched: bool = False  # its memory is limited
 
     def watch(self) -> AbstractContextManager[Watch | None]:
         """Watches for the memory limit, if there is one, while the container runs."""
@@ -85,7 +86,7 @@ class Program:
         path = f"{base}{clean(spec.cgroup_parent).rstrip('/')}/knarr/{id}"
         is_watched = limits is not None and limits.memory_bytes > 0
         below = _BELOW if is_watched and cgroups.is_unified() else ""
-        return program, Group(path, path + below, is_watched)
+        return program, Group(path, path + below, limits is not None, is_watched)
 
     def run(self, id: str, bundle: str) -> list[str]:
         """The command that runs the container of `bundle` to its end."""

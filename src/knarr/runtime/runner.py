@@ -206,7 +206,7 @@ class Runtime:
             user_namespace=emulation.user_namespace if emulation else "",
             uid_map=emulation.uid_map if emulation else (),
             gid_map=emulation.gid_map if emulation else (),
-            masked=mounts.mounted_below_sys() if bind_sys else (),
+            masked=mounts.mounted_below_sys(but="/sys/fs/cgroup" if cgroup_mount else "") if bind_sys else (),
             filter_cache=self._state / "seccomp" if program.name == "crun" else None,
         )
 
@@ -262,7 +262,7 @@ class Runtime:
             discard(program, id, group.path)
         if group.path:
             cgroups.forget_hidden(group.path)
-        if group.is_watched:
+        if group.is_limited:
             cgroups.remove(group.path)
 
 

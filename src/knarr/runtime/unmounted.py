@@ -244,6 +244,11 @@ def _require_possible(spec: ProcessSpec, live: Live | None) -> None:
     way_out = "build where user namespaces are allowed: knarr doctor tells what is missing"
     if spec.network == "none":
         raise Unsupported("RUN --network=none: this place allows no network namespace", hint=way_out)
+    if spec.limits is not None:
+        from knarr.runtime.delegation import refusal
+
+        reason = "steps have no control group of their own in this place"
+        raise refusal(spec.limits, reason, "limit the container that knarr runs in: its steps share its limits")
     if spec.devices:
         raise Unsupported("RUN --device: this place cannot give devices to a step", hint=way_out)
     if live is not None or spec.terminal:

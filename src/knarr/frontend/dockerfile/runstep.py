@@ -49,7 +49,9 @@ def compile_run(build: PlatformBuild, stage: StageBuild, line: Line, instruction
         "com.docker.dockerfile.v1.command": instruction.original,
         "llb.customname": _name(build, stage, line, instruction, mounts),
     }
-    stage.state = stage.state.run(process, Note(description, (line.span,), stage.ignore_cache))
+    stage.state = stage.state.run(
+        process, Note(description, (line.span,), stage.ignore_cache, resources=build.request.resources)
+    )
     shown = " ".join((*_args_in_scope(stage, env), *args))
     stage.image.commit(f"RUN {shown} # buildkit", layer=True, created=build.created)
 
