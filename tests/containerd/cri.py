@@ -38,7 +38,8 @@ _MESSAGES = {
     "Images": "1 Images_ images",
     "Empty": "",
 }
-_EXITED, _NODE = 2, 2  # of ContainerState, of NamespaceMode
+_EXITED = 2  # of ContainerState
+_POD, _NODE = 0, 2  # of NamespaceMode
 
 
 def _pool() -> dict[str, Any]:
@@ -82,11 +83,10 @@ class Kubelet:
         request = MESSAGE["PullImageRequest"](image=MESSAGE["ImageSpec"](image=image), auth=login)
         self._call("ImageService/PullImage", request)
 
-    def run(self, image: str, logs: Path) -> tuple[int, str]:
-        """Run a pod of one container on the host's network to its end: the exit code, and what it said."""
-        linux = MESSAGE["Linux"](
-            security_context=MESSAGE["Security"](namespace_options=MESSAGE["NamespaceOption"](network=_NODE))
-        )
+    def run(self, image: str, logs: Path, *, host_network: bool = True) -> tuple[int, str]:
+        """Run a pod of one container to its end: the exit code, and what it said."""
+        network = MESSAGE["NamespaceOption"](network=_NODE if host_network else _POD)
+        linux = MESSAGE["Linux"](security_context=MESSAGE["Security"](namespace_options=network))
         pod = MESSAGE["Pod"](
             metadata=MESSAGE["Metadata"](name="p", uid=logs.name, namespace="default"),
             log_directory=str(logs),

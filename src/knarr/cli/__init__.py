@@ -46,6 +46,7 @@ COMMANDS = {
     "builder": ("builder", "Name the builders elsewhere that builds may use"),
     "daemon": ("daemon", "Serve BuildKit's API to buildctl and docker buildx"),
     "serve": ("serve", "Serve builds and images in one process: what is pushed is a tag"),
+    "node": ("node", "Make the node image: builder, registry and containerd in one container"),
     "snapshotter": ("snapshotter", "Serve knarr's snapshotters to containerd"),
     "pki": ("pki", "Be a certificate authority for a private domain, and have it believed"),
     "doctor": ("doctor", "Say what this machine can do, and check the store"),
