@@ -111,6 +111,14 @@ def test_an_image_carries_its_own_cache(build: Build, knarr: Knarr, bases: Any) 
     assert second.cached == STEPS
 
 
+def test_an_image_made_of_its_own_cache_carries_the_same_again(build: Build, knarr: Knarr, bases: Any) -> None:
+    name = f"{bases.address}/inline/{knarr.work.name.lower()}:2"
+    made = [build("--cache-to", "type=inline", "-t", name, "--push")]
+    made += [build("--cache-from", name, "--cache-to", "type=inline", "-t", name, "--push") for _ in range(2)]
+    assert [one.cached for one in made] == [0, STEPS, STEPS]
+    assert made[0].image.config == made[1].image.config == made[2].image.config
+
+
 def test_the_build_argument_of_buildkit_asks_for_an_inline_cache(build: Build) -> None:
     assert "moby.buildkit.cache.v0" in build("--build-arg", "BUILDKIT_INLINE_CACHE=1").image.config
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import http.server
 import os
 import socket
@@ -19,7 +20,7 @@ from knarr.cache.store import CacheStore
 from knarr.errors import Cancelled, ContentError, KnarrError, Unsupported, UsageError
 from knarr.frontend.dockerfile.giturl import parse_git_url
 from knarr.llb.ops import SourceOp
-from knarr.ops import source_git
+from knarr.ops import gitcheckout, source_git
 from knarr.ops.fetched import Fetched
 from knarr.ops.world import World
 from knarr.record import replace
@@ -136,6 +137,39 @@ def test_an_old_commit_by_its_id(fetch: Fetch, work: Work) -> None:
     old = work.git("rev-parse", "HEAD")
     work.commit({"a": "new\n"})
     assert (fetch(f"{work.url}#{old}") / "a").read_text() == "a\n"
+
+
+def test_a_tag_that_moves_while_it_is_built_is_what_it_was_at_first(overlay: World, work: Work) -> None:
+    work.git("tag", "-a", "v1", "-m", "first")
+    work.publish()
+    fetched = resolve(overlay, work.url + "#v1")
+    work.commit({"a": "later\n"})
+    work.git("tag", "-f", "-a", "v1", "-m", "second")
+    work.publish()  # now no ref leads to the first tag object
+    fetched.make("moved")
+    overlay.trees.save_chain([("moved", ())], description="")  # type: ignore[attr-defined]
+    assert (overlay.snapshotter.layers("moved")[0] / "a").read_text() == "a\n"
+
+
+def test_objects_are_told_as_git_keeps_them(overlay: World, work: Work) -> None:
+    commit = work.git("rev-parse", "HEAD")
+    work.git("tag", "-a", "v1", "-m", "first \xe9")
+    work.publish()
+    tag = work.git("rev-parse", "v1")
+    assert [object_id(data) for data in objects(overlay, work.url + "#v1")] == [commit, tag]
+    assert [object_id(data) for data in objects(overlay, work.url)] == [commit, None]
+
+
+def objects(world: World, text: str) -> tuple[bytes, bytes]:
+    asked = source_git.parse(source(text))
+    git = source_git.git_for(world, asked)
+    return gitcheckout.raw_objects(world.settings.root, git, source_git.find_tip(git, asked))
+
+
+def object_id(data: bytes) -> str | None:
+    """As git hashes a commit or a tag."""
+    kind = b"tag" if data.startswith(b"object ") else b"commit"
+    return hashlib.sha1(b"%s %d\0%s" % (kind, len(data), data)).hexdigest() if data else None
 
 
 def test_the_key_is_the_commit_and_what_is_taken_of_it(overlay: World, work: Work) -> None:

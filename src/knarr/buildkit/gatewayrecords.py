@@ -89,6 +89,7 @@ def question_of(request: pb.ResolveSourceMetaRequest) -> SourceQuestion:
         request.Image.AttestationChain,
         tuple(request.Image.ResolveAttestations),
         _checksum(request.HTTP.ChecksumRequest) if request.HTTP.HasField("ChecksumRequest") else None,
+        request.Git.ReturnObject,
     )
 
 
@@ -125,6 +126,7 @@ def source_response(source: SourceOp, question: SourceQuestion, found: SourceSta
     elif scheme == "git":
         answer.Git.Checksum, answer.Git.Ref = found.object, found.ref
         answer.Git.CommitChecksum = found.digest if found.digest != found.object else ""
+        answer.Git.CommitObject, answer.Git.TagObject = found.raw_commit, found.raw_tag
     elif scheme in ("http", "https"):
         answer.HTTP.Checksum, answer.HTTP.Filename = found.digest, found.filename
         if found.modified_s:

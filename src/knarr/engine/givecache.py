@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from knarr.solver.graph import SolverGraph
     from knarr.solver.sharedkeys import SharedMap
     from knarr.spec.descriptor import Descriptor
+    from knarr.spec.digest import Digest
 
 _JOBS = 4  # steps packed at a time; each is compressed by all cores
 
@@ -136,15 +137,21 @@ class Giving:
         return {change.id: layer for change, layer in zip(changes, layers, strict=True)}
 
     def _made_of(self, pieces: Mapping[str, Layer]) -> dict[Edge, tuple[Layer, ...]]:
-        """The results that are made of `pieces` and nothing else."""
+        """The results that are made of `pieces` and nothing else.
+
+        A layer is known by its record, or by its bytes: a step and one above it, each taken from a shared cache, have
+        records of their own of the layer that they have in common.
+        """
+        by_content: dict[Digest | None, Layer] = {layer.diff_id: layer for layer in pieces.values()}
         found = {}
         for edge in self._edges():
             record = self._record(edge)
             if record is None or self._drive.known(record) is None:
                 continue
-            changes = self._changes(record)
-            if changes and all(change.id in pieces for change in changes):
-                found[edge] = tuple(pieces[change.id] for change in changes)
+            layers = [pieces.get(one.id) or by_content.get(one.diff_id) for one in self._changes(record)]
+            whole = tuple(layer for layer in layers if layer is not None)
+            if whole and len(whole) == len(layers):
+                found[edge] = whole
         return found
 
 

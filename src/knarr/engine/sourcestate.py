@@ -16,6 +16,7 @@ from knarr.errors import KnarrError, UsageError
 from knarr.frontend.gateway import SourceState
 from knarr.llb.ops import SourceOp
 from knarr.progress import Sink, VertexDone, VertexStarted
+from knarr.record import replace
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.platform import host_platform
 from knarr.spec.reference import Reference
@@ -47,7 +48,7 @@ def of(gateway: EngineGateway, source: SourceOp, question: SourceQuestion) -> So
         return SourceState(layout.digest, layout.raw_config)
     if scheme == "git":
         with _told(world.sink, f"[internal] resolve {source.identifier}"):
-            return _repository(world, source)
+            return _repository(world, source, question)
     if scheme in ("http", "https"):
         with _told(world.sink, f"[internal] resolve {source.identifier}") as vertex:
             return _file(world, source, vertex, question.checksum)
@@ -67,12 +68,19 @@ def _image(gateway: EngineGateway, reference: Reference, question: SourceQuestio
     return SourceState(found.digest, config, chain=chain)
 
 
-def _repository(world: World, source: SourceOp) -> SourceState:
+def _repository(world: World, source: SourceOp, question: SourceQuestion) -> SourceState:
     from knarr.ops import source_git
 
     asked = source_git.parse(source)
-    tip = source_git.tip_of(world, source_git.git_for(world, asked), asked)
-    return SourceState(tip.commit, ref=tip.ref, object=tip.object)
+    git = source_git.git_for(world, asked)
+    tip = source_git.tip_of(world, git, asked)
+    state = SourceState(tip.commit, ref=tip.ref, object=tip.object)
+    if not question.objects:
+        return state
+    from knarr.ops import gitcheckout
+
+    commit, tag = gitcheckout.raw_objects(world.settings.root, git, tip)
+    return replace(state, raw_commit=commit, raw_tag=tag)
 
 
 def _file(world: World, source: SourceOp, vertex: str, wanted: Checksum | None) -> SourceState:

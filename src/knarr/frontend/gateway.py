@@ -125,6 +125,8 @@ class SourceState:
     config: bytes = b""
     ref: str = ""  # of a repository, in full
     object: str = ""  # of a repository: what `ref` names, a commit or a tag object
+    raw_commit: bytes = b""  # of a repository, if asked for: the commit as git keeps it
+    raw_tag: bytes = b""  # the same of the tag object, where `ref` names one
     filename: str = ""
     modified_s: int = 0  # since 1970, 0: not said
     checksum: str = ""  # of a file with the suffix that was asked for

@@ -36,6 +36,7 @@ class SourceQuestion:
     chain: bool = False  # of an image: what attests it, and what signs that
     predicates: tuple[str, ...] = ()
     checksum: Checksum | None = None  # of a file
+    objects: bool = False  # of a repository: the commit and the tag object as git keeps them
 
 
 @record

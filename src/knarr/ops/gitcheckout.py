@@ -24,6 +24,7 @@ from knarr.errors import ContentError, KnarrError
 from knarr.ops.gitprogram import Git, GitFailed, Place, without_login
 from knarr.ops.world import World
 from knarr.progress import Status
+from knarr.record import replace
 
 if TYPE_CHECKING:
     from knarr.ops.source_git import GitSource, Tip
@@ -43,7 +44,7 @@ def make(world: World, git: Git, source: GitSource, tip: Tip, vertex: str, name:
     Raises:
         KnarrError: the commit cannot be had, or has no such directory.
     """
-    with _told(world, vertex, f"fetching {tip.object[:12]}"):
+    with _told(world, vertex, f"fetching {tip.commit[:12]}"):
         mirror = fetch(world.settings.root, git, tip)
     with world.trees.active(None) as active, _told(world, vertex, "checking out"):
         _check_out(git, source, tip, mirror, Path(active.root))
@@ -65,6 +66,15 @@ def fetch(root: Path, git: Git, tip: Tip) -> Path:
     return mirror
 
 
+def raw_objects(root: Path, git: Git, tip: Tip) -> tuple[bytes, bytes]:
+    """The commit of `tip` as git keeps it, fetched now, and the tag object that leads to it, b"" if none does."""
+    mirror = Place(str(fetch(root, git, replace(tip, commit=tip.object))))
+    commit = git.run("cat-file", "commit", tip.object + "^{commit}", at=mirror)
+    is_tag = git.run("cat-file", "-t", tip.object, at=mirror).strip() == "tag"
+    tag = git.run("cat-file", "tag", tip.object, at=mirror) if is_tag else ""
+    return commit.encode(errors="surrogateescape"), tag.encode(errors="surrogateescape")
+
+
 @contextmanager
 def _told(world: World, vertex: str, what: str) -> Iterator[None]:
     started = time.time_ns()
@@ -77,16 +87,16 @@ def _told(world: World, vertex: str, what: str) -> Iterator[None]:
 
 
 def _fetch(git: Git, mirror: Path, tip: Tip) -> None:
-    """Have the object of `tip` in the mirror, by the first way that the server allows."""
+    """Have the commit of `tip` in the mirror, by the first way that the server allows."""
     place = Place(str(mirror))
     if not (mirror / URL_FILE).exists():
         _begin(git, mirror, tip)
-    elif _has(git, place, tip.object):
+    elif _has(git, place, tip.commit):
         return
     else:
         _unlock(mirror)
-    target = f"refs/knarr/{tip.object}"
-    ways: list[tuple[str, ...]] = [("--depth=1", "--no-tags", f"{tip.object}:{target}")]
+    target = f"refs/knarr/{tip.commit}"
+    ways: list[tuple[str, ...]] = [("--depth=1", "--no-tags", f"{tip.commit}:{target}")]
     if tip.ref:
         ways += [("--depth=1", "--no-tags", f"+{tip.ref}:{target}"), ("--no-tags", f"+{tip.ref}:{target}")]
     ways.append(("--tags", "--force", "+refs/heads/*:refs/knarr/heads/*"))
@@ -98,9 +108,9 @@ def _fetch(git: Git, mirror: Path, tip: Tip) -> None:
         except GitFailed as error:
             if number == len(ways) - 1 or not error.says(*_ANOTHER_WAY):
                 raise
-        if _has(git, place, tip.object):
+        if _has(git, place, tip.commit):
             return
-    raise KnarrError(f"{git.shown}: there is no commit {tip.object}", hint="if a branch has just moved, build again")
+    raise KnarrError(f"{git.shown}: there is no commit {tip.commit}", hint="if a branch has just moved, build again")
 
 
 def _begin(git: Git, mirror: Path, tip: Tip) -> None:
@@ -115,7 +125,7 @@ def _begin(git: Git, mirror: Path, tip: Tip) -> None:
 
 
 def _format(tip: Tip) -> str:
-    return f"--object-format={'sha256' if len(tip.object) == 64 else 'sha1'}"
+    return f"--object-format={'sha256' if len(tip.commit) == 64 else 'sha1'}"
 
 
 def _has(git: Git, place: Place, id: str) -> bool:
@@ -145,18 +155,18 @@ def _check_out(git: Git, source: GitSource, tip: Tip, mirror: Path, root: Path) 
     place = Place(str(root / ".git" if keeps else scratch / "repository"), str(tree))
     git.run("init", "--quiet", "--template=", _format(tip), at=place)
     if keeps:
-        refspec = f"{tip.object}:{tip.ref}" if tip.ref.startswith("refs/") else tip.object
+        refspec = f"{tip.commit}:{tip.ref}" if tip.ref.startswith("refs/") else tip.commit
         fetch = ("fetch", "--quiet", "-u", "--depth=1", "--no-tags", "--", f"file://{mirror}", refspec)
         git.run(*fetch, at=place, reads_mirror=True)
     else:
         _borrow(mirror, Path(place.repository))
     git.run("remote", "add", "origin", source.remote, at=place)
-    git.run("checkout", "--quiet", "--force", "--detach", tip.object, at=place)
+    git.run("checkout", "--quiet", "--force", "--detach", tip.commit, at=place)
     if source.submodules and (tree / ".gitmodules").exists():
         _fetch_submodules(git, place)
         if not keeps:
             _forget_submodules(tree)
-    seconds = int(git.run("log", "-1", "--format=%ct", tip.object, at=place)) if source.commit_times else None
+    seconds = int(git.run("log", "-1", "--format=%ct", tip.commit, at=place)) if source.commit_times else None
     if keeps:
         _tidy(git, place)
     if source.subdir:

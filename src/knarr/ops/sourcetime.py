@@ -37,7 +37,7 @@ def _of_commit(reach: Reach, op: SourceOp) -> int:
     git = source_git.git_for(reach, source)
     tip = source_git.tip_of(reach, git, source)
     mirror = Place(str(gitcheckout.fetch(reach.settings.root, git, tip)))
-    return int(git.run("log", "-1", "--format=%ct", tip.object, at=mirror))
+    return int(git.run("log", "-1", "--format=%ct", tip.commit, at=mirror))
 
 
 def _of_file(reach: Reach, op: SourceOp) -> int | None:
