@@ -96,7 +96,7 @@ def _added(stage: df.Stage, request: FrontendRequest, dockerfile: df.Dockerfile,
     """The source of a stage that is there for it alone."""
     expander, env = Expander(dockerfile.escape), dict(args)
     if expander.word(stage.from_.base, env).text != "scratch":
-        raise _no_source(stage, "must be FROM scratch")
+        raise _no_source(stage, "stage must use FROM scratch")
     adds = []
     for line in stage.instructions:
         if isinstance(line, df.Arg):
@@ -108,16 +108,22 @@ def _added(stage: df.Stage, request: FrontendRequest, dockerfile: df.Dockerfile,
         elif isinstance(line, df.Add):
             adds.append(line)
         else:
-            raise _no_source(stage, f"has a {line.keyword}, and may only have ARG and ADD")
-    if len(adds) != 1 or len(adds[0].sources) != 1 or adds[0].heredocs:
-        raise _no_source(stage, "must have one ADD of one URL or repository")
+            why = f"stage does not meet source-only requirements: unsupported {line.keyword} instruction"
+            raise _no_source(stage, why)
+    if len(adds) != 1:
+        raise _no_source(stage, "stage must contain exactly one remote ADD")
+    if len(adds[0].sources) != 1 or adds[0].heredocs:
+        raise _no_source(stage, "stage must contain exactly one remote ADD source")
     where = expander.word(adds[0].sources[0], env).text
     checksum = expander.word(adds[0].checksum, env).text
+    if parse_git_url(where) is None and not where.startswith(_HTTP):
+        raise _no_source(stage, "stage source must be a single HTTP(S) or Git ADD")
     return _of_add(where, checksum, keep_git_dir=bool(adds[0].keep_git_dir))
 
 
 def _no_source(stage: df.Stage, why: str) -> DockerfileError:
-    return DockerfileError(f"{NAME} stage does not meet source-only requirements: {stage.name} {why}")
+    hint = f"the time is that of the URL or repository which stage {stage.name} ADDs: it has that one ADD, and ARG"
+    return DockerfileError(f"{NAME} {why}", hint=hint)
 
 
 def _of_add(where: str, checksum: str, *, keep_git_dir: bool) -> SourceOp:
@@ -126,7 +132,5 @@ def _of_add(where: str, checksum: str, *, keep_git_dir: bool) -> SourceOp:
         kept = url.keep_git_dir or keep_git_dir
         url = replace(url, checksum=checksum or url.checksum, keep_git_dir=kept, mtime="")
         return SourceOp(url.identifier, url.attrs)
-    if not where.startswith(_HTTP):
-        raise DockerfileError(f"{NAME}: ADD {where}: not a URL or a repository")
     attrs = {"http.filename": file_name(where)}
     return SourceOp(where, {**attrs, "http.checksum": checksum} if checksum else attrs)
