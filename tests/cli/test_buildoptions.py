@@ -165,6 +165,16 @@ def test_push_makes_an_image_output_that_pushes() -> None:
     )
 
 
+@pytest.mark.parametrize("load", [(), ("--load",)])
+def test_docker_that_goes_nowhere_is_load(load: tuple[str, ...]) -> None:
+    found = options("-o", "type=docker,compression=zstd", *load, "-t", "app").exports
+    assert found == (Export("image", {"compression": "zstd", "name": "docker.io/library/app:latest"}),)
+    found = options("-o", "type=docker,dest=a.tar", *load, "-t", "app").exports
+    assert [export.type for export in found] == ["docker", "image"][: 1 + len(load)]
+    found = options("--builder", "tcp://builder:1", "-o", "type=docker", *load, "-t", "app").exports
+    assert found == (Export("store", {"name": "docker.io/library/app:latest"}),)
+
+
 def test_named_contexts_are_directories_or_images(tmp_path: Path) -> None:
     (tmp_path / "lib").mkdir()
     given = options("--build-context=lib=lib", "--build-context=base=docker-image://debian:12", cwd=str(tmp_path))

@@ -28,14 +28,14 @@ def exports(
     Raises:
         UsageError: one that cannot be meant, or two that exclude each other.
     """
-    found = _outputs(given)
+    found = _outputs(given, loaded=LOADED if elsewhere else "image")
     _check_together(found)
     may_delete = LOCAL_DELETE in given.list("allow")
     for export in found:
         _check_delete(export, cwd, environ.get("HOME", ""), allowed=may_delete)
     if given.switch("push"):
         found = _with_push(found)
-    kept = not elsewhere and any(export.type in _KEPT for export in found)
+    kept = any(export.type == LOADED or (export.type in _KEPT and not elsewhere) for export in found)
     if not found or (given.switch("load") and not kept):
         found.append(Export(LOADED if elsewhere else "image"))
     notes = values.annotation_attrs(given.list("annotation"))
@@ -122,13 +122,13 @@ def _check_delete(export: Export, cwd: str, home: str, *, allowed: bool) -> None
         )
 
 
-def _outputs(given: Parsed) -> list[Export]:
+def _outputs(given: Parsed, *, loaded: str) -> list[Export]:
     texts = [text for text in given.list("output") if text]
     if not texts:
         return []
     from knarr.export.options import parse_output
 
-    return [parse_output(text) for text in texts]
+    return [parse_output(text, loaded=loaded) for text in texts]
 
 
 def _with_push(exports: Sequence[Export]) -> list[Export]:

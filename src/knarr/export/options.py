@@ -120,10 +120,12 @@ class TreeOptions:
     attestation_prefix: str = ""  # before the names of files that hold attestations
 
 
-def parse_output(text: str, *, cwd: str = "") -> Export:
+def parse_output(text: str, *, cwd: str = "", loaded: str = "") -> Export:
     """The output a user wrote; `type=registry` becomes an image that is pushed.
 
-    A relative `dest` is one below `cwd`, or else below this process's own directory.
+    `type=docker` without a `dest`, which buildx loads into docker, is of the type
+    `loaded` if there is one. A relative `dest` is one below `cwd`, or else below
+    this process's own directory.
 
     Raises:
         UsageError: malformed, or an option that the type does not have.
@@ -140,6 +142,11 @@ def parse_output(text: str, *, cwd: str = "") -> Export:
     export = Export(kind, attrs)
     if kind == "registry":
         export = Export("image", {"push": "true", **attrs})
+    if kind == "docker" and loaded and not dest and switch(attrs, "tar", "type=docker", default=True):
+        _check_keys(export)
+        export = Export("image", {key: value for key, value in attrs.items() if key not in ("dest", "tar")})
+        check(export)
+        return Export(loaded, export.attrs)
     check(export)
     return export
 
