@@ -239,7 +239,13 @@ class RegistryError(KnarrError):
 
 
 class RuntimeFailed(KnarrError):
-    """runc or crun could not start the container; the message keeps its own words."""
+    """runc or crun could not start the container; the message keeps its own words.
+
+    `program_status` is what shells say when it is the program's own fault: 127, it is not there; 126, it
+    cannot be executed; 0: it is not.
+    """
+
+    program_status = 0
 
 
 class Unsupported(KnarrError):

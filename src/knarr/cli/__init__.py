@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "build": ("build", "Build an image from a Dockerfile"),
+    "run": ("run", "Run an image: create a container of it, and start that"),
+    "create": ("create", "Create a container, to be started later"),
+    "start": ("start", "Run a container again"),
+    "attach": ("attach", "Be the terminal of a container that runs"),
+    "exec": ("exec", "Run a further process in a container"),
+    "ps": ("ps", "List the containers"),
+    "logs": ("logs", "Show what a container wrote"),
+    "stop": ("stop", "Ask containers to end, and kill those that do not"),
+    "kill": ("kill", "Send a signal to containers"),
+    "wait": ("wait", "Wait for containers to end"),
+    "rm": ("rm", "Remove containers"),
     "pull": ("pull", "Copy an image from a registry into the store"),
     "push": ("push", "Copy an image from the store to its registry"),
     "copy": ("copy", "Copy an image between registries, layouts and archives, with all that belongs to it"),

@@ -87,14 +87,15 @@ def cache_roots(environ: Mapping[str, str]) -> list[Digest]:
     """The blobs that the build cache of this state directory needs."""
     from knarr.cache.store import CacheStore
     from knarr.config import Settings
-    from knarr.engine.prune import held_by_records
+    from knarr.engine.prune import roots_of
 
-    path = Settings.from_environment(environ).cache_db
+    settings = Settings.from_environment(environ)
+    path = settings.cache_db
     if not path.exists():
         return []
     cache = CacheStore(path)
     try:
-        return list(held_by_records(cache.all()))
+        return roots_of(settings.root, cache.all())
     finally:
         cache.close()
 

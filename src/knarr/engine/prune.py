@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from knarr.cache.hold import held
 from knarr.cache.prune import Policy, select, size_of
 from knarr.cache.record import Record, RecordId
 from knarr.content.gc import GRACE_S, collect
@@ -113,17 +114,23 @@ def prune(parts: Parts, policy: Policy, *, dry_run: bool = False, grace_s: float
                 parts.snapshotter.remove(name)
     kept = [record for record in places if not _remove_place(parts.settings.root, record)]
     freed += sum(record.size_bytes for record in places if record not in kept)
-    swept = collect(parts.store, roots=lambda: held_by_records(parts.cache.all()), grace_s=grace_s)
+    swept = collect(parts.store, roots=lambda: roots_of(parts.settings.root, parts.cache.all()), grace_s=grace_s)
     removed = tuple(record for record in gone if record not in kept)
     return Pruned(removed, freed + swept.size_bytes + swept.ingest_bytes)
 
 
 def _in_use(parts: Parts, records: Iterable[Record]) -> set[RecordId]:
-    """What builds that are under way have used or made: all that was used since the oldest of them began."""
+    """What containers stand on, and what builds under way have used or made: all since the oldest of them began."""
+    mine = set(held(parts.settings.root).records)
     since = Owner.oldest_living_ns(parts.settings.run / "engines")
     if since is None:
-        return set()
-    return {known.id for known in records if max(known.used_ns, known.created_ns) >= since}
+        return mine
+    return mine | {known.id for known in records if max(known.used_ns, known.created_ns) >= since}
+
+
+def roots_of(root: Path, records: Iterable[Record]) -> list[Digest]:
+    """The blobs that must stay though no name leads to them: those of records, and of containers."""
+    return [*held_by_records(records), *held(root).blobs]
 
 
 def held_by_records(records: Iterable[Record]) -> Iterator[Digest]:

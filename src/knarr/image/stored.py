@@ -20,9 +20,13 @@ from knarr.spec.platform import Platform, host_platform
 from knarr.spec.reference import Reference
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from knarr.content.names import Name
     from knarr.content.store import Store
     from knarr.spec.descriptor import Descriptor
+    from knarr.spec.digest import Digest
+    from knarr.streams import Readable
 
 _SHORTEST_ID = 4  # hex digits: fewer are a name or a slip
 
@@ -128,3 +132,16 @@ def platforms_here(source: Holder, root: Descriptor) -> tuple[Platform, ...] | N
 
 def _known(platforms: Iterable[Platform | None]) -> Iterator[Platform]:
     return (platform for platform in platforms if platform is not None)
+
+
+class StoreAsLent:
+    """A store as content that is found by digest alone: implements `session.LentContent`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
+        return self._store.open(descriptor)
+
+    def size_of(self, digest: Digest) -> int | None:
+        return self._store.find(digest)

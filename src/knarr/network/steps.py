@@ -61,8 +61,20 @@ class _Joined:
 class Networks:
     """Namespaces joined to one network. Safe from several threads; several processes may share `state`."""
 
-    def __init__(self, network: Network, places: Sequence[str], state: Path, *, keep: int = 0) -> None:
-        """`keep` is how many are kept for the next step instead of being taken apart."""
+    def __init__(
+        self,
+        network: Network,
+        places: Sequence[str],
+        state: Path,
+        *,
+        keep: int = 0,
+        capabilities: Mapping[str, Any] = _NOTHING,
+    ) -> None:
+        """`keep` is how many are kept for the next step instead of being taken apart.
+
+        `capabilities` is for who is lent one and says nothing about that.
+        """
+        self._capabilities = capabilities
         self._network, self._places, self._state, self._keep = network, tuple(places), state, keep
         self._lock = threading.Lock()
         self._idle: list[_Joined] = []
@@ -79,6 +91,7 @@ class Networks:
         Raises:
             RuntimeFailed: it cannot be made or joined.
         """
+        capabilities = capabilities or self._capabilities
         joined = (None if capabilities else self._kept(owner)) or self._join(owner, capabilities)
         try:
             yield joined.lent

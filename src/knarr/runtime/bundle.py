@@ -63,8 +63,8 @@ def configuration(spec: ProcessSpec, user: User, around: Surroundings) -> dict[s
     """
     insecure = spec.security == "insecure"
     program = ""
-    if around.filter_cache is not None and not insecure:
-        program = filterprogram.compiled(*_policy(), around.filter_cache)
+    if around.filter_cache is not None and not insecure and spec.rights.seccomp:
+        program = filterprogram.compiled(*_policy(spec), around.filter_cache)
     return {
         "ociVersion": "1.0.2",  # what runc 1.1 and crun 1.8 know
         "process": process(spec, user, insecure=insecure),
@@ -89,7 +89,7 @@ def environment(spec: ProcessSpec, user: User) -> list[str]:
 
 def process(spec: ProcessSpec, user: User, *, insecure: bool) -> dict[str, Any]:
     """What the runtime is told of a process, be it the first of a container or a further one."""
-    granted = sorted(capabilities.granted(insecure=insecure))
+    granted = sorted(capabilities.granted(insecure=insecure, rights=spec.rights))
     sets: dict[str, list[str]] = {"bounding": granted, "effective": granted, "permitted": granted}
     if insecure:
         sets |= {"inheritable": granted, "ambient": granted}
@@ -105,7 +105,7 @@ def process(spec: ProcessSpec, user: User, *, insecure: bool) -> dict[str, Any]:
         "env": environment(spec, user),
         "cwd": clean(spec.cwd),
         "capabilities": sets,
-        "noNewPrivileges": False,  # sudo and ping work in a RUN
+        "noNewPrivileges": spec.rights.no_new_privileges,  # usually not: sudo and ping work in a RUN
     }
     if spec.ulimits:
         told["rlimits"] = [_rlimit(limit) for limit in spec.ulimits]
@@ -137,15 +137,16 @@ def _linux(spec: ProcessSpec, around: Surroundings, insecure: bool) -> dict[str,
         if not around.user_namespace:  # there, the runtime cannot make device nodes
             linux["devices"] = [_device(*device) for device in _INSECURE_DEVICES]
         return linux
-    linux["seccomp"] = seccomp.profile(*_policy())
+    if spec.rights.seccomp:
+        linux["seccomp"] = seccomp.profile(*_policy(spec))
     linux["maskedPaths"] = [*mounts.MASKED, *around.masked]
     linux["readonlyPaths"] = list(mounts.READONLY)
     return linux
 
 
-def _policy() -> tuple[str, frozenset[str]]:
+def _policy(spec: ProcessSpec) -> tuple[str, frozenset[str]]:
     """What decides the seccomp policy: the machine that runs the kernel, also for foreign steps, and the rights."""
-    return host_platform().architecture, capabilities.granted(insecure=False)
+    return host_platform().architecture, capabilities.granted(insecure=False, rights=spec.rights)
 
 
 def _ids(ranges: Sequence[tuple[int, int]]) -> list[dict[str, int]]:

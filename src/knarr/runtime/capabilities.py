@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from knarr.record import record
+
 # In the order of their numbers, linux/capability.h.
 _NAMES = (
     *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP"),
@@ -22,9 +24,34 @@ DEFAULT = frozenset(
 )
 
 
-def granted(*, insecure: bool) -> frozenset[str]:
+@record
+class Rights:
+    """What a process may do more or less than others: `CAP_…` names, `ALL` for all of them."""
+
+    add: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    no_new_privileges: bool = False
+    seccomp: bool = True
+
+
+USUAL = Rights()
+
+
+def granted(*, insecure: bool, rights: Rights = USUAL) -> frozenset[str]:
     """`CAP_…` names: no runtime can give what this process's own bounding set lacks."""
-    return available() if insecure else DEFAULT & available()
+    if insecure:
+        return available()
+    base = DEFAULT
+    if "ALL" in rights.add:
+        base = available()
+    if "ALL" in rights.drop:
+        base = frozenset()
+    return ((base | frozenset(rights.add)) - frozenset(rights.drop)) & available()
+
+
+def known() -> frozenset[str]:
+    """All `CAP_…` names that Linux has."""
+    return frozenset(f"CAP_{name}" for name in _NAMES)
 
 
 @lru_cache(maxsize=1)

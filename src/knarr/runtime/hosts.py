@@ -62,6 +62,18 @@ def reachable(text: str, dns: Dns) -> str:
     return "\n".join(kept) + "\n"
 
 
+def with_dns(text: str, dns: Dns) -> str:
+    """`text` with what was asked for in the place of its own lines of that kind."""
+    wanted = {
+        "nameserver": [f"nameserver {server}" for server in dns.servers],
+        "search": [f"search {' '.join(dns.search)}"] if dns.search else [],
+        "options": [f"options {' '.join(dns.options)}"] if dns.options else [],
+    }
+    replaced = {kind for kind, lines in wanted.items() if lines}
+    kept = [line for line in text.splitlines() if line.split()[:1] and line.split()[0] not in replaced]
+    return "\n".join([*kept, *(line for lines in wanted.values() for line in lines)]) + "\n"
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="surrogateescape")

@@ -36,6 +36,14 @@ class Process:
     def __init__(self, pid_file: str) -> None:
         self._pid_file = pid_file
 
+    @property
+    def pid(self) -> int:
+        """Its number; 0 when it has not begun."""
+        try:
+            return self._pid()
+        except (OSError, ValueError):
+            return 0
+
     def signal(self, number: int) -> bool:
         """Send it a signal; False when it has not begun, or has ended."""
         try:

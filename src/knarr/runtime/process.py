@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from knarr.record import field, record
+from knarr.runtime.capabilities import USUAL, Rights
 from knarr.spec.platform import Platform
 
 if TYPE_CHECKING:
     from knarr.llb.ops import LinuxResources
+    from knarr.network.steps import Dns
     from knarr.runtime.cdi import CdiDevice
 
 
@@ -81,6 +83,8 @@ class ProcessSpec:
     cgroup_parent: str = ""
     terminal: bool = False  # its standard streams are a terminal: `Stdio` has one
     devices: tuple[CdiDevice, ...] = ()
+    rights: Rights = USUAL
+    dns: Dns | None = None  # instead of what the network or the machine says
 
 
 Output = Callable[[int, bytes], None]

@@ -38,14 +38,35 @@ def could_not_start(program: str, words: str, args: Sequence[str]) -> RuntimeFai
     """The error for a container that did not start; `program` is crun or runc."""
     lower = words.lower()
     first = args[0] if args else ""
-    hint = ""
+    hint, status = "", 0
     if "exec format error" in lower:
+        status = 126
         hint = f"{first} is built for another platform, or is a script without #! line"
     elif "executable file" in lower or ("no such file" in lower and _about(words, first)):
+        status = 127
         hint = f"the image has no {first} (on PATH); a RUN in shell form needs /bin/sh, which scratch has not"
     elif "permission denied" in lower and (_about(words, first) or "executable" in lower):
+        status = 126
         hint = f"{first} is not executable for the user of this step"
-    return RuntimeFailed(f"{program}: {words}", hint=hint)
+    elif "is a directory" in lower or "executable: operation not permitted" in lower:  # runc's words, and crun's
+        status = 126
+        hint = f"{first} is a directory"
+    failure = RuntimeFailed(f"{program}: {words}", hint=hint)
+    failure.program_status = status
+    return failure
+
+
+def exec_status(last_words: bytes) -> int:
+    """The status of a further process that `exec` could not start, as shells have it; 255 when that was not the reason.
+
+    The words are crun's (1.8) and runc's (1.1), which both end with 255.
+    """
+    last = _TIME.sub("", last_words.decode(errors="replace").strip().rpartition("\n")[2]).lower()
+    if last.startswith("executable file ") or ("exec failed" in last and ("not found" in last or "no such" in last)):
+        return 127
+    if last.startswith(("open executable:", "exec ")) or "exec failed" in last:
+        return 126
+    return 255
 
 
 def _lines(path: Path) -> list[str]:

@@ -6,8 +6,11 @@ passes everything on from the one it is given. How large it is, `live.Process` s
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
+import struct
+import termios
 import tty
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -40,6 +43,12 @@ def opened(output: Output, scope: Scope, *, source: int | None = None) -> Iterat
             os.close(stopping)
             for thread in threads:
                 thread.result()
+
+
+def resize(stdio: Stdio, size: tuple[int, int]) -> None:
+    """Let the terminal that `opened` gave be that large (rows, columns); before the process starts."""
+    if stdio.stdin is not None and all(size):
+        fcntl.ioctl(stdio.stdin, termios.TIOCSWINSZ, struct.pack("HHHH", *(part & 0xFFFF for part in size), 0, 0))
 
 
 def _read(ours: int, output: Output) -> None:

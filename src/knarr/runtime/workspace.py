@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from knarr import linux
 from knarr.errors import RuntimeFailed
-from knarr.runtime.hosts import hosts_file, reachable, resolv_conf
+from knarr.runtime.hosts import hosts_file, reachable, resolv_conf, with_dns
 from knarr.runtime.process import ProcessSpec, SecretFile
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class Workspace:
         text = resolv_conf(own_network=spec.network == "none" or network is not None)
         if network is not None:
             text = reachable(text, network.dns)
+        if spec.dns is not None:
+            text = with_dns(text, spec.dns)
         resolv.write_text(text, encoding="utf-8", errors="surrogateescape")
         for file in (hosts, resolv):
             os.chmod(file, 0o644)  # whatever the umask: every user of the step reads them

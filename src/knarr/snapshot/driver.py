@@ -47,6 +47,14 @@ class Driver(ABC):
     def _mounts(self, entry: Entry) -> tuple[Mount, ...]: ...
 
     @abstractmethod
+    def over(self, parent: str | None, place: Path, *, fleeting: bool = False) -> tuple[Mount, ...]:
+        """The mounts of a writable tree over the committed `parent` that is in no ledger: its changes lie in `place`.
+
+        `place` is an existing directory of the caller's, who removes it. What is in it counts also after a
+        power cut, unless the tree is `fleeting`. To be called again for each mount: `parent` may be elsewhere by then.
+        """
+
+    @abstractmethod
     def upper(self, name: str) -> Path | None: ...
 
     @abstractmethod

@@ -32,14 +32,18 @@ class FuseOverlayfs(Overlayfs):
         self._plain = self._options = ()
 
     def _mounts(self, entry: Entry) -> tuple[Mount, ...]:
-        return tuple(
-            Mount(PROGRAM, PROGRAM, mount.options) if mount.type == "overlay" else mount
-            for mount in super()._mounts(entry)
-        )
+        return _by_program(super()._mounts(entry))
+
+    def over(self, parent: str | None, place: Path, *, fleeting: bool = False) -> tuple[Mount, ...]:
+        return _by_program(super().over(parent, place, fleeting=fleeting))
 
     def _settle(self, entry: Entry) -> None:
         super()._settle(entry)
         _as_overlay(self._fs(entry.id))
+
+
+def _by_program(mounts: tuple[Mount, ...]) -> tuple[Mount, ...]:
+    return tuple(Mount(PROGRAM, PROGRAM, mount.options) if mount.type == "overlay" else mount for mount in mounts)
 
 
 def _as_overlay(top: str) -> None:

@@ -33,6 +33,16 @@ class Native(Driver):
         shown = entry.parent if entry.kind == "view" and entry.parent is not None else entry.id
         return (Mount("bind", self._fs(shown), ("bind", "ro")),)
 
+    def over(self, parent: str | None, place: Path, *, fleeting: bool = False) -> tuple[Mount, ...]:
+        whole, draft = os.fspath(place / "fs"), os.fspath(place / "fs.new")
+        if not os.path.isdir(whole):
+            tree.remove(draft)  # half of one, whose making was killed
+            os.mkdir(draft, 0o755)
+            for layer in self.layers(parent):
+                tree.clone(os.fspath(layer), draft)
+            os.rename(draft, whole)
+        return (Mount("bind", whole, ("bind",)),)
+
     def upper(self, name: str) -> Path | None:
         return None
 

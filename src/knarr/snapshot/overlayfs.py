@@ -61,6 +61,23 @@ class Overlayfs(Driver):
             return (Mount("bind", lowers[0] if lowers else self._fs(entry.id), ("bind", "ro")),)
         return (Mount("overlay", "overlay", (*_lower(lowers), *self._plain, "ro")),)
 
+    def over(self, parent: str | None, place: Path, *, fleeting: bool = False) -> tuple[Mount, ...]:
+        top, work = os.fspath(place / "fs"), os.fspath(place / "work")
+        lowers = list(map(os.fspath, self.layers(parent)))
+        if not os.path.isdir(top):
+            draft = os.fspath(place / "fs.new")
+            tree.remove(draft)
+            os.mkdir(draft, 0o755)
+            if lowers:
+                _like(lowers[0], draft)
+            os.rename(draft, top)
+        if not lowers:
+            return (Mount("bind", top, ("bind",)),)
+        tree.remove(work)  # also what a mount that a kill ended left there: it would stop the next one
+        os.mkdir(work, 0o711)
+        options = self._options if fleeting else self._plain
+        return (Mount("overlay", "overlay", (*_lower(lowers), *self._upper(os.fspath(place)), *options)),)
+
     @staticmethod
     def _upper(directory: str) -> tuple[str, ...]:
         return (f"upperdir={directory}/fs", f"workdir={directory}/work")

@@ -1,0 +1,222 @@
+"""The process that has one container: mounts its tree, runs it, keeps its log, answers callers, cleans up.
+
+    python -P -m knarr.containers.monitor DIRECTORY DESCRIPTOR
+
+The descriptor is a socket to whoever starts the container: its first request decides
+whether somebody watches from the beginning. Everything ends with this process, in order if
+it can, and else by `recover`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from knarr.config import Settings
+from knarr.containers import call, networking, recover, wire
+from knarr.containers.callers import Callers
+from knarr.containers.feed import Feed, closed_once
+from knarr.containers.log import LogWriter
+from knarr.containers.process import process
+from knarr.containers.removal import remove
+from knarr.containers.state import State
+from knarr.containers.store import Container, Containers
+from knarr.containers.volumes import Volumes
+from knarr.errors import KnarrError, NotFound, RuntimeFailed
+from knarr.record import replace
+from knarr.runtime.live import Live
+from knarr.runtime.process import Exit, Stdio
+from knarr.runtime.runner import Runtime
+from knarr.runtime.terminal import opened, resize
+from knarr.scope import Scope
+from knarr.snapshot.choose import choose
+from knarr.snapshot.mounting import mounted
+from knarr.snapshot.namespace import take_rights
+from knarr.snapshot.snapshotter import Mount
+
+_AGAIN_S = 0.002
+_BEGINS_S = 1.0  # how long a process may look like the runtime that starts it
+
+
+def main(argv: list[str]) -> int:
+    """Run the container to its end; the status says nothing."""
+    starter = socket.socket(fileno=int(argv[1]))
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    os.umask(0o022)
+    try:
+        is_root = take_rights(os.environ) is None
+        settings = Settings.from_environment(os.environ)
+        containers = Containers(settings.root)
+        container = containers.find(Path(argv[0]).name)
+        with recover.guarded(container, starter) if is_root else ExitStack():
+            _hold_and_run(containers, container, settings, starter)
+    except KnarrError as error:
+        with suppress(OSError):
+            wire.tell(starter, wire.FAILED, call.told(error))
+    finally:
+        starter.close()
+    return 0
+
+
+def _hold_and_run(containers: Containers, container: Container, settings: Settings, starter: socket.socket) -> None:
+    held = container.try_hold()
+    if held is None:
+        raise KnarrError(f"container {container.spec.name} is in use: it runs, or is being removed")
+    try:
+        monitor = Monitor(container, settings)
+        with monitor.callers.served(starter):
+            try:
+                monitor.run()
+            finally:
+                if container.spec.remove:
+                    remove(containers, container, with_volumes=True)
+            monitor.callers.end()
+    finally:
+        os.close(held)
+
+
+class Monitor:
+    """One run of one container."""
+
+    def __init__(self, container: Container, settings: Settings) -> None:
+        self._container = container
+        self._settings = settings
+        self._spec = container.spec
+        self._live = Live()
+        self._ended = threading.Event()
+        self._state = State()
+        self._source = -1  # what the process reads
+        feed = None
+        if container.spec.stdin or container.spec.terminal:
+            self._source, ours = os.pipe()
+            feed = Feed(ours)  # now already: callers begin to type before the process is there
+        self.callers = Callers(container.path, self._live, feed)
+
+    def run(self) -> None:
+        """Run it, and leave nothing but its files behind.
+
+        Raises:
+            KnarrError: it could not be started; the state says why.
+        """
+        try:
+            with ExitStack() as stack:
+                ended = self._run(stack)
+        except KnarrError as error:
+            status = (error.program_status if isinstance(error, RuntimeFailed) else 0) or 125
+            self._write(replace(self._state, status="created", exit_status=status, error=error.message))
+            raise
+        now = time.time_ns()
+        self._state = replace(
+            self._state,
+            status="exited",
+            pid=0,
+            started_ns=self._state.started_ns or now,
+            finished_ns=now,
+            exit_status=ended.status,
+            out_of_memory=ended.out_of_memory,
+        )
+        self._write(self._state)
+        self.callers.status = ended.status
+
+    def _run(self, stack: ExitStack) -> Exit:
+        spec, path = self._spec, self._container.path
+        log = LogWriter(self._container.log)
+        stack.callback(log.close)
+        reserved = networking.Reserved(spec.ports)
+        stack.callback(reserved.close)
+        self._state = replace(self._state, ports=tuple(map(str, reserved.ports)))
+        root = stack.enter_context(mounted(self._mounts(stack), path / "root"))
+        networks = networking.joined(spec, reserved.ports, self._settings)
+        runtime = Runtime(self._settings.run, self._settings.oci_runtime, networks=lambda: networks)
+        stack.callback(runtime.close)
+        told = process(spec, root, Volumes(self._settings.root))
+        self.callers.spec = told
+        scope = stack.enter_context(Scope())
+        stack.callback(self._ended.set)  # a thread of the scope waits for it
+        stdio, begun = self._stdio(stack, scope, log)
+        scope.attempt(self._await_start, networks)
+        signal.signal(signal.SIGTERM, lambda *_: self.callers.stop_later(spec.stop_signal, spec.stop_timeout_s))
+        return runtime.run(
+            told,
+            output=lambda stream, data: self._output(log, stream, data),
+            scope=scope,
+            meanwhile=begun,
+            stdio=stdio,
+            live=self._live,
+        )
+
+    def _mounts(self, stack: ExitStack) -> tuple[Mount, ...]:
+        driver = choose(self._settings.snapshots, self._settings.snapshotter or "auto")
+        stack.callback(driver.close)
+        place = self._container.path / "tree"
+        place.mkdir(mode=0o711, exist_ok=True)
+        parent = self._spec.snapshot or None
+        if parent is not None and driver.stat(parent) is None:
+            raise NotFound(
+                f"the image's files of container {self._spec.name} are not unpacked any more",
+                hint=f"knarr start {self._spec.name} unpacks them again",
+            )
+        return driver.over(parent, place, fleeting=self._spec.remove)
+
+    def _stdio(self, stack: ExitStack, scope: Scope, log: LogWriter) -> tuple[Stdio, Callable[[], object]]:
+        """The process's streams, and what to do once it has them."""
+        if self.callers.stdin is None:
+            return Stdio(), _nothing
+        stack.callback(self.callers.stdin.close)
+        closing = stack.enter_context(closed_once(self._source))
+        if not self._spec.terminal:
+            return Stdio(self._source), closing
+        stdio = stack.enter_context(
+            opened(lambda stream, data: self._output(log, stream, data), scope, source=self._source)
+        )
+        resize(stdio, self.callers.size)
+        return stdio, _nothing
+
+    def _output(self, log: LogWriter, stream: int, data: bytes) -> None:
+        log.write(stream, data)
+        self.callers.output(stream, data)
+
+    def _await_start(self, networks: networking.Joined | None) -> None:
+        """Say that the container runs, once its process is no longer the runtime that begins it."""
+        deadline = 0.0
+        while not self._ended.wait(_AGAIN_S):
+            pid = self._live.first.pid if self._live.first is not None else 0
+            if not pid:
+                continue
+            deadline = deadline or time.monotonic() + _BEGINS_S
+            if not _is_runtime(pid) or time.monotonic() > deadline:
+                addresses = networks.addresses if networks is not None else ()
+                self._state = replace(
+                    self._state, status="running", pid=pid, started_ns=time.time_ns(), addresses=addresses
+                )
+                self._write(self._state)
+                self.callers.started(pid)
+                return
+
+    def _write(self, state: State) -> None:
+        with suppress(OSError):  # on a full disk the lock still says whether it runs
+            self._container.write_state(state)
+
+
+def _is_runtime(pid: int) -> bool:
+    try:
+        name = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+    except OSError:
+        return True  # it has just ended, or just begun: the next look tells
+    return "crun" in name or "runc" in name
+
+
+def _nothing() -> None:
+    pass
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
