@@ -84,6 +84,7 @@ class KnarrError(Exception):
     exit_code = 1
     further: tuple[tuple[Span, Excerpt | None], ...] = ()  # more places, of graphs that others made
     remains: Remains | None = None  # of the step, if somebody may want to look
+    vertex = ""  # the digest of the step in its graph, for programs
 
     def __init__(
         self,

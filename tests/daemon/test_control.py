@@ -15,6 +15,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from knarr.buildkit.failure import SOURCE, STACK, VERTEX, Told
 from knarr.buildkit.service import Caller
 from knarr.errors import KnarrError
 from knarr.pb import control_pb2 as pb
@@ -84,6 +85,18 @@ def test_a_step_that_fails_comes_with_its_line_and_its_output(builder: Builder, 
     said = builder.said(request.Ref)
     assert b"".join(line.msg for line in said.logs) == b"so far\n"
     assert ["exit code: 7" in vertex.error for vertex in said.vertexes if vertex.error] == [True]
+
+
+def test_a_failure_says_which_step_of_the_graph_it_was_and_where_in_the_daemon(
+    builder: Builder, dockerfile: Dockerfile
+) -> None:
+    dockerfile("FROM scratch\nCOPY nothing /\n")
+    with pytest.raises(Told) as caught:
+        builder.build()
+    told = {detail.type_url: json.loads(detail.value) for detail in caught.value.status.details}
+    assert told[VERTEX]["digest"].startswith("sha256:")
+    assert told[SOURCE]["ranges"][0]["start"]["line"] == 2
+    assert told[STACK]["frames"][0]["File"].startswith("knarr/")
 
 
 def test_secrets_come_from_the_client_and_stay_out_of_what_is_told(builder: Builder, dockerfile: Dockerfile) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from knarr.buildkit.failure import VERTEX
 from knarr.buildkit.status import StatusLog, read
 from knarr.daemon.history import COMPLETE, DELETED, STARTED, History
 from knarr.daemon.settings import HistorySettings
 from knarr.errors import Cancelled, KnarrError, NotFound, UsageError
 from knarr.pb import control_pb2 as pb
+from knarr.pb.status_pb2 import Status
 from knarr.progress import Log, VertexDone, VertexStarted
 
 
@@ -54,6 +57,24 @@ def test_what_it_told_and_how_it_ended_is_kept(history: History, tmp_path: Path)
     assert log is not None
     assert b"".join(line.msg for answer in read(log) for line in answer.logs) == b"good"
     assert log.name == good.logs.digest.partition(":")[2]
+
+
+def test_a_failure_is_kept_whole_beside_what_it_says(history: History, tmp_path: Path) -> None:
+    for ref in ("one", "other"):
+        error = KnarrError("it broke")
+        error.vertex = f"sha256:{ref}"
+        built(history, tmp_path, ref, error)
+    one, other = (event.record for event in history.listen(pb.BuildHistoryRequest(EarlyExit=True), until=lambda: False))
+    assert not one.error.details
+    blob = history.blobs / one.externalError.digest.removeprefix("sha256:")
+    status = Status.FromString(blob.read_bytes())
+    assert (status.code, status.message) == (one.error.code, one.error.message)
+    assert [json.loads(detail.value) for detail in status.details if detail.type_url == VERTEX] == [
+        {"digest": "sha256:one"}
+    ]
+    history.delete("one")
+    assert not blob.exists()
+    assert (history.blobs / other.externalError.digest.removeprefix("sha256:")).exists()
 
 
 def test_it_outlives_the_daemon(history: History, tmp_path: Path) -> None:

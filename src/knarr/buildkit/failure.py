@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 from collections.abc import Mapping
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -24,10 +26,14 @@ from knarr.pb.ops_pb2 import Definition
 from knarr.pb.status_pb2 import Status
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from google.protobuf.any_pb2 import Any as Detail
 
 SOURCE = "github.com/moby/buildkit/errdefs.Source+json"
 SOLVE = "github.com/moby/buildkit/errdefs.Solve+json"
+VERTEX = "github.com/moby/buildkit/errdefs.Vertex+json"
+STACK = "github.com/moby/buildkit/stack.Stack+json"
 _NAMED: dict[type[KnarrError], str] = {
     UnsupportedCapability: "github.com/moby/buildkit/errdefs.FrontendCap+json",
     UnsupportedRequest: "github.com/moby/buildkit/errdefs.Subrequest+json",
@@ -40,6 +46,7 @@ _CANCELLED, _UNKNOWN, _INTERNAL = 1, 2, 13  # of google.rpc.Code
 _MAX_MESSAGE = 4096  # bytes: it travels in a header, and peers give up on long ones
 _MAX_DETAIL = 1 << 20
 _MAX_LINES = 1000  # that are marked
+_MAX_FRAMES = 40
 
 
 class Told(KnarrError):
@@ -71,6 +78,10 @@ def status_of(error: BaseException) -> Status:
             status.details.add(type_url=SOURCE, value=json.dumps(_source(span, excerpt)).encode())
     if error.remains is not None:
         status.details.add(type_url=SOLVE, value=_solve(error.remains))
+    if error.vertex:
+        status.details.add(type_url=VERTEX, value=json.dumps({"digest": error.vertex}).encode())
+    if error.__traceback__ is not None and not any(detail.type_url == STACK for detail in status.details):
+        status.details.add(type_url=STACK, value=json.dumps(_stack(error.__traceback__)).encode())
     return status
 
 
@@ -162,6 +173,16 @@ def _solve(left: Remains) -> bytes:
     if left.selected is not None:
         told.cache.index = left.selected
     return MessageToJson(told, indent=None).encode()
+
+
+def _stack(traceback: TracebackType) -> dict[str, Any]:
+    """Where the error was raised, for `buildctl --debug` and the history: the place itself first, as Go has it."""
+    frames = []
+    for frame, line in reversed(list(walk_tb(traceback))):
+        code = frame.f_code
+        module = str(frame.f_globals.get("__name__", ""))
+        frames.append({"Name": f"{module}.{code.co_qualname}", "File": module.replace(".", "/") + ".py", "Line": line})
+    return {"frames": frames[:_MAX_FRAMES], "cmdline": ["knarr"], "pid": os.getpid()}
 
 
 def _place(error: KnarrError, detail: Detail) -> None:

@@ -29,6 +29,7 @@ from knarr.daemon.historyfilter import chosen
 from knarr.daemon.settings import HistorySettings
 from knarr.errors import NotFound
 from knarr.pb import control_pb2 as pb
+from knarr.pb.status_pb2 import Status
 from knarr.scope import TICK_S
 from knarr.spec.descriptor import Descriptor
 from knarr.spec.mediatype import IN_TOTO
@@ -36,6 +37,9 @@ from knarr.streams import CHUNK
 from knarr.trace.stub import MEDIA_TYPE as TRACE
 
 STARTED, COMPLETE, DELETED = (getattr(pb.BuildHistoryEventType, name) for name in ("STARTED", "COMPLETE", "DELETED"))
+
+
+_STATUS = "application/vnd.googeapis.google.rpc.status+proto"  # BuildKit's spelling
 
 
 class History:
@@ -96,7 +100,7 @@ class History:
             result = record.Results[platform] if platform else record.Result
             result.Attestations.append(self._attest(predicate))
         if error is not None:
-            record.error.CopyFrom(status_of(error))
+            self._keep_error(record, status_of(error))
         with self._lock:
             del self._active[ref]
             self._write(record)
@@ -213,6 +217,14 @@ class History:
             os.link(log, self.blobs / digest.hexdigest())
         return pb.Descriptor(media_type=MEDIA_TYPE, digest=f"sha256:{digest.hexdigest()}", size=size)
 
+    def _keep_error(self, record: pb.BuildHistoryRecord, status: Status) -> None:
+        """The failure: what it says in the record, and all that is known of it as a blob."""
+        whole = status.SerializeToString()
+        digest = hashlib.sha256(whole).hexdigest()
+        write_new(self.blobs / digest, whole)
+        record.error.code, record.error.message = status.code, status.message
+        record.externalError.CopyFrom(pb.Descriptor(media_type=_STATUS, digest=f"sha256:{digest}", size=len(whole)))
+
     def _attest(self, predicate: bytes) -> pb.Descriptor:
         """A predicate of provenance as a blob."""
         digest = hashlib.sha256(predicate).hexdigest()
@@ -237,8 +249,8 @@ class History:
     def _remove(self, record: pb.BuildHistoryRecord) -> None:
         self._path(record.Ref).unlink(missing_ok=True)
         others = self._all()
-        kept = {digest for other in others for digest in (other.logs.digest, *_attested(other))}
-        for digest in (record.logs.digest, *_attested(record)):
+        kept = {digest for other in others for digest in _blobs(other)}
+        for digest in _blobs(record):
             if digest and digest not in kept:
                 self._drop(digest)
         if record.trace.digest:
@@ -267,9 +279,10 @@ def write_new(path: Path, data: bytes) -> None:
     os.replace(fresh, path)
 
 
-def _attested(record: pb.BuildHistoryRecord) -> list[str]:
-    """The digests of the attestations of all its results."""
-    return [said.digest for result in (record.Result, *record.Results.values()) for said in result.Attestations]
+def _blobs(record: pb.BuildHistoryRecord) -> list[str]:
+    """The digests of what is kept of it: its log, its failure, the attestations of all its results."""
+    said = [one.digest for result in (record.Result, *record.Results.values()) for one in result.Attestations]
+    return [record.logs.digest, record.externalError.digest, *said]
 
 
 def _now() -> Timestamp:

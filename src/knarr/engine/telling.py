@@ -51,6 +51,7 @@ class Telling:
         self.end(vertex, error=error.message if isinstance(error, KnarrError) else repr(error))
         if not isinstance(error, KnarrError):
             return error
+        error.vertex = error.vertex or str(digest)
         return blame.with_step(error, vertex, step_name(vertex)).with_context(span=self._place_of_readers(vertex))
 
     def _place_of_readers(self, vertex: Vertex) -> Span | None:
