@@ -38,6 +38,19 @@ def test_status_and_both_streams_come_back(run: Run) -> None:
     assert (ran.status, ran.out, ran.err) == (7, "out\n", "err\n")
 
 
+@pytest.mark.parametrize("program", ["crun", "runc"])
+def test_the_state_may_lie_anywhere(tree: Path, tmp_path: Path, program: str) -> None:
+    runtime = Runtime(tmp_path / 'a:b,c d="e"\\f', program)
+    spec = ProcessSpec(tree, ("/bin/cat", "/s", "/etc/hosts"), mounts=(SecretFile("/s", b"secret"),))
+    said: list[bytes] = []
+    with Scope() as scope:
+        ended = runtime.run(spec, output=lambda _, data: said.append(data), scope=scope)
+        with pytest.raises(RuntimeFailed, match="nosuchprogram"):
+            runtime.run(ProcessSpec(tree, ("nosuchprogram",)), output=lambda *_: None, scope=scope)
+    runtime.close()
+    assert (ended.status, b"".join(said)[:15]) == (0, b"secret127.0.0.1")
+
+
 def test_a_signal_is_a_status_of_128_and_more(run: Run) -> None:
     # The first process of a container is immune to its own signals: a child of it is killed.
     assert run("sh -c 'kill -TERM $$'; exit $?").status == 128 + signal.SIGTERM

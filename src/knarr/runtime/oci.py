@@ -90,7 +90,9 @@ class Program:
 
     def run(self, id: str, bundle: str) -> list[str]:
         """The command that runs the container of `bundle` to its end."""
-        log = ("--log", f"{bundle}/log", "--log-format", "json" if self.name == "runc" else "text")
+        # crun takes what stands before the first colon for a kind of log, unless a kind is given.
+        where, form = (f"{bundle}/log", "json") if self.name == "runc" else (f"file:{bundle}/log", "text")
+        log = ("--log", where, "--log-format", form)
         return [*self._start(), *log, "run", "--bundle", bundle, "--pid-file", f"{bundle}/pid", id]
 
     def exec(self, id: str, process: str, pid_file: str) -> list[str]:
