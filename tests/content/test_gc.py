@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,45 @@ def test_what_gets_a_name_while_we_collect_stays(store: Store, monkeypatch: pyte
     monkeypatch.setattr(store.names, "list", then_named)
     assert collect(store, grace_s=-1).blobs == ()
     assert present(store) == kept
+
+
+def collecting_one_by_one(store: Store, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Collect, one blob under each hold of the lock; `act` happens between the first and the second."""
+    acts = [act]
+    pause = time.sleep
+
+    def pausing(seconds: float) -> None:
+        pause(seconds)
+        if acts:
+            acts.pop()()
+
+    monkeypatch.setattr("knarr.content.gc._BATCH", 1)
+    monkeypatch.setattr("knarr.content.gc.time.sleep", pausing)
+    collect(store, grace_s=-1)
+
+
+def test_what_gets_a_name_between_two_deletions_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put("", b"is the first to go")
+    layers = [store.put(mediatype.OCI_LAYER, f"layer {number}".encode()) for number in range(20)]
+    here: set[Digest] = set()
+
+    def name() -> None:
+        left = [layer for layer in layers if store.find(layer.digest) is not None]
+        manifest = encode_manifest(store.put(mediatype.OCI_CONFIG, b"{}"), left)
+        store.names.set("late", store.put(manifest.media_type, manifest.raw))
+        here.update(layer.digest for layer in left)
+
+    collecting_one_by_one(store, monkeypatch, name)
+    assert len(here) >= 19
+    assert here <= present(store)
+
+
+def test_what_a_late_manifest_under_an_old_name_needs_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = [store.put(mediatype.OCI_LAYER, f"layer {number}".encode()) for number in range(20)]
+    manifest = encode_manifest(store.put(mediatype.OCI_CONFIG, b"{}"), layers)
+    store.names.set("sparse", manifest.descriptor)
+    collecting_one_by_one(store, monkeypatch, lambda: store.put(manifest.media_type, manifest.raw))
+    assert len(present(store)) >= 21  # all but the one that went before
 
 
 def test_cancellation_stops_between_blobs(store: Store) -> None:

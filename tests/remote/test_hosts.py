@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -163,7 +164,8 @@ def test_settings_say_plain_and_insecure() -> None:
 
 
 def test_a_change_of_a_file_counts_at_the_next_use(tmp_path: Path) -> None:
-    hosts = Hosts(RegistrySettings(hosts_dirs=(str(tmp_path),), buildkitd_toml=()))
+    hours = itertools.count()
+    hosts = Hosts(RegistrySettings(hosts_dirs=(str(tmp_path),), buildkitd_toml=()), clock=lambda: next(hours) * 3600)
     assert len(hosts.endpoints("r.example")) == 1
 
     path = write(tmp_path, "r.example/hosts.toml", '[host."https://one.example"]\n')
@@ -172,6 +174,13 @@ def test_a_change_of_a_file_counts_at_the_next_use(tmp_path: Path) -> None:
     os.utime(path, ns=(1, 1))
     assert urls(hosts.endpoints("r.example"))[0] == "https://two.example/v2"
     assert hosts.endpoints("r.example") is hosts.endpoints("r.example")
+
+
+def test_files_are_not_looked_at_for_every_request(tmp_path: Path) -> None:
+    hosts = Hosts(RegistrySettings(hosts_dirs=(str(tmp_path),), buildkitd_toml=()), clock=lambda: 1.0)
+    assert len(hosts.endpoints("r.example")) == 1
+    write(tmp_path, "r.example/hosts.toml", '[host."https://one.example"]\n')
+    assert len(hosts.endpoints("r.example")) == 1
 
 
 @pytest.mark.parametrize(

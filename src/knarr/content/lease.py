@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Container
 from pathlib import Path
 from types import TracebackType
 
@@ -76,14 +77,14 @@ class Leases:
         lease.add(*digests)
         return lease
 
-    def held(self) -> frozenset[Digest]:
-        """Every digest that a valid lease holds, of any process."""
+    def held(self, besides: Container[str] = ()) -> frozenset[Digest]:
+        """Every digest that a valid lease holds, of any process, `besides` those."""
         with self._database.read() as db:
             rows = db.execute(
-                "SELECT DISTINCT digest FROM lease_items JOIN leases ON leases.id = lease WHERE expires_ns > ?",
+                "SELECT digest FROM lease_items JOIN leases ON leases.id = lease WHERE expires_ns > ?",
                 (time.time_ns(),),
             ).fetchall()
-        return frozenset(Digest(row[0]) for row in rows)
+        return frozenset(Digest(row[0]) for row in rows if row[0] not in besides)
 
     def sweep(self) -> int:
         """Forget the leases that expired and those of dead processes; returns how many."""

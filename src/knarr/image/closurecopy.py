@@ -79,19 +79,21 @@ def copy_closure(
     known: Set[Digest] = frozenset(),
     once: Once = _always,
     verify: bool = True,
+    absent: bool = False,
 ) -> CopyOutcome:
     """Make `target` have `closure`, its root under `tags` (none: by digest alone).
 
     Blobs in `known` are at the target already. `mounts_of` names repositories on the
     target's registry to take blobs from. `once` is for who copies several images to one
-    place: it sends a blob, or waits for another who sends it there.
+    place: it sends a blob, or waits for another who sends it there. `absent`: the root was just
+    seen not to be there, and is not asked for again.
 
     Raises:
         NotFound, DigestMismatch, SizeMismatch: the source gave less or other than it named.
         RegistryError, Cancelled: no tag has moved then; what has arrived whole stays.
     """
     transfer = _Transfer(closure, source, target, scope, jobs, turn, Tally(watch))
-    there = transfer.find()
+    there = frozenset[Digest]() if absent and target.complete else transfer.find()
     transfer.move_blobs(there, known, watch, mounts_of, once)
     transfer.push_documents(there)
     transfer.set_tags(tags, there)

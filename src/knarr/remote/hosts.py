@@ -17,6 +17,7 @@ when no directory has either. Spec: containerd 2, docs/hosts.md; docker,
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 from knarr.record import record, replace
@@ -26,10 +27,13 @@ from knarr.remote.trust import Trust
 from knarr.remote.url import Origin
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from knarr.remote.buildkitd import Table
 
 PULL, RESOLVE, PUSH, REFERRERS = "pull", "resolve", "push", "referrers"
 ALL = frozenset((PULL, RESOLVE, PUSH, REFERRERS))
+_HOLDS_S = 0.5  # between looks at the files: each takes 43 `stat`, as much as half of all else that a request costs
 HUB = {"docker.io": "registry-1.docker.io"}
 
 
@@ -51,9 +55,10 @@ class Endpoint:
 class Hosts:
     """Endpoints by registry name; remembered until one of the files behind them changes."""
 
-    def __init__(self, settings: RegistrySettings) -> None:
+    def __init__(self, settings: RegistrySettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
-        self._known: dict[str, tuple[tuple[int, ...], tuple[Endpoint, ...]]] = {}
+        self._clock = clock
+        self._known: dict[str, tuple[float, tuple[int, ...], tuple[Endpoint, ...]]] = {}
 
     def endpoints(self, registry: str) -> tuple[Endpoint, ...]:
         """The endpoints of `registry` (`host[:port]`), best first; the last one is the registry itself.
@@ -61,11 +66,17 @@ class Hosts:
         Raises:
             UsageError: a configuration file that cannot be read or understood.
         """
+        known, now = self._known.get(registry), self._clock()
+        if known is not None and now < known[0]:
+            return known[2]
         stamp = self._stamp(registry)
-        known = self._known.get(registry)
-        if known is None or known[0] != stamp:
-            known = self._known[registry] = (stamp, self._find(registry))
-        return known[1]
+        found = known[2] if known is not None and known[1] == stamp else self._find(registry)
+        self._known[registry] = (now + _HOLDS_S, stamp, found)
+        return found
+
+    def look_again(self) -> None:
+        """Have the files looked at for the next request, however lately that was done."""
+        self._known = {name: (0.0, stamp, found) for name, (_, stamp, found) in self._known.items()}
 
     def trust(self, netloc: str) -> Trust:
         """What is configured for `netloc` (`host[:port]`) by certificate files, `buildkitd.toml` and the settings."""

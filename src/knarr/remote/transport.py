@@ -111,6 +111,7 @@ class Transport:
                 if answer.status in request.expect:
                     return answer
                 problem, asked_s = self._problem(endpoint, request, answer)
+            self.hosts.look_again()  # what is to be mended may be mended while we wait, or before the next request
             worth = budget.tries(attempts, problem.__cause__)
             if not problem.temporary or attempt >= worth or asked_s > budget.longest_wait_s:
                 raise problem

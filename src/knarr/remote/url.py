@@ -111,7 +111,7 @@ def is_loopback(host: str) -> bool:
 
 def _is_clean(target: str) -> bool:
     # A blank or a control character in a request line would start a second request.
-    return target.isascii() and not any(c <= " " or c == "\x7f" for c in target)
+    return target.isascii() and target.isprintable() and " " not in target
 
 
 def _brief(text: str) -> str:

@@ -268,9 +268,10 @@ def _head(method: str, target: str, headers: HeaderList, body: bytes | Body | No
         lines.append(f"Content-Length: {len(body) if isinstance(body, bytes) else body.length}")
     elif method in ("POST", "PUT", "PATCH"):
         lines.append("Content-Length: 0")
-    if any("\r" in line or "\n" in line for line in lines):
+    whole = "\r\n".join((*lines, "", ""))
+    if whole.count("\n") != len(lines) + 1 or whole.count("\r") != len(lines) + 1:
         raise ValueError("a line end in a header")
-    return "\r\n".join((*lines, "", "")).encode("latin-1")
+    return whole.encode("latin-1")
 
 
 def _pieces(head: bytes, body: bytes | Body | None) -> Iterator[bytes]:
@@ -284,20 +285,29 @@ def _pieces(head: bytes, body: bytes | Body | None) -> Iterator[bytes]:
 def _line(stream: BufferedReader, *, started: bool) -> str:
     line = stream.readline(_MAX_LINE + 1)
     if not line.endswith(b"\n"):
-        if len(line) > _MAX_LINE:
-            raise Malformed(f"a line of an answer is longer than {_MAX_LINE} bytes")
-        raise Cut("the connection ended before an answer came", started=started or bool(line))
+        raise _incomplete(line, started=started)
     return line.decode("latin-1").rstrip("\r\n")
+
+
+def _incomplete(line: bytes, *, started: bool) -> Exception:
+    """Why a line has no end."""
+    if len(line) > _MAX_LINE:
+        return Malformed(f"a line of an answer is longer than {_MAX_LINE} bytes")
+    return Cut("the connection ended before an answer came", started=started or bool(line))
 
 
 def _fields(stream: BufferedReader) -> Headers:
     fields: list[tuple[str, str]] = []
-    while line := _line(stream, started=True):
-        name, colon, value = line.partition(":")
+    while True:
+        raw = stream.readline(_MAX_LINE + 1)  # `_line`, which says what is wrong, costs as much again
+        if raw in (b"\r\n", b"\n"):
+            return Headers(fields)
+        if not raw.endswith(b"\n"):
+            raise _incomplete(raw, started=True)
+        name, colon, value = raw.decode("latin-1").partition(":")
         if not colon or len(fields) == _MAX_HEADERS:
-            raise Malformed(f"{line[:60]!r} is not a header, or there are too many")
+            raise Malformed(f"{raw[:60].decode('latin-1')!r} is not a header, or there are too many")
         fields.append((name.strip().lower(), value.strip()))
-    return Headers(fields)
 
 
 def _length(headers: Headers) -> int | None:

@@ -10,6 +10,7 @@ import re
 from knarr.errors import ContentError
 
 _HEX_LENGTH = {"sha256": 64, "sha384": 96, "sha512": 128}
+_HEX = re.compile("[0-9a-f]+")
 _FORM = re.compile(r"([a-z0-9]+(?:[+._-][a-z0-9]+)*):([a-zA-Z0-9=_-]+)")
 
 
@@ -32,7 +33,7 @@ class Digest(str):
         length = _HEX_LENGTH.get(algorithm)
         if length is None:
             raise ContentError(f"digest algorithm {algorithm!r} is not supported", hint="use sha256 or sha512")
-        if len(value) != length or not all(c in "0123456789abcdef" for c in value):
+        if len(value) != length or _HEX.fullmatch(value) is None:
             raise ContentError(f"{text!r} is not a {algorithm} digest of {length} lower-case hex digits")
         return cls(text)
 

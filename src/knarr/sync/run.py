@@ -63,6 +63,7 @@ class _Due:
     place: Place
     root: Descriptor
     targets: tuple[Spot, ...]
+    bare: frozenset[Spot]  # those of them that had nothing under the name
 
 
 class Runner:
@@ -196,10 +197,11 @@ class Runner:
             for target in copy.targets:
                 self._tell(Row(source, name_of(target), SKIPPED, error=f"media type {root.media_type} is not wanted"))
             return None
-        due = tuple(target for target in copy.targets if not self._is_same(copy, root, target))
+        bare: list[Spot] = []
+        due = tuple(target for target in copy.targets if not self._is_same(copy, root, target, bare))
         if due and self._check is not None and not self._is_allowed(copy, place, root, due):
             return None
-        return _Due(copy, place, root, due) if due and not self._options.dry_run else None
+        return _Due(copy, place, root, due, frozenset(bare)) if due and not self._options.dry_run else None
 
     def _is_allowed(self, copy: plan.Copy, place: Place, root: Descriptor, due: Sequence[Spot]) -> bool:
         """Whether the source may be copied; tells if it may not."""
@@ -213,14 +215,16 @@ class Runner:
             return False
         return True
 
-    def _is_same(self, copy: plan.Copy, root: Descriptor, target: Spot) -> bool:
-        """Whether nothing is to be done for one target; tells so."""
+    def _is_same(self, copy: plan.Copy, root: Descriptor, target: Spot, bare: list[Spot]) -> bool:
+        """Whether nothing is to be done for one target; tells so. One that has nothing is added to `bare`."""
         source, name = name_of(copy.source), name_of(target)
         try:
             there = self._resolved(target)
         except KnarrError as error:
             self._failed(source, name, error)
             return True
+        if not there:
+            bare.append(target)
         known = self._state.get(name)
         same = known is not None and (known.source, known.target, known.wish) == (
             root.digest,
@@ -269,14 +273,15 @@ class Runner:
                 directory = Path(stack.enter_context(TemporaryDirectory(prefix="sync-", dir=self._directory)))
                 content = stack.enter_context(Spool(place, directory))
             each(
-                lambda target: self._to(copy, content, root, reshaped, target),
+                lambda target: self._to(work, content, reshaped, target),
                 due,
                 scope=self._scope,
                 jobs=len(due),
             )
 
-    def _to(self, copy: plan.Copy, place: Fetcher, root: Descriptor, reshaped: Reshaped, target: Spot) -> None:
+    def _to(self, work: _Due, place: Fetcher, reshaped: Reshaped, target: Spot) -> None:
         """One image to one target."""
+        copy, root = work.copy, work.root
         source, name, closure = name_of(copy.source), name_of(target), reshaped.closure
         began = time.monotonic()
         try:
@@ -296,6 +301,7 @@ class Runner:
                 mounts_of=lambda blob: self._mounts(copy.source, target, blob),
                 once=lambda blob, send: self._places.once(target, blob.digest, send),
                 verify=copy.task.options.verify,
+                absent=target in work.bare,
             )
         except KnarrError as error:
             self._state.forget(name)
