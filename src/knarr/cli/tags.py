@@ -52,7 +52,7 @@ def run(argv: list[str]) -> int:
     with quiet_transfer() as world, ExitStack() as stack:
         registry = trusting(world, given, stack)
         place = stack.enter_context(opened_place(world, where, registry))
-        tags = [tag for tag in place.tags() if _matches(tag, given.list("filter"))]
+        tags = [tag for tag in place.tags() if matches(tag, given.list("filter"))]
         if not given.switch("all"):
             tags = [tag for tag in tags if not is_fallback_tag(tag) and not is_digest_tag(tag)]
         digests: dict[str, str] = {}
@@ -64,15 +64,20 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _matches(tag: str, patterns: tuple[str, ...]) -> bool:
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether one of the patterns of `--filter` is about `name`; all are, without any.
+
+    Raises:
+        UsageError: a regular expression that is none.
+    """
     import re
     from fnmatch import fnmatchcase
 
     def one(pattern: str) -> bool:
         if not pattern.startswith("re:"):
-            return fnmatchcase(tag, pattern)
+            return fnmatchcase(name, pattern)
         try:
-            return re.fullmatch(pattern[3:], tag) is not None
+            return re.fullmatch(pattern[3:], name) is not None
         except re.error as error:
             raise UsageError(f"--filter {pattern}: {error}") from error
 

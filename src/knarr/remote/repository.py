@@ -310,9 +310,14 @@ class Repository:
         what = f"deletion of {resolve.called(self._access, name)}"
         subject = referrers.subject_of(self._access, name) if ":" in name else None
         rights = auth.delete(self._access.repository)
-        with self._write("DELETE", resolve.path(self._access, name), what, 202, 404, scopes=rights) as answer:
-            if answer.status == 404:
-                raise NotFound(f"{resolve.called(self._access, name)}: not found")
+        try:
+            with self._write("DELETE", resolve.path(self._access, name), what, 202, 404, scopes=rights) as answer:
+                if answer.status == 404:
+                    raise NotFound(f"{resolve.called(self._access, name)}: not found")
+        except RegistryError as error:
+            if error.status == 405 and ":" in name:
+                error.hint = "deletion is switched off there (distribution: REGISTRY_STORAGE_DELETE_ENABLED=true)"
+            raise
         if subject is not None:
             with self._subjects:
                 referrers.remove(self._access, subject, Digest.parse(name))

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from knarr.errors import KnarrError, NotFound, RegistryError
-from knarr.image.layoutrepository import LayoutRepository
+from knarr.errors import KnarrError, NotFound
+from knarr.image.removal import remove_hanging, remove_tag
 from knarr.image.spot import Spot
 from knarr.record import record
-from knarr.spec.digest import Digest
-from knarr.spec.referrers import fallback_tag
 from knarr.sync import plan
 from knarr.sync.places import Place, Places, name_of, tag_of
 from knarr.sync.row import DELETED, FAILED, WOULD_DELETE, Row
 from knarr.sync.state import State
 from knarr.sync.task import Task
-
-_NO_TAG_DELETION = (400, 405)  # distribution knows deletion by digest only
 
 
 @record
@@ -92,29 +88,9 @@ class Pruner:
     def _one(self, place: Place, tag: str, there: tuple[str, ...], kept: set[str]) -> str:
         """Delete a tag, and what hangs on its digest when no other tag has it; the digest."""
         try:
-            digest = place.resolve(tag).digest
+            digest = remove_tag(place, tag, kept)
         except NotFound:
             return ""  # another tag of the same manifest took it along
-        if isinstance(place, LayoutRepository):
-            place.delete_tag(tag)
-        else:
-            try:
-                place.delete(tag)
-            except RegistryError as error:
-                if error.status not in _NO_TAG_DELETION:
-                    raise
-                if digest in kept:
-                    raise KnarrError(
-                        f"{place.name}:{tag}: this registry deletes by digest only, and a tag that stays has the same",
-                        hint="delete it by hand, or let it be",
-                    ) from error
-                place.delete(str(digest))
         if digest not in kept:
-            self._delete_hanging(place, digest, there)
+            remove_hanging(place, digest, there)
         return str(digest)
-
-    def _delete_hanging(self, place: Place, digest: Digest, there: tuple[str, ...]) -> None:
-        start = fallback_tag(digest)
-        for tag in there:
-            if tag == start or tag.startswith(f"{start}."):
-                self._one(place, tag, (), set())
