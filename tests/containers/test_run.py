@@ -345,3 +345,65 @@ def test_two_commands_at_once_leave_one_truth(environment: dict[str, str], knarr
     ended = [one.communicate(timeout=30)[1] + str(one.returncode).encode() for one in running]
     assert [end for end in ended if b"Traceback" in end or b"70" in end] == []
     assert knarr("ps", "-aq").stdout == ""
+
+
+def test_a_container_has_no_more_than_its_limits(knarr: Knarr, app: str) -> None:
+    many = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done; wait"
+    done = knarr("run", "--rm", "--pids-limit", "5", app, "sh", "-c", many)
+    assert "can't fork" in done.stderr
+    killed = knarr("run", "--name", "big", "-m", "16m", "--memory-swap", "16m", app, "sh", "-c", "cat /dev/zero | tail")
+    assert killed.returncode != 0
+    assert json.loads(knarr("inspect", "big").stdout)[0]["State"]["OOMKilled"] is True
+    wrong = knarr("run", "--rm", "--cpus", "none", app)
+    assert (wrong.returncode, "not a number of processors" in wrong.stderr) == (125, True)
+
+
+def test_a_user_file_may_be_anything(knarr: Knarr, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(
+        "FROM busybox\nRUN mkdir -p /etc /d"
+        " && printf 'x:y\\n::::\\nroot:x:99999999999:0::/\\nweb:x:7:8::/h:/s:more\\n' > /etc/passwd"
+        " && ln -s /etc/../../../../etc/passwd /d/link && rm -f /etc/group && mkfifo /etc/group\n"
+    )
+    assert knarr("build", "-q", "-t", "hostile", str(tmp_path)).returncode == 0
+    assert knarr("run", "--rm", "-u", "web", "hostile", "id", "-u").returncode in (0, 125)
+    done = knarr("run", "--rm", "-u", "7:web", "hostile", "id", "-u")
+    assert (done.returncode, "Traceback" in done.stderr) == (125, False)
+
+
+def test_mounts_stay_in_the_container_whatever_its_links_say(knarr: Knarr, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context/Dockerfile").write_text(
+        f"FROM busybox\nRUN ln -s {outside} /link && ln -s ../../../../.. /up\n"
+    )
+    assert knarr("build", "-q", "-t", "links", str(tmp_path / "context")).returncode == 0
+    done = knarr(
+        "run", "--rm", "-v", "linked:/link/x", "--tmpfs", "/up/y", "links", "sh", "-c", "touch /link/x/f /y/f; ls /y"
+    )
+    assert (done.returncode, done.stdout) == (0, "f\n"), done.stderr
+    assert not outside.exists()
+
+
+def test_a_closed_standard_input_is_an_empty_one(environment: dict[str, str], app: str) -> None:
+    words = [sys.executable, "-m", "knarr", "run", "-i", "--rm", app, "cat"]
+    done = subprocess.run(["sh", "-c", 'exec "$@" <&-', "sh", *words], env=environment, capture_output=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_reader_that_goes_away_ends_the_command_quietly(environment: dict[str, str], app: str) -> None:
+    words = [sys.executable, "-m", "knarr", "run", "--rm", app, "yes"]
+    done = subprocess.run(
+        ["sh", "-c", '"$@" | head -1', "sh", *words], env=environment, capture_output=True, timeout=30
+    )
+    assert (done.stdout, done.stderr) == (b"y\n", b"")
+
+
+def test_a_full_disk_costs_lines_of_the_log_and_not_the_container(
+    environment: dict[str, str], knarr: Knarr, app: str, root: Path
+) -> None:
+    script = "sleep 1; for i in $(seq 3000); do echo 0123456789012345678901234567890123456789; done; sleep 1; echo end"
+    id = knarr("create", "--name", "full", app, "sh", "-c", script).stdout.strip()
+    log = root / "containers" / id / "log"
+    os.symlink("/dev/full", log)
+    done = knarr("start", "-a", "full")
+    assert (done.returncode, done.stdout.count("0123456789\n"), done.stdout[-4:]) == (0, 3000, "end\n")

@@ -25,6 +25,12 @@ def help_text() -> str:
 
 def run(argv: list[str]) -> int:
     """Carry out `knarr attach ARGUMENTS`."""
+    from knarr.cli.run import told
+
+    return told(lambda: _attach(argv))
+
+
+def _attach(argv: list[str]) -> int:
     from knarr.cli.attached import LEFT, Attached, need_terminal, size
     from knarr.cli.containerplace import opened
     from knarr.containers.call import NotRunning, answer, called

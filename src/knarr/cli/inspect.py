@@ -1,4 +1,4 @@
-"""`knarr inspect`: an image's index, manifests and configs as JSON."""
+"""`knarr inspect`: an image's index, manifests and configs, or a container, as JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from knarr.cli.flags import Flag, Kind, Parsed, parse, usage
 from knarr.cli.transfer import words_of
-from knarr.errors import UsageError
+from knarr.errors import KnarrError, NotFound, UsageError
 from knarr.spec.platform import Platform
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ FLAGS = (
     Flag("platform", Kind.TEXT, "PLATFORM", "only the image for this platform"),
     Flag("raw", Kind.SWITCH, "", "the exact bytes of the index or the manifest"),
     Flag("config", Kind.SWITCH, "", "the exact bytes of the config"),
-    Flag("format", Kind.TEXT, "FORM", "json: everything on one line"),
+    Flag("format", Kind.TEXT, "FORM", "json (everything on one line), or a Go template", short="f"),
+    Flag("type", Kind.TEXT, "KIND", "image or container (default: the image of that name, or else the container)"),
     Flag("help", Kind.SWITCH, "", "show this text", short="h"),
 )
 
@@ -27,34 +28,68 @@ FLAGS = (
 def help_text() -> str:
     """What `knarr inspect --help` prints."""
     return (
-        "Usage: knarr inspect [OPTIONS] IMAGE...\n\n"
-        f"Show an image's manifest and configuration as JSON.\n\nOptions:\n{usage(FLAGS)}"
+        "Usage: knarr inspect [OPTIONS] IMAGE|CONTAINER...\n\n"
+        f"Show an image's manifest and configuration, or a container, as JSON.\n\nOptions:\n{usage(FLAGS)}"
     )
 
 
 def run(argv: list[str]) -> int:
     """Carry out `knarr inspect ARGUMENTS`."""
     from knarr.cli.state import open_parts
-    from knarr.image.stored import lookup
+    from knarr.content.names import Name
 
     given = parse(FLAGS, argv, command="knarr inspect")
     if given.switch("help"):
         print(help_text())
         return 0
-    if given.text("format") not in ("", "json"):
-        raise UsageError(f"--format {given.text('format')}: not known", hint="use json")
+    if given.text("type") not in ("", "image", "container"):
+        raise UsageError(f"--type {given.text('type')}: not known", hint="use image or container")
     platform = Platform.parse(given.text("platform")) if given.text("platform") else None
     with open_parts(os.environ) as parts:
-        names = [lookup(parts.store, word) for word in words_of(given, "knarr inspect", "an image")]
+        words = words_of(given, "knarr inspect", "an image or a container")
+        named = [_named(parts.store, word, given.text("type")) for word in words]
         if given.switch("raw") or given.switch("config"):
-            for name in names:
+            for name in named:
+                if not isinstance(name, Name):
+                    raise UsageError("--raw and --config are for images")
                 sys.stdout.buffer.write(_bytes(parts.store, name, platform, given))
             return 0
-        found = [described(parts.store, name, platform) for name in names]
+        found = [described(parts.store, name, platform) if isinstance(name, Name) else name for name in named]
     import json
 
-    print(json.dumps(found, indent=None if given.text("format") else 4, ensure_ascii=False))
+    form = given.text("format")
+    if form in ("", "json"):
+        print(json.dumps(found, indent=None if form else 4, ensure_ascii=False))
+        return 0
+    from knarr.gotemplate.functions import pretty
+    from knarr.gotemplate.render import render
+
+    for one in found:
+        print(render(form, one, {"json": pretty}))
     return 0
+
+
+def _named(store: Store, word: str, kind: str) -> Name | dict[str, Any]:
+    """The image that `word` names, or a container, told already."""
+    from knarr.image.stored import lookup
+
+    if kind != "container":
+        try:
+            return lookup(store, word)
+        except KnarrError as error:
+            if kind == "image":
+                raise
+            image_failure = error
+    from knarr.cli.containerplace import opened
+    from knarr.cli.inspectcontainer import described as described_container
+
+    containers = opened()
+    try:
+        return described_container(containers, containers.find(word))
+    except NotFound:
+        if kind == "container":
+            raise
+        raise image_failure from None
 
 
 def _bytes(store: Store, name: Name, platform: Platform | None, given: Parsed) -> bytes:

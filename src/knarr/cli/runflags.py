@@ -21,7 +21,6 @@ from knarr.spec.platform import Platform
 if TYPE_CHECKING:
     from knarr.containers.create import Pull
 
-_LATER = "limits of containers are not built yet"
 FLAGS = (
     Flag("detach", Kind.SWITCH, "", "run in the background, and print the container's ID", short="d"),
     Flag("interactive", Kind.SWITCH, "", "standard input is the container's", short="i"),
@@ -56,6 +55,15 @@ FLAGS = (
     Flag("security-opt", Kind.LIST, "OPTION", "no-new-privileges, seccomp=unconfined"),
     Flag("shm-size", Kind.TEXT, "BYTES", "size of /dev/shm, as 128m (default: 64m)"),
     Flag("ulimit", Kind.LIST, "NAME=SOFT[:HARD]", "a limit of the process, as nofile=1024"),
+    Flag("memory", Kind.TEXT, "SIZE", "memory at most, such as 2g", short="m"),
+    Flag("memory-swap", Kind.TEXT, "SIZE", "memory and swap together; -1: as much swap as there is"),
+    Flag("cpus", Kind.TEXT, "N", "processors at most, such as 1.5"),
+    Flag("cpu-shares", Kind.TEXT, "N", "weight against others when processors are scarce (default: 1024)", short="c"),
+    Flag("cpu-period", Kind.TEXT, "N", "length in microseconds of the period that --cpu-quota is about"),
+    Flag("cpu-quota", Kind.TEXT, "N", "processor time in each period, in microseconds"),
+    Flag("cpuset-cpus", Kind.TEXT, "LIST", "only these processors, as 0-2,4"),
+    Flag("cpuset-mems", Kind.TEXT, "LIST", "only these memory nodes"),
+    Flag("pids-limit", Kind.TEXT, "N", "processes and threads at most; -1: as many as the machine allows"),
     Flag("init", Kind.SWITCH, "", "a small init (tini) is the first process: it passes signals on, and reaps"),
     Flag("stop-signal", Kind.TEXT, "SIGNAL", "what `knarr stop` sends (default: the image's, or TERM)"),
     Flag(
@@ -70,9 +78,6 @@ FLAGS = (
     ),
     Flag("quiet", Kind.SWITCH, "", "no progress while the image is fetched", short="q"),
     Flag("restart", Kind.REFUSED, "", "a supervisor such as systemd restarts what has ended", off=("no", "")),
-    Flag("memory", Kind.REFUSED, "", _LATER, short="m"),
-    Flag("cpus", Kind.REFUSED, "", _LATER),
-    Flag("pids-limit", Kind.REFUSED, "", _LATER, off=("-1", "0")),
     Flag("gpus", Kind.REFUSED, "", "devices of steps are described by CDI; containers have none yet"),
     Flag("device", Kind.REFUSED, "", "use --privileged, which shows the usual devices"),
     Flag("pid", Kind.REFUSED, "", "a container has process numbers of its own"),
@@ -130,6 +135,7 @@ def asked(given: Parsed, words: list[str], environ: Mapping[str, str]) -> Asked:
         security=given.list("security-opt"),
         shm_size_bytes=_bytes(given),
         limits=tuple(Limit(one.name, one.soft, one.hard) for one in ulimits(given.list("ulimit"))),
+        resources=_resources(given),
         stop_signal=given.text("stop-signal"),
         stop_timeout_s=seconds("stop-timeout", given.text("stop-timeout", "10")),
         detach_keys=given.text("detach-keys") or "ctrl-p,ctrl-q",
@@ -256,6 +262,18 @@ def _capability(flag: str, word: str) -> str:
 
 def _bytes(given: Parsed) -> int:
     return size_bytes("--shm-size", given.text("shm-size")) if given.text("shm-size") else 64 << 20
+
+
+def _resources(given: Parsed) -> dict[str, int | str]:
+    """The limits that are set, by the names of `LinuxResources`."""
+    from knarr.cli.buildlimits import read_limits
+    from knarr.llb.ops import LinuxResources
+
+    pids = given.text("pids-limit")
+    more = [f"cpus={given.text('cpus')}"] if given.text("cpus") not in ("", "0") else []
+    more += [f"pids={pids}"] if pids not in ("", "-1", "0") else []
+    found = read_limits(Parsed({**given.values, "resource": more}))
+    return {name: value for name in LinuxResources.__annotations__ if (value := getattr(found, name))}
 
 
 def seconds(flag: str, text: str) -> float:

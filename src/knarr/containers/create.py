@@ -66,6 +66,7 @@ class Asked:
     security: tuple[str, ...] = ()
     shm_size_bytes: int = 64 << 20
     limits: tuple[Limit, ...] = ()
+    resources: Mapping[str, int | str] = field(default_factory=dict, hash=False)
     stop_signal: str = ""
     stop_timeout_s: float = 10.0
     detach_keys: str = "ctrl-p,ctrl-q"
@@ -161,6 +162,7 @@ def described(asked: Asked, image: RunConfig, *, id: str, name: str) -> Containe
         security=asked.security,
         shm_size_bytes=asked.shm_size_bytes,
         limits=asked.limits,
+        resources=asked.resources,
         stop_signal=asked.stop_signal or image.stop_signal or "SIGTERM",
         stop_timeout_s=asked.stop_timeout_s,
         detach_keys=asked.detach_keys,

@@ -34,7 +34,7 @@ class LogWriter:
     """Appends to the log at `path`. For one thread at a time."""
 
     def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._lost = 0
 
     def write(self, stream: int, data: bytes) -> None:
@@ -50,20 +50,20 @@ class LogWriter:
         text = data.decode(errors="surrogateescape")
         line = json.dumps({"log": text, "stream": _STREAMS[stream], "time": stamp(time.time_ns())}) + "\n"
         raw = line.encode()
-        before = os.fstat(self._file).st_size
+        before = os.fstat(self.descriptor).st_size
         try:
-            if os.write(self._file, raw) == len(raw):
+            if os.write(self.descriptor, raw) == len(raw):
                 return True
         except OSError:
             pass
         try:
-            os.ftruncate(self._file, before)  # no half line stays
+            os.ftruncate(self.descriptor, before)  # no half line stays
         except OSError:
             return False
         return False
 
     def close(self) -> None:
-        os.close(self._file)
+        os.close(self.descriptor)
 
 
 class LogReader:

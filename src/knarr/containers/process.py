@@ -9,6 +9,7 @@ from typing import Literal
 from knarr.containers.spec import ContainerMount, ContainerSpec
 from knarr.containers.volumes import Volumes, fill
 from knarr.errors import KnarrError, Unsupported
+from knarr.llb.ops import LinuxResources
 from knarr.network.steps import Dns
 from knarr.runtime.capabilities import Rights
 from knarr.runtime.process import BindMount, MountSpec, ProcessSpec, TmpfsMount, Ulimit
@@ -45,6 +46,7 @@ def process(spec: ContainerSpec, root: Path, volumes: Volumes) -> ProcessSpec:
         extra_hosts=spec.extra_hosts,
         shm_size_bytes=spec.shm_size_bytes,
         ulimits=tuple(Ulimit(limit.name, limit.soft, limit.hard) for limit in spec.limits),
+        limits=LinuxResources(**spec.resources) if spec.resources else None,  # type: ignore[arg-type]  # by their names
         terminal=spec.terminal,
         rights=rights(spec),
         dns=Dns(spec.dns, spec.dns_search, spec.dns_options),

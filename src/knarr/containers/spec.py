@@ -87,6 +87,9 @@ class ContainerSpec:
     security: tuple[str, ...] = ()
     shm_size_bytes: int = 64 << 20
     limits: tuple[Limit, ...] = ()
+    resources: Mapping[str, int | str] = field(
+        default_factory=dict, hash=False
+    )  # those of `LinuxResources` that are set
     stop_signal: str = "SIGTERM"
     stop_timeout_s: float = 10.0
     detach_keys: str = "ctrl-p,ctrl-q"
