@@ -6,16 +6,18 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from http.client import HTTPException
 from pathlib import Path
 
 import pytest
 
+from knarr.content.salvage import keep_copy
 from knarr.content.store import Store
 from knarr.registry import gc
 from knarr.registry.ledger import Ledger
@@ -33,13 +35,13 @@ class Killable:
     """`knarr registry serve` as a process, and what its repositories must show."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
         self.expected: dict[tuple[str, str], str] = {}
         self.start()
 
     def start(self) -> None:
         command = [sys.executable, "-m", "knarr", "registry", "serve", "--listen=127.0.0.1:0"]
-        env = {**os.environ, "KNARR_ROOT": str(self._root)}
+        env = {**os.environ, "KNARR_ROOT": str(self.root)}
         self._process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
         assert self._process.stderr is not None
         line = self._process.stderr.readline()
@@ -47,10 +49,12 @@ class Killable:
 
     def kill(self) -> None:
         self._process.send_signal(signal.SIGKILL)
-        self._process.communicate()
+        self._process.wait()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
 
     def collect(self, retention: Retention) -> None:
-        store = Store(self._root / "content", durable=True)
+        store = Store(self.root / "content", durable=True)
         ledger = Ledger(store)
         try:
             gc.collect(store, ledger, retention, settle_s=0)
@@ -88,7 +92,7 @@ class Killable:
 
 @pytest.fixture
 def killable(tmp_path: Path) -> Iterator[Killable]:
-    server = Killable(tmp_path)
+    server = Killable(tmp_path / "state")  # where the fixture `knarr` looks, too
     yield server
     server.kill()
 
@@ -183,3 +187,32 @@ def test_writers_of_one_tag_and_one_fallback_tag_lose_nothing(killable: Killable
     assert {item["digest"] for item in listed} == set(made)
     assert len(made) == 16
     assert killable.client("GET", "/v2/a/manifests/same").status == 200
+
+
+def test_the_doctor_leaves_repositories_what_they_had(killable: Killable, knarr: Callable[..., str]) -> None:
+    push(killable, random.Random(1))
+    database = killable.root / "content/meta.db"
+    keep_copy(database)
+    push(killable, random.Random(2))
+    killable.kill()
+    with closing(sqlite3.connect(database)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with database.open("r+b") as file:
+        file.write(b"garbage " * 512)
+    assert "WRONG    meta.db" in knarr("doctor", "--store", status=1)
+    assert "meta.db            damaged: moved to" in knarr("doctor", "--store", "--repair")
+    killable.start()
+    killable.learn(set(killable.expected))
+    killable.check()
+    assert killable.expected
+
+
+def test_the_doctor_says_what_a_repository_lacks(killable: Killable, knarr: Callable[..., str]) -> None:
+    push(killable, random.Random(1))
+    killable.kill()
+    knarr("doctor", "--store")
+    next(blob for blob in (killable.root / "content/blobs/sha256").iterdir() if blob.stat().st_size > 10).unlink()
+    assert "WRONG    registry" in knarr("doctor", "--store", status=1)
+    killable.start()
+    push(killable, random.Random(1))
+    killable.check()

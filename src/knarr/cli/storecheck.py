@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ def check(parts: Parts, *, repair: bool) -> Iterator[Finding]:
     yield _half_written(parts)
     yield _tried("blobs", partial(_blobs, parts, repair=repair))
     yield _tried("images", partial(_names, parts))
+    yield _tried("registry", partial(_registry, parts))
     yield _tried("cache", partial(_records, parts))
     yield _tried("snapshots", partial(_snapshots, parts))
 
@@ -47,11 +49,26 @@ def _tried(subject: str, look: Callable[[], Finding]) -> Finding:
 def _damaged(database: Path, *, repair: bool) -> Finding:
     if not repair:
         return Finding("WRONG", database.name, "damaged", "move it away: knarr doctor --store --repair")
+    if database.name == "meta.db":
+        return _salvaged(database)
     for suffix in ("-wal", "-shm"):
         Path(f"{database}{suffix}").unlink(missing_ok=True)
     aside = database.with_name(f"{database.name}.damaged")
     database.replace(aside)
     return Finding("ok", database.name, f"damaged: moved to {aside}")
+
+
+def _salvaged(database: Path) -> Finding:
+    """Names of images and what the registry's repositories have cannot be made again: what is left of them is saved."""
+    from knarr.content.salvage import salvage
+    from knarr.registry import tables
+
+    done = salvage(database, tables.create)
+    text = f"damaged: moved to {done.aside}, {plural(done.rows, 'row')} saved"
+    if done.copied_from:
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(done.copied_from))
+        text += f", where they could not be read as of the copy of {made}"
+    return Finding("ok", database.name, text)
 
 
 def _swept(parts: Parts) -> Finding:
@@ -131,6 +148,22 @@ def _names(parts: Parts) -> Finding:
     if broken:
         return Finding("WRONG", "images", f"the manifest of {broken[0]} is missing", f"knarr rmi {broken[0]}")
     return Finding("ok", "images", f"{plural(len(names), 'name')}, each with its manifest")
+
+
+def _registry(parts: Parts) -> Finding:
+    """Whether what the repositories of the registry server have is in the store."""
+    from knarr.registry.tables import all_content
+
+    with parts.store.database.read() as db:
+        rows = all_content(db)
+    lacking = [(name, digest) for name, digest in rows if parts.store.find(Digest(digest)) is None]
+    if lacking:
+        name, digest = lacking[0]
+        text = f"{plural(len(lacking), 'blob')} of {len(rows)} missing: {digest} of {name}"
+        return Finding("WRONG", "registry", text, "push or sync those images again: what is missing is taken up")
+    names = {name for name, _ in rows}
+    return Finding("ok", "registry", f"{len(names)} repositories, each with its {plural(len(rows), 'blob')}"
+                   if names else "no repositories")  # fmt: skip
 
 
 def _records(parts: Parts) -> Finding:

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, suppress
 
 from aiohttp import web
 
+from knarr.content.salvage import keep_copy
 from knarr.content.sharing import secret
 from knarr.content.store import Store
 from knarr.errors import KnarrError, RegistryError
@@ -38,6 +39,7 @@ from knarr.remote.repository import Registry as Client
 from knarr.spec.digest import Digest
 
 _AGAIN_S = 30.0
+_COPY_S = 600.0  # at most so much of what was pushed is in no copy; 100 MB take a second
 
 
 class Registry:
@@ -135,6 +137,7 @@ class Registry:
         """What the server does beside answering."""
         yield server.watch
         yield self._sweep
+        yield self._copy
         yield self._pulls.note
         if self.settings.retention.interval_s:
             yield self._collect
@@ -160,6 +163,12 @@ class Registry:
         while True:
             await self.parts.blocking(self.parts.uploads.sweep, self.settings.limits.upload_idle_s)
             await asyncio.sleep(3600)
+
+    async def _copy(self) -> None:
+        """Leave a copy of what is known beside it: what the repositories have is nowhere else."""
+        while True:
+            await self.parts.blocking(keep_copy, self.parts.store.root / "meta.db")
+            await asyncio.sleep(_COPY_S)
 
     async def _collect(self) -> None:
         """Collect now and then."""

@@ -118,6 +118,15 @@ def absent(db: sqlite3.Connection, repository: str, digests: Iterable[str], *, m
     return [digest for digest in digests if db.execute(query, (repository, digest)).fetchone() is None]
 
 
+def all_content(db: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Every repository with every digest that it has; nothing where no registry has worked yet."""
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'registry_blobs'").fetchone() is None:
+        return []
+    query = "SELECT repository, digest FROM {} WHERE gone_ns = 0"
+    both = " UNION ".join(query.format(table) for table in ("registry_blobs", "registry_manifests"))
+    return db.execute(both).fetchall()
+
+
 # Manifests and tags
 
 
