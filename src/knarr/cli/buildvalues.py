@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING
 
 from knarr.errors import UsageError
 from knarr.llb.ops import UlimitOpt
+from knarr.regex import later
 from knarr.spec.platform import Platform
 from knarr.spec.reference import Reference
 
 if TYPE_CHECKING:
     from knarr.cli.buildlayouts import LayoutContext
 
-_URL = re.compile(r"(https?|git|ssh)://|[\w-]+@[\w.-]+:|github\.com/|.*\.git(#.*)?$", re.ASCII)
-_FETCHED = re.compile(r"(https?|git|ssh)://|[\w-]+@[\w.-]+:", re.ASCII)  # by the build: a repository, or one file
+_URL = later(r"(https?|git|ssh)://|[\w-]+@[\w.-]+:|github\.com/|.*\.git(#.*)?$", re.ASCII)
+_FETCHED = later(r"(https?|git|ssh)://|[\w-]+@[\w.-]+:", re.ASCII)  # by the build: a repository, or one file
 _GATEWAY = "127.0.0.1"  # where a step meets its host: it has the host's own network
 _LEVELS = ("manifest", "index", "manifest-descriptor", "index-descriptor")
-_LEVEL = re.compile(r"([a-z-]+)(?:\[([A-Za-z0-9_/.-]+)\])?")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
+_LEVEL = later(r"([a-z-]+)(?:\[([A-Za-z0-9_/.-]+)\])?")
+_SIZE = later(r"(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 _UNITS = ("", "k", "m", "g", "t", "p")
 _LIMITS = (
     *("core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice"),

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from knarr.errors import RuntimeFailed
+from knarr.regex import later
 
-_TIME = re.compile(r"^\d{4}-\d\d-\d\dT\S+ ")  # newer crun begins its lines with it
+_TIME = later(r"^\d{4}-\d\d-\d\dT\S+ ")  # newer crun begins its lines with it
 
 
 def runtime_words(bundle: str, last_words: bytes, args: Sequence[str]) -> str:

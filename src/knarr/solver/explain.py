@@ -12,7 +12,6 @@ missed, and kept by `cache.store` for each step's last runs.
 
 from __future__ import annotations
 
-import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
@@ -36,13 +35,12 @@ from knarr.llb.ops import (
     Vertex,
 )
 from knarr.record import field, record
+from knarr.regex import later
 
 _FILES_KEPT = 2000  # of one input: more would make the cache's memory of a step larger than its layer's metadata
 _FILES_NAMED = 5  # in one line of an explanation
 _SHOWN = 100  # characters of a value in a line
-_PLACE = re.compile(
-    r"\[(?:(?P<platform>\S+/\S+) )?(?:(?P<stage>\S+) )? *\d+/\d+\] "
-)  # as BuildKit's frontend writes it
+_PLACE = later(r"\[(?:(?P<platform>\S+/\S+) )?(?:(?P<stage>\S+) )? *\d+/\d+\] ")  # as BuildKit's frontend writes it
 _T = TypeVar("_T")
 _SHELL = ("/bin/sh", "-c")
 

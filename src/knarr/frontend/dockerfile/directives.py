@@ -7,16 +7,16 @@ unknown key, a comment, a blank line or an instruction.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 
 from knarr.errors import DockerfileError, Excerpt, Span
 from knarr.frontend.dockerfile.instructions import Directive
 from knarr.frontend.dockerfile.words import SPACE
+from knarr.regex import later
 
 KNOWN = ("syntax", "escape", "check")
 
-_DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*([^\n]+?)[\t\n\f\r ]*")
+_DIRECTIVE = later(r"([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*([^\n]+?)[\t\n\f\r ]*")
 _BOM = b"\xef\xbb\xbf"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from knarr.regex import later
 
 _UNITS_NS = {
     "ns": 1,
@@ -14,7 +14,7 @@ _UNITS_NS = {
     "m": 60 * 10**9,
     "h": 3600 * 10**9,
 }
-_PART = re.compile(r"([0-9]{0,30})(?:\.([0-9]{0,30}))?(ns|us|µs|μs|ms|s|m|h)")
+_PART = later(r"([0-9]{0,30})(?:\.([0-9]{0,30}))?(ns|us|µs|μs|ms|s|m|h)")
 _MAX_NS = 2**63 - 1
 
 

@@ -8,7 +8,6 @@ Spec: BuildKit's frontend/dockerfile/dockerfile2llb/epoch.go at v0.33.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from knarr.errors import DockerfileError, KnarrError, UsageError
@@ -22,10 +21,11 @@ from knarr.frontend.dockerfile.platformargs import global_args, platform_args
 from knarr.frontend.request import FrontendRequest
 from knarr.llb.ops import SourceOp
 from knarr.record import replace
+from knarr.regex import later
 from knarr.spec.platform import host_platform
 
 NAME = "SOURCE_DATE_EPOCH"
-_NUMBER = re.compile(r"-?[0-9]+")
+_NUMBER = later(r"-?[0-9]+")
 _HTTP = ("http://", "https://")
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from knarr.errors import DockerfileError
 from knarr.frontend.dockerfile.words import SPACE
 from knarr.record import field, record
+from knarr.regex import later
 
 if TYPE_CHECKING:
     from knarr.frontend.dockerfile.shellpattern import Pattern
@@ -28,7 +29,7 @@ MAX_TEXT = 16 * 2**20  # characters put in for variables; some lines of ENV a=$a
 MAX_DEPTH = 64  # of ${a:-${b:-…}}; each level takes six Python frames
 
 _BOM = "\ufeff"  # what Go's text/scanner passes over at the head of a text
-_SPACES = re.compile(f"[{SPACE}]+")
+_SPACES = later(f"[{SPACE}]+")
 _SPECIAL_NAMES = frozenset("@*#?-$!0")
 
 

@@ -7,8 +7,6 @@ what the stage holds; where a mode is given BuildKit copies as usual, and so do 
 
 from __future__ import annotations
 
-import re
-
 from knarr.errors import DockerfileError
 from knarr.frontend.dockerfile.copysource import CopyPlan, context_path, copy_steps, is_path, is_remote
 from knarr.frontend.dockerfile.imagepath import in_tree, under
@@ -19,12 +17,13 @@ from knarr.frontend.dockerfile.stagebuild import Line, StageBuild
 from knarr.llb import ops
 from knarr.llb.state import FileStep, Note, State, merge
 from knarr.record import replace
+from knarr.regex import later
 from knarr.spec.digest import Digest
 
-_OCTAL = re.compile(r"[0-7]+")
+_OCTAL = later(r"[0-7]+")
 _CLAUSE = r"[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+"
-_SYMBOLIC = re.compile(f"{_CLAUSE}(?:,{_CLAUSE})*")
-_NUMBER = re.compile(r"[-+]?[0-9]{1,10}")
+_SYMBOLIC = later(f"{_CLAUSE}(?:,{_CLAUSE})*")
+_NUMBER = later(r"[-+]?[0-9]{1,10}")
 
 
 def compile_workdir(build: PlatformBuild, stage: StageBuild, line: Line, instruction: Workdir) -> None:

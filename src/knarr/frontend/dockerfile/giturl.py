@@ -17,17 +17,18 @@ from knarr.frontend.dockerfile.gotext import truth
 from knarr.frontend.dockerfile.imagepath import join
 from knarr.frontend.dockerfile.suggest import did_you_mean
 from knarr.record import record, replace
+from knarr.regex import later
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
-_SCHEME = re.compile(r"([a-zA-Z0-9]+)://")
-_SCP = re.compile(r"([a-zA-Z0-9\-_]+)@([a-zA-Z0-9\-.]+):(.*?)(?:\?(.*?))?(?:#(.*))?", re.DOTALL)
-_WRITTEN = re.compile(r"(?:[A-Za-z0-9._~/$&+,:;=@!*'()\[\]-]|%[0-9A-Fa-f]{2})*")
+_SCHEME = later(r"([a-zA-Z0-9]+)://")
+_SCP = later(r"([a-zA-Z0-9\-_]+)@([a-zA-Z0-9\-.]+):(.*?)(?:\?(.*?))?(?:#(.*))?", re.DOTALL)
+_WRITTEN = later(r"(?:[A-Za-z0-9._~/$&+,:;=@!*'()\[\]-]|%[0-9A-Fa-f]{2})*")
 _UNQUOTED = "/$&+,:;=@"  # what Go leaves as it is in a path that has to be quoted
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_CONTROL = re.compile("[\0-\x1f\x7f]")
+_BAD_ESCAPE = later(r"%(?![0-9A-Fa-f]{2})")
+_CONTROL = later("[\0-\x1f\x7f]")
 _SWITCHES = ("submodules", "keep-git-dir", "fetch-by-commit")
 _QUERIES = ("ref", "tag", "branch", "subdir", "checksum", "commit", "mtime", *_SWITCHES)
 

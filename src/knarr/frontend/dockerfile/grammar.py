@@ -15,9 +15,10 @@ from knarr.frontend.dockerfile.statement import Statement, command_line, common,
 from knarr.frontend.dockerfile.suggest import did_you_mean
 from knarr.frontend.dockerfile.transfer import read_add, read_copy
 from knarr.frontend.dockerfile.words import SPACE, json_list, split_blanks, split_first
+from knarr.regex import later
 
-_STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
-_ONBUILD = re.compile(rf"[{SPACE}]*ONBUILD[{SPACE}]*", re.IGNORECASE)
+_STAGE_NAME = later(r"[a-z][a-z0-9_.-]*")
+_ONBUILD = later(rf"[{SPACE}]*ONBUILD[{SPACE}]*", re.IGNORECASE)
 
 
 def read(statement: Statement) -> ins.Instruction:

@@ -6,13 +6,12 @@ Heredoc(name='EOF', content='', expand=False, chomp=True, file_descriptor=0)
 
 from __future__ import annotations
 
-import re
-
 from knarr.errors import DockerfileError
 from knarr.frontend.dockerfile.expand import Expander
 from knarr.frontend.dockerfile.instructions import Heredoc
+from knarr.regex import later
 
-_HEREDOC = re.compile(r"([0-9]*)<<(-?)[\t\n\f\r ]*([^<]*)")
+_HEREDOC = later(r"([0-9]*)<<(-?)[\t\n\f\r ]*([^<]*)")
 _MAX_DESCRIPTOR = 2**64 - 1
 
 _LINE = Expander(raw_quotes=True, raw_escapes=True, keep_unset=True)

@@ -15,8 +15,9 @@ import re
 
 from knarr.errors import Excerpt, Span
 from knarr.record import field, record
+from knarr.regex import later
 
-_LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
+_LEADING_TABS = later(r"^\t+", re.MULTILINE)
 
 
 @record

@@ -19,6 +19,7 @@ from knarr.frontend.dockerfile.gotext import truth
 from knarr.frontend.dockerfile.suggest import nearest
 from knarr.frontend.request import FrontendRequest, Warning
 from knarr.record import record, replace
+from knarr.regex import later
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _DIRECTIVE_LINES = 4  # one for each directive there is, and one before them for
 # Declared by ARG, these steer the scanner of an SBOM; no command sees them.
 HIDDEN_ARGS = frozenset(("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"))
 
-_COMMENT = re.compile(r"check\s*=\s*(\S.*)", re.IGNORECASE | re.ASCII)
+_COMMENT = later(r"check\s*=\s*(\S.*)", re.IGNORECASE | re.ASCII)
 
 
 @record

@@ -12,15 +12,14 @@ from functools import lru_cache
 from knarr.frontend.dockerfile.instructions import CommandLine, Instruction, KeyValue
 from knarr.frontend.dockerfile.lint import Linter
 from knarr.patterns import Matcher, clean
+from knarr.regex import later
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from knarr.frontend.dockerfile.stagebuild import StageBuild
 
-_SECRET = re.compile(
-    r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)", re.IGNORECASE
-)
-_HARMLESS = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
+_SECRET = later(r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)", re.IGNORECASE)
+_HARMLESS = later(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
 _EVERYTHING = ("*", "**", "**/*")
 
 

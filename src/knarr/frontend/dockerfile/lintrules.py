@@ -8,13 +8,12 @@ Spec: BuildKit's frontend/dockerfile/linter, Dockerfile frontend 1.26.
 
 from __future__ import annotations
 
-import re
-
 from knarr.frontend.dockerfile.gotext import quoted
 from knarr.record import record
+from knarr.regex import later
 
 _PAGES = "https://docs.docker.com/go/dockerfile/rule/"
-_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_WORD = later(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 @record

@@ -10,6 +10,7 @@ from knarr.frontend.dockerfile.gotext import truth
 from knarr.frontend.dockerfile.instructions import MountText, RunDevice, RunMount
 from knarr.frontend.dockerfile.suggest import did_you_mean
 from knarr.record import replace
+from knarr.regex import later
 
 TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")
 SHARING = ("shared", "private", "locked")
@@ -36,7 +37,7 @@ _FIELD_OF_KEY = {
     "env": "env",
 }
 _BARE_TRUE = frozenset(("readonly", "readwrite", "required"))
-_SIZE = re.compile(r"([0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30}) ?(?:([kmgtp])(?:i?b)?|b)?", re.IGNORECASE)
+_SIZE = later(r"([0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30}) ?(?:([kmgtp])(?:i?b)?|b)?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 _MAX_ID = 2**32 - 1
 _MAX_SIZE = 2**63

@@ -9,7 +9,6 @@ are known, may name further images, and so are taken round by round.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Sequence
 
 from knarr.errors import DockerfileError, KnarrError, Span, UsageError
@@ -20,10 +19,11 @@ from knarr.frontend.dockerfile.parser import parse_trigger
 from knarr.frontend.dockerfile.platformbuild import PlatformBuild
 from knarr.frontend.dockerfile.stagebuild import SCRATCH, Line, StageBuild
 from knarr.frontend.dockerfile.suggest import did_you_mean
+from knarr.regex import later
 from knarr.spec.platform import Platform
 
-_INDEX = re.compile(r"[-+]?[0-9]{1,9}")
-_IMAGE_NAME = re.compile(r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*")
+_INDEX = later(r"[-+]?[0-9]{1,9}")
+_IMAGE_NAME = later(r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*")
 _STEPS = (Add, Copy, Run, Workdir)
 
 

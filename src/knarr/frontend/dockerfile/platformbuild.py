@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from knarr.errors import Excerpt, KnarrError, Span, Unsupported, UsageError
@@ -16,9 +15,10 @@ from knarr.frontend.request import FrontendRequest
 from knarr.llb.ops import NetMode, ProxyEnv
 from knarr.llb.state import State, given
 from knarr.record import record
+from knarr.regex import later
 from knarr.spec.platform import Platform, host_platform
 
-_EPOCH = re.compile(r"[-+]?[0-9]{1,19}")
+_EPOCH = later(r"[-+]?[0-9]{1,19}")
 _MAX_EPOCH = (2**63 - 1) // 10**9  # LLB has nanoseconds
 _MULTI_PLATFORM = "BUILDKIT_MULTI_PLATFORM"
 _NETWORKS = {"default": NetMode.UNSET, "sandbox": NetMode.UNSET, "none": NetMode.NONE, "host": NetMode.HOST}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from knarr.errors import DockerfileError
+from knarr.regex import later
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _MAX_PORT = 65535
-_NUMBER = re.compile("[0-9]{1,20}")
+_NUMBER = later("[0-9]{1,20}")
 
 
 def exposed_ports(words: Iterable[str]) -> list[str]:

@@ -8,8 +8,6 @@ one after the other, sees those before it.
 
 from __future__ import annotations
 
-import re
-
 from knarr.errors import DockerfileError
 from knarr.frontend.dockerfile import instructions as df
 from knarr.frontend.dockerfile.gotext import duration, listed, quoted_list
@@ -18,9 +16,10 @@ from knarr.frontend.dockerfile.lintlines import check_form, check_once, check_pa
 from knarr.frontend.dockerfile.platformbuild import PlatformBuild
 from knarr.frontend.dockerfile.stagebuild import StageBuild
 from knarr.record import replace
+from knarr.regex import later
 from knarr.spec.config import Healthcheck
 
-_NUMBER = re.compile(r"[-+]?[0-9]{1,18}")
+_NUMBER = later(r"[-+]?[0-9]{1,18}")
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 WINDOWS_SHELL = ("cmd", "/S", "/C")
