@@ -120,8 +120,8 @@ class Bridge:
             if request.Evaluate:
                 for ref in answer.refs.values():
                     self._gateway.evaluate(ref, scope=scope)
-        ids = {name: self._name(ref) for name, ref in answer.refs.items()}
-        response = records.solve_response(request, answer, ids, self._name)
+        ids = {name: self.name(ref) for name, ref in answer.refs.items()}
+        response = records.solve_response(request, answer, ids, self.name)
         if request.Final:  # clients from before Return
             metadata = {**_exporter_attributes(request.ExporterAttr), **answer.metadata}
             self._finish(Answer(answer.refs, metadata, answer.attestations))
@@ -226,7 +226,7 @@ class Bridge:
 
     # --- names and calls
 
-    def _name(self, ref: Ref) -> str:
+    def name(self, ref: Ref) -> str:
         """An id for `ref`; scratch has none."""
         if ref.graph.root is None:
             return ""

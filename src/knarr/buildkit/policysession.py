@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import grpc
-
 from knarr.buildkit import gatewayrecords as records
-from knarr.buildkit.failure import failure_of
 from knarr.errors import KnarrError
 from knarr.frontend.sourcequestion import MoreWanted, Verdict
 from knarr.pb import policysession_pb2 as pb
@@ -61,13 +58,5 @@ class ClientJudge:
             raise KnarrError(f"no active session for {self._id}", hint="the client that judges the sources has left")
         if not client.offers(VERIFIER, "CheckPolicy"):
             raise KnarrError(f"session {self._id} does not judge sources", hint="start the build without its policy")
-        call = client.caller(VERIFIER).begin("CheckPolicy", request)
-        with self._scope.on_cancel(call.cancel):
-            try:
-                answer: pb.CheckPolicyResponse = call.result()
-            except grpc.FutureCancelledError:
-                self._scope.check()
-                raise KnarrError("the client that judges the sources has hung up") from None
-            except grpc.RpcError as error:
-                raise failure_of(error) from None
+        answer: pb.CheckPolicyResponse = client.caller(VERIFIER).waited("CheckPolicy", request, scope=self._scope)
         return answer

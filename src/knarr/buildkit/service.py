@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
     from google.protobuf.message import Message
 
+    from knarr.scope import Scope
+
 Abort = Callable[[grpc.ServicerContext, BaseException], NoReturn]
 Failure = Callable[[grpc.RpcError], BaseException]
 
@@ -94,6 +96,19 @@ class Caller:
             return self._call(name)(message, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise self._failure(error) from None
+
+    def waited(self, name: str, message: Message, *, scope: Scope, silent: Sequence[grpc.StatusCode] = ()) -> Any:
+        """`unary` without a limit, ended with `scope`; None where the far end fails with a status of `silent`."""
+        call = self.begin(name, message)
+        with scope.on_cancel(call.cancel):
+            try:
+                return call.result()
+            except grpc.FutureCancelledError:
+                raise Cancelled from None
+            except grpc.RpcError as error:
+                if error.code() in silent:
+                    return None
+                raise self._failure(error) from None
 
     def begin(
         self,

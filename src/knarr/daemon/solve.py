@@ -14,6 +14,7 @@ from knarr.buildkit.lent import RemoteSession
 from knarr.buildkit.policies import policy
 from knarr.buildkit.policysession import ClientJudge
 from knarr.daemon import outputs
+from knarr.daemon.sessionexports import finish, with_more
 from knarr.engine.attesting import Solved, attestations
 from knarr.engine.frontends import ask
 from knarr.engine.gateway import with_excerpt
@@ -31,6 +32,7 @@ from knarr.scope import TICK_S
 
 if TYPE_CHECKING:
     from knarr.attest.statement import Attestation
+    from knarr.builder import Export
     from knarr.buildkit.sessions import Sessions
     from knarr.config import Containerd
     from knarr.daemon.builds import Build
@@ -108,8 +110,8 @@ class Solver:
                 job.governor.policies = (policy(request.SourcePolicy),)
             if request.SourcePolicySession:
                 job.governor.judge = ClientJudge(self._sessions, request.SourcePolicySession, build.scope)
-            exports, answer = outputs.wanted(request, self._answer(job, request, build))
-            exports = outputs.with_own_containerd(exports, self._containerd)
+            given = self._answer(job, request, build)
+            exports, answer = self._exports(request, given)
             frontend = job.governor.answer(from_answer(answer))
             doubt = outputs.mismatch(request, answer, [result.platform for result in frontend.results])
             if doubt is not None:
@@ -121,6 +123,10 @@ class Solver:
                 for graph in graphs:
                     with_excerpt(error, graph)
                 raise
+            if request.EnableSessionExporter:
+                more = with_more(request, given, session, build, job.gateway, self._worker.platforms)
+                exports, answer = self._exports(more, given)
+                frontend = job.governor.answer(from_answer(answer))
             said: Sequence[Sequence[Attestation]] = ()
             made = Solved(
                 job,
@@ -136,7 +142,14 @@ class Solver:
             build.images.update(job.made)
             with suppress(KnarrError):  # the history's own note: a graph that it cannot tell is no failure of the build
                 build.provenance.update(told_in_history(made, attests.get("provenance", {}).get("builder-id", "")))
-            return outputs.response(told, answer)
+            response = outputs.response(told, answer)
+            finish(request, response, session, build)
+            return response
+
+    def _exports(self, request: SolveRequest, answer: Answer) -> tuple[list[Export], Answer]:
+        """The outputs, and the answer with what the request says of the result."""
+        exports, said = outputs.wanted(request, answer)
+        return outputs.with_own_containerd(exports, self._containerd), said
 
     def _allowed(self, request: SolveRequest) -> Allowed:
         """What the request asks leave for, as far as the daemon gives it."""
