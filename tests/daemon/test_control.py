@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import tarfile
@@ -16,11 +17,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from knarr.buildkit.failure import SOURCE, STACK, VERTEX, Told
+from knarr.buildkit.gateway import SERVICE
 from knarr.buildkit.service import Caller
 from knarr.errors import KnarrError
 from knarr.pb import control_pb2 as pb
-from knarr.pb import gateway_pb2
+from knarr.pb import gateway_pb2, ops_pb2
 from tests.buildkit.client import Client
+from tests.ops.servers import Page, file_server
 
 from .conftest import Builder, Dockerfile, Running
 
@@ -242,3 +245,24 @@ def test_the_cache_is_listed_and_pruned(builder: Builder) -> None:
     assert not builder.control.unary("DiskUsage", pb.DiskUsageRequest()).record
     with pytest.raises(KnarrError, match="unknown field"):
         builder.control.unary("DiskUsage", pb.DiskUsageRequest(filter=["colour==red"]))
+
+
+def test_a_file_that_the_frontend_was_told_of_outlasts_a_prune(builder: Builder, dockerfile: Dockerfile) -> None:
+    with file_server() as server:
+        server.pages["/f"] = Page(b"one", etag='"1"')
+        dockerfile(f"FROM scratch\nADD {server.url('/f')} /\n")
+        ref = f"{builder.client.id}-1"
+        gateway = Caller(builder.channel, SERVICE, metadata=[("buildkit-controlapi-buildid", ref)])
+        request = builder.request(Frontend="", Exporters=[exporter("tar")])
+        solve = threading.Thread(target=lambda: builder.control.unary("Solve", request, timeout_s=120))
+        solve.start()
+        source = ops_pb2.SourceOp(identifier=server.url("/f"))
+        told = gateway.unary("ResolveSourceMeta", gateway_pb2.ResolveSourceMetaRequest(Source=source))
+        assert told.HTTP.Checksum == "sha256:" + hashlib.sha256(b"one").hexdigest()
+        list(builder.control.stream("Prune", pb.PruneRequest(all=True)))
+        server.pages["/f"] = Page(b"two", etag='"1"')
+        answer = gateway.unary("Solve", gateway_pb2.SolveRequest(Frontend="dockerfile.v0", allowResultReturn=True))
+        result = gateway_pb2.Result(refDeprecated=answer.result.refDeprecated)
+        gateway.unary("Return", gateway_pb2.ReturnRequest(result=result))
+        solve.join()
+    assert member(builder.client.files["0"], "f") == b"one"

@@ -36,6 +36,15 @@ class RepositoryUsed:
 
 
 @record
+class BlobUsed:
+    """A blob by its digest; `local`: it comes from an OCI layout."""
+
+    reference: Reference
+    digest: Digest
+    local: bool = False
+
+
+@record
 class FileUsed:
     """What a URL gave."""
 
@@ -48,6 +57,7 @@ class Capture:
 
     def __init__(self) -> None:
         self.images: list[ImageUsed] = []
+        self.blobs: list[BlobUsed] = []
         self.repositories: list[RepositoryUsed] = []
         self.files: list[FileUsed] = []
         self.directories: set[str] = set()
@@ -61,6 +71,10 @@ class Capture:
             if (known.reference, known.local) == (used.reference, used.local) and known.platform == used.platform:
                 return
         self.images.append(used)
+
+    def add_blob(self, used: BlobUsed) -> None:
+        if used not in self.blobs:
+            self.blobs.append(used)
 
     def add_repository(self, used: RepositoryUsed) -> None:
         if all(known.url != used.url for known in self.repositories):
@@ -80,6 +94,8 @@ class Capture:
         """Add what `other` has."""
         for image in other.images:
             self.add_image(image)
+        for blob in other.blobs:
+            self.add_blob(blob)
         for repository in other.repositories:
             self.add_repository(repository)
         for file in other.files:
@@ -97,6 +113,7 @@ class Capture:
         tagged = {_tag(used.reference) for used in self.images if used.reference.digest is None}
         kept = (used for used in self.images if used.reference.digest is None or _tag(used.reference) not in tagged)
         self.images = sorted(kept, key=lambda used: str(used.reference))
+        self.blobs.sort(key=lambda used: str(used.reference))
         self.repositories.sort(key=lambda used: used.url)
         self.files.sort(key=lambda used: used.url)
 

@@ -21,6 +21,7 @@ from knarr.attest.wanted import PREFIX, ProvenanceOptions
 from knarr.errors import KnarrError
 from knarr.record import field, record
 
+_BLOB = (("ref_type", "blob"),)
 BUILD_TYPE_1 = "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md"
 BUILD_TYPE_02 = "https://mobyproject.org/buildkit@v1"
 DOCKERFILE = "dockerfile.v0"  # BuildKit's name of the Dockerfile frontend
@@ -245,6 +246,9 @@ def materials(capture: Capture) -> list[JSON]:
         kind = purl.OCI if image.local else purl.DOCKER
         uri = purl.of_image(image.reference, image.platform, kind=kind)
         found.append({"uri": uri, "digest": {image.digest.algorithm: image.digest.hex}})
+    for blob in capture.blobs:
+        uri = purl.of_image(blob.reference, kind=purl.OCI if blob.local else purl.DOCKER, qualifiers=_BLOB)
+        found.append({"uri": uri, "digest": {blob.digest.algorithm: blob.digest.hex}})
     for repository in capture.repositories:
         found.append({"uri": redacted(repository.url), "digest": of_commit(repository.commit)})
     for file in capture.files:

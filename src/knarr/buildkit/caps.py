@@ -43,11 +43,12 @@ FRONTEND_CAPS = (
     "source.metaresolver.http.checksumrequest",
 )
 
-# Not here: source.imageblob, exec.meta.network.proxy, cache.*, signatures of sources.
+# Not here: exec.meta.network.proxy, cache.*, signatures of sources.
 LLB_CAPS = (
     "source.image",
     "source.image.resolvemode",
     "source.image.checksum",
+    "source.imageblob",
     "source.ocilayout",
     "source.local",
     "source.local.unique",

@@ -31,6 +31,7 @@ from knarr.session.session import LendsStores, Taker
 if TYPE_CHECKING:
     from knarr.attest.statement import Attestation
     from knarr.builder import CacheEntry, Export
+    from knarr.content.lease import Lease
     from knarr.engine.asked import Produced
     from knarr.engine.gateway import EngineGateway
     from knarr.engine.givecache import Giving
@@ -88,6 +89,7 @@ class Job:
         self._lock = threading.Lock()
         self._gateway: EngineGateway | None = None
         self.made: dict[int, Descriptor] = {}  # images, by the numbers of the outputs that made them
+        self._lease: Lease | None = None
         self.held = contextlib.ExitStack()  # what must last as long as the job
 
     def close(self) -> None:
@@ -97,6 +99,14 @@ class Job:
             self.producers().forget(self)
         with self.held:
             self.trees.close()
+
+    def hold(self, *digests: Digest) -> None:
+        """Keep content in the store as long as the job lasts, whoever prunes: the frontend has been told of it."""
+        with self._lock:
+            if self._lease is None:
+                self._lease = self.held.enter_context(self.world.store.leases.take())
+            lease = self._lease
+        lease.add(*digests)
 
     @property
     def gateway(self) -> EngineGateway:

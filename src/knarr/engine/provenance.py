@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from knarr.attest.capture import Capture, FileUsed, ImageUsed, RepositoryUsed, of_platform
+from knarr.attest.capture import BlobUsed, Capture, FileUsed, ImageUsed, RepositoryUsed, of_platform
 from knarr.attest.provenance import DOCKERFILE, Facts, Request, predicate, told_request
 from knarr.attest.statement import SLSA_02, SLSA_1, Attestation
 from knarr.attest.wanted import PROVENANCE, ProvenanceOptions, provenance_options
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 DOCKERFILE_VERSION = "1.26.0"  # of the Dockerfile frontend whose rules are followed
 _IMAGE, _LAYOUT, _LOCAL = "docker-image://", "oci-layout://", "local://"
+_BLOBS = ("docker-image+blob://", "oci-layout+blob://")
 
 
 def make(solved: Solved, attrs: Mapping[str, str]) -> list[tuple[Attestation, ...]]:
@@ -217,6 +218,9 @@ def _capture_source(capture: Capture, op: SourceOp, platform: Any, pin: str) -> 
         capture.add_image(
             ImageUsed(name, platform or host_platform(), Digest.parse(pin), identifier.startswith(_LAYOUT))
         )
+    elif identifier.startswith(_BLOBS):
+        name = Reference.parse(identifier.partition("://")[2])
+        capture.add_blob(BlobUsed(name, Digest.parse(pin), identifier.startswith(_BLOBS[1])))
     elif identifier.startswith("git://"):
         _capture_git(capture, op, pin)
     else:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from knarr.spec.digest import Digest
 
 _LAYOUT = "oci-layout://"
+_BLOBS = ("docker-image+blob://", "oci-layout+blob://")
 
 
 class Sources:
@@ -89,6 +90,10 @@ class Sources:
             from knarr.ops import source_http
 
             return source_http.resolve(self._world, op, vertex)
+        if op.identifier.startswith(_BLOBS):
+            from knarr.ops import source_blob
+
+            return source_blob.resolve(self._world, op, vertex)
         if scheme == "git":
             from knarr.ops import source_git
 

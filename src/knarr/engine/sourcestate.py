@@ -24,6 +24,7 @@ from knarr.streams import CHUNK
 
 if TYPE_CHECKING:
     from knarr.engine.gateway import EngineGateway
+    from knarr.engine.job import Job
     from knarr.frontend.sourcequestion import Checksum, SourceQuestion
     from knarr.ops.source_http import Known
     from knarr.ops.world import World
@@ -51,7 +52,7 @@ def of(gateway: EngineGateway, source: SourceOp, question: SourceQuestion) -> So
             return _repository(world, source, question)
     if scheme in ("http", "https"):
         with _told(world.sink, f"[internal] resolve {source.identifier}") as vertex:
-            return _file(world, source, vertex, question.checksum)
+            return _file(gateway.job, source, vertex, question.checksum)
     return SourceState()
 
 
@@ -83,11 +84,13 @@ def _repository(world: World, source: SourceOp, question: SourceQuestion) -> Sou
     return replace(state, raw_commit=commit, raw_tag=tag)
 
 
-def _file(world: World, source: SourceOp, vertex: str, wanted: Checksum | None) -> SourceState:
+def _file(job: Job, source: SourceOp, vertex: str, wanted: Checksum | None) -> SourceState:
     from knarr.ops import source_http
 
     asked = source_http.parse(source)
+    world = job.world
     known = source_http.ask(world, asked, vertex, anew=False)
+    job.hold(known.digest)
     name = source_http.file_name(asked, known.disposition)
     checksum = _checksum(world, known, wanted) if wanted is not None else ""
     return SourceState(known.digest, filename=name, modified_s=_seconds(known.modified), checksum=checksum)

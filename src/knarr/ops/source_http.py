@@ -19,11 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knarr import virtual
 from knarr.cache.flight import flight
 from knarr.cache.record import RecordId
 from knarr.errors import DigestMismatch, KnarrError, RegistryError, UsageError
 from knarr.llb.ops import SourceOp
+from knarr.ops import onefile
 from knarr.ops.fetched import Fetched, Reach
 from knarr.ops.world import World
 from knarr.progress import Status
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from knarr.remote.transport import Transport
     from knarr.remote.wire import Headers
 
-_FILE_MODE = 0o600
 _HEADERS = ("accept", "user-agent")  # what a definition may set; BuildKit's list
 _UNNAMED = "download"
 _UPLOADED = "http://buildkit-session/"  # no server: the caller holds it ready
@@ -48,10 +47,7 @@ class HttpSource:
     """A source op, read."""
 
     url: str
-    filename: str = ""
-    mode: int = _FILE_MODE
-    uid: int = 0
-    gid: int = 0
+    look: onefile.Look = onefile.Look()
     checksum: Digest | None = None
     secret: str = ""  # id of the secret that is the Authorization header
     headers: tuple[tuple[str, str], ...] = ()
@@ -92,8 +88,8 @@ def resolve(world: World, op: SourceOp, vertex: str) -> Fetched:
 def _shared_key(op: SourceOp, source: HttpSource, name: str, digest: Digest, modified: str) -> str:
     from knarr.solver.sharedkeys import http_key
 
-    perm = _number(op.attrs.get("http.perm", ""), op.identifier)
-    return http_key(name, (perm, source.uid, source.gid), digest, modified, source.secret, dict(source.headers))
+    look = source.look
+    return http_key(name, (look.perm, look.uid, look.gid), digest, modified, source.secret, dict(source.headers))
 
 
 def parse(op: SourceOp) -> HttpSource:
@@ -109,10 +105,7 @@ def parse(op: SourceOp) -> HttpSource:
     custom = ((name.removeprefix("http.header."), attrs[name]) for name in sorted(attrs) if "http.header." in name)
     return HttpSource(
         op.identifier,
-        attrs.get("http.filename", ""),
-        _number(attrs.get("http.perm", ""), op.identifier) or _FILE_MODE,
-        _number(attrs.get("http.uid", ""), op.identifier),
-        _number(attrs.get("http.gid", ""), op.identifier),
+        onefile.look_of(attrs, op.identifier),
         Digest.parse(attrs["http.checksum"]) if attrs.get("http.checksum") else None,
         attrs.get("http.authheadersecret", ""),
         tuple((name, value) for name, value in custom if name.lower() in _HEADERS),
@@ -123,9 +116,8 @@ def file_name(source: HttpSource, disposition: str) -> str:
     """What the file is called: as the definition says, as the server says, or after the URL's path."""
     from urllib.parse import unquote, urlsplit
 
-    offered = source.filename or _named_by(disposition) or unquote(urlsplit(source.url).path)
-    name = os.path.basename(offered.rstrip("/")).replace("\0", "")
-    return _UNNAMED if name in ("", ".", "..") else name
+    offered = source.look.filename or _named_by(disposition) or unquote(urlsplit(source.url).path)
+    return onefile.safe_name(offered, _UNNAMED)
 
 
 def _named_by(disposition: str) -> str:
@@ -139,16 +131,9 @@ def _named_by(disposition: str) -> str:
     return "" if name.endswith("/") else name
 
 
-def _number(text: str, where: str) -> int:
-    """As Go reads it: 0600 and 0o600 are octal."""
-    try:
-        return int(text, 8 if text[:1] == "0" and text.isdigit() else 0) if text else 0
-    except ValueError:
-        raise UsageError(f"{where}: {text!r} is not a number") from None
-
-
 def _key(source: HttpSource, name: str, digest: Digest, modified: str) -> str:
-    parts = [name, source.mode, source.uid, source.gid, digest, modified, source.secret, source.headers]
+    look = source.look
+    parts = [name, look.mode, look.uid, look.gid, digest, modified, source.secret, source.headers]
     return "http:" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -368,20 +353,7 @@ def _make(world: World, source: HttpSource, vertex: str, name: str, known: Known
         found = ask(world, source, vertex, anew=True)
     if found.digest != expected:
         raise KnarrError(f"{_shown(source.url)}: changed while it was fetched", hint="build again")
-    return _write(world, source, name, found, record)
-
-
-def _write(world: World, source: HttpSource, name: str, known: Known, record: RecordId) -> RecordId:
-    """A tree with the one file in it."""
-    from knarr.ops.copyfile import copy_file
     from knarr.remote.fetchurl import seconds_of
 
-    with world.trees.active(None) as active:
-        target = os.path.join(active.root, name)
-        copy_file(os.fspath(world.store.path(known.digest)), target, known.size)
-        if source.uid or source.gid:
-            virtual.chown(target, source.uid, source.gid)
-        os.chmod(target, source.mode & 0o7777)
-        seconds = seconds_of(known.modified) or 0
-        os.utime(target, (seconds, seconds))
-        return active.commit(record)
+    modified = seconds_of(found.modified) or 0
+    return onefile.write(world, source.look, name, found.digest, found.size, modified, record)

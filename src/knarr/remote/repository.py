@@ -192,20 +192,35 @@ class Repository:
 
     def lends(self, descriptor: Descriptor) -> bool:
         """Whether the content can be read from here, or from a mirror."""
+        return self._length(descriptor) in (-1, descriptor.size)
+
+    def size_of(self, digest: Digest) -> int | None:
+        """The size of a blob, here or at a mirror; None: it is not there.
+
+        Raises:
+            RegistryError: the registry does not tell, says no or cannot be reached.
+        """
+        length = self._length(Descriptor("", digest, 0))
+        if length == -1:
+            raise RegistryError(f"{self.name}: the registry does not tell the size of {digest}")
+        return length
+
+    def _length(self, descriptor: Descriptor) -> int | None:
+        """What HEAD says: None when the content is not there, -1 when its size is not told."""
         what = f"check for {descriptor.digest} in {self.name}"
 
-        def ask(endpoint: Endpoint, attempts: int) -> bool:
+        def ask(endpoint: Endpoint, attempts: int) -> int:
             target, headers = self._path(descriptor), _accept(descriptor)
             answer = self._access.send(endpoint, "HEAD", target, what, 200, *_GONE, headers=headers, attempts=attempts)
             with answer:
                 if answer.status != 200:
                     raise NotFound(f"{what}: not found", hint=f"asked {endpoint.origin.netloc}")
-                return answer.length in (-1, descriptor.size)
+                return answer.length
 
         try:
             return self._access.first(PULL, ask)
         except NotFound:
-            return False
+            return None
 
     def push(self, descriptor: Descriptor, content: Readable, *, report: Report | None = None) -> None:
         """Store the content. Manifests go by digest (`push_manifest` also sets a tag in the same request).
