@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -42,17 +43,24 @@ def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def ours(tmp_path: Path, environ: None) -> Iterator[str]:
     """The address of a `knarr registry serve`, on a state directory of its own."""
+    with serving(tmp_path) as address:
+        yield address
+
+
+@contextmanager
+def serving(work: Path) -> Iterator[str]:
+    """A `knarr registry serve` while the context lasts, its state in `work`; its address."""
     address = f"127.0.0.1:{free_port()}"
-    env = {**os.environ, "KNARR_ROOT": str(tmp_path / "server")}
+    env = {**os.environ, "KNARR_ROOT": str(work / "server")}
     command = [sys.executable, "-m", "knarr", "registry", "serve", "--listen", address]
     with (
-        open(tmp_path / "server.log", "wb") as log,
+        open(work / "server.log", "wb") as log,
         subprocess.Popen(command, env=env, stdout=log, stderr=log) as server,
     ):
         try:
             deadline = time.monotonic() + 30
             while not listens(int(address.rpartition(":")[2])):
-                assert server.poll() is None, (tmp_path / "server.log").read_text()
+                assert server.poll() is None, (work / "server.log").read_text()
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             yield address

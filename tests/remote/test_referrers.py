@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from knarr.errors import ContentError, NotFound
 from knarr.spec.digest import Digest
-from knarr.spec.manifest import Index, decode
+from knarr.spec.manifest import EMPTY, Index, decode, encode_index, encode_manifest
 from knarr.spec.reference import Reference
 from knarr.spec.referrers import fallback_tag
 
@@ -70,6 +70,21 @@ def test_a_tag_of_that_name_that_is_no_index_is_not_overwritten(connect: Connect
         fake.add_manifest("app", fallback_tag(SUBJECT.digest), foreign.raw, foreign.media_type)
         with pytest.raises(ContentError, match="is not an index"):
             connect().repository(Reference.parse(f"{fake.host}/app")).push_manifest(ONE.descriptor, ONE.raw)
+
+
+def test_a_tag_that_names_the_subject_itself_is_no_list(connect: Connect) -> None:
+    """cosign's copies have such tags; of an index its platforms would pass for referrers."""
+    with FakeRegistry(referrers=False) as fake:
+        child = image(b"child")
+        index = encode_index([child.descriptor])
+        for document in (child, index):
+            tag = fallback_tag(document.descriptor.digest)
+            fake.add_manifest("app", tag, document.raw, document.media_type)
+            place = connect().repository(Reference.parse(f"{fake.host}/app"))
+            assert place.predecessors(document.descriptor) == ()
+            referrer = encode_manifest(EMPTY, [EMPTY], subject=document.descriptor.bare())
+            place.push_manifest(referrer.descriptor, referrer.raw)
+            assert [d.digest for d in place.predecessors(document.descriptor)] == [referrer.descriptor.digest]
 
 
 def test_deleting_a_referrer_takes_it_off_the_fallback_tag(connect: Connect) -> None:

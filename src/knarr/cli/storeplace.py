@@ -88,7 +88,7 @@ class StorePlace:
 
     def _listed(self, subject: Digest) -> tuple[Descriptor, ...]:
         named = self._store.names.get(f"{self.name}:{fallback_tag(subject)}")
-        if named is None:
+        if named is None or named.descriptor.digest == subject:
             return ()
         document = read_document(self._store, named.descriptor)
         return document.manifests if isinstance(document, Index) else ()

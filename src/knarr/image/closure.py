@@ -292,7 +292,8 @@ class _Expedition:
                     index = self._named(tag)
             except NotFound:
                 index = None
-            if isinstance(index, Index):
+            # cosign's copies have such tags, too: names of what they copy, and no lists.
+            if isinstance(index, Index) and index.descriptor.digest != node.descriptor.digest:
                 for entry in index.manifests:
                     listed.setdefault(entry.digest, entry)
         return listed.values()

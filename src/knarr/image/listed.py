@@ -126,8 +126,8 @@ class Listed:
     def fallback(self, subject: Digest) -> tuple[Descriptor, ...]:
         """What the referrers tag of `subject` lists."""
         listed = self._lookup(fallback_tag(subject))
-        if listed is None:
-            return ()
+        if listed is None or listed.digest == subject:
+            return ()  # a name of its own, as cosign's copies have
         try:
             document = read_document(self, listed)
         except NotFound:

@@ -80,7 +80,7 @@ def _documents(
     if wanted & ATTESTATIONS:
         yield from ((ATT_TAG, one) for one in _tagged(place, f"{tag}.att"))
         yield from ((IN_INDEX, one) for one in _listed_in(index, subject.digest))
-    listed = tuple(place.predecessors(subject)) or _fallback(place, tag)
+    listed = tuple(place.predecessors(subject)) or _fallback(place, tag, subject.digest)
     yield from ((REFERRER, one) for one in listed if is_document(one.media_type))
 
 
@@ -91,11 +91,11 @@ def _tagged(place: Place, tag: str) -> Iterable[Descriptor]:
         return ()
 
 
-def _fallback(place: Place, tag: str) -> Iterable[Descriptor]:
+def _fallback(place: Place, tag: str, subject: Digest) -> Iterable[Descriptor]:
     """The list that clients keep in a tag; a registry may have the API and not have taken it up."""
     for found in _tagged(place, tag):
         document = read_document(place, found)
-        if isinstance(document, Index):
+        if isinstance(document, Index) and found.digest != subject:  # cosign's copies are called so themselves
             return document.manifests
     return ()
 
