@@ -239,7 +239,7 @@ def copy(stage: Stage, tool: str, source: str, target: str) -> None:
     if tool == "knarr":
         stage.knarr("copy", "-q", *where)
     elif tool == "cosign":
-        # cosign 2.5 pushes an index and what is in it at the same time; a registry may refuse the index that comes first.
+        # cosign 2.5 pushes an index and what is in it at the same time: a registry may refuse it.
         assert any(stage.run(tool, *commands[tool], ok=False) or is_there(stage, target) for _ in range(9))
     else:
         stage.run(tool, *commands[tool], ok=tool != "oras")
@@ -275,3 +275,14 @@ def test_what_a_tool_copies_there_and_back(stage: Stage, tool: str) -> None:
 def kept(stage: Stage, name: str) -> dict[str, set[tuple[str, ...]]]:
     """The evidence at a copy; none where there is no copy."""
     return stage.evidence(name) if is_there(stage, name) else {}
+
+
+def test_knarr_reads_a_statement_that_oras_attached(stage: Stage) -> None:
+    name = f"{stage.plain}/forms/older"
+    subject = {"name": "_", "digest": {"sha256": stage.image[0].partition(":")[2]}}
+    said = {"_type": "https://in-toto.io/Statement/v1", "subject": [subject], "predicateType": "https://a.test/b"}
+    (stage.work / "said.json").write_text(json.dumps({**said, "predicate": {"tests": "passed"}}))
+    kind = "application/vnd.in-toto+json"
+    stage.run("oras", "attach", "--plain-http", "--artifact-type", kind, stage.platform(name), f"said.json:{kind}")
+    shown = stage.knarr("attest", "show", "--type", "https://a.test/b", "--format", "predicate", f"{name}:1")
+    assert json.loads(shown) == {"tests": "passed"}
