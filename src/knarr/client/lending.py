@@ -63,7 +63,8 @@ def _served(services: Mapping[ServiceDescriptor, object], place: Path, scope: Sc
     """A connection to a server of `services`."""
     opened = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     path = f"/proc/self/fd/{opened}/session.sock"  # the path of a socket is bounded to 107 bytes
-    server = grpc.server(RpcThreads(scope), options=OPTIONS)
+    threads = RpcThreads(scope)
+    server = grpc.server(threads, options=OPTIONS)
     try:
         server.add_generic_rpc_handlers([serving(*service) for service in services.items()])
         alive = health.HealthServicer()
@@ -76,6 +77,7 @@ def _served(services: Mapping[ServiceDescriptor, object], place: Path, scope: Sc
             yield near
     finally:
         server.stop(0).wait()
+        threads.close()
         os.close(opened)
 
 

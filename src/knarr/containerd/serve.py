@@ -40,7 +40,8 @@ def serving_snapshotter(driver: Driver, address: str) -> Iterator[None]:
     if not path.startswith("/"):
         raise UsageError(f"{address}: not the path of a socket", hint="such as /run/knarr/snapshotter.sock")
     with Scope() as scope:
-        server = grpc.server(RpcThreads(scope), options=OPTIONS)
+        threads = RpcThreads(scope)
+        server = grpc.server(threads, options=OPTIONS)
         server.add_generic_rpc_handlers([serving(SNAPSHOTS, SnapshotService(driver), fail=abort)])
         _bind(server, path)
         server.start()
@@ -48,6 +49,7 @@ def serving_snapshotter(driver: Driver, address: str) -> Iterator[None]:
             yield
         finally:
             server.stop(_LAST_WORDS_S).wait()
+            threads.close()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
