@@ -63,3 +63,20 @@ def test_a_user_s_container_ends_with_its_monitor(place: MakePlace) -> None:
 def test_a_user_cannot_publish_ports(place: MakePlace) -> None:
     done = place("user").knarr("run", "--rm", "-q", "-p", "8080:80", "busybox", "true")
     assert (done.returncode, "publishes no ports" in done.stderr) == (125, True)
+
+
+@pytest.mark.parametrize("profile", ["single", "container", "restricted"])
+def test_the_lesser_profiles_run_containers_as_far_as_they_can(place: MakePlace, profile: str) -> None:
+    there = place(profile)
+    done = there.knarr("run", "--rm", "-q", "busybox", "sh", "-c", "echo out; echo err >&2; exit 5")
+    assert (done.returncode, done.stdout, done.stderr) == (5, "out\n", "err\n")
+    assert there.knarr("run", "-q", "--rm", "busybox", "nothing").returncode == 127
+    assert there.knarr("run", "-q", "--name", "kept", "busybox", "sh", "-c", "echo mine > /mine").returncode == 0
+    assert there.knarr("start", "-a", "kept").returncode == 0
+    assert there.knarr("rm", "kept").returncode == 0
+
+
+@pytest.mark.parametrize("profile", ["container", "restricted"])
+def test_what_needs_mounts_is_refused_where_there_are_none(place: MakePlace, profile: str) -> None:
+    done = place(profile).knarr("run", "--rm", "-q", "-v", "v:/v", "busybox", "true")
+    assert (done.returncode, "containers cannot have directories and volumes" in done.stderr) == (125, True)

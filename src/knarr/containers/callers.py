@@ -10,14 +10,14 @@ import select
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from knarr.containers import call, wire
 from knarr.containers.feed import Feed, closed_once
-from knarr.errors import ContentError, KnarrError, UsageError
+from knarr.errors import ContentError, KnarrError, Unsupported, UsageError
 from knarr.record import replace
 from knarr.runtime.live import Live, Process
 from knarr.runtime.process import ProcessSpec, Stdio
@@ -75,6 +75,7 @@ class Callers:
         self.spec: ProcessSpec | None = None  # once it is known
         self.stdin = stdin
         self.size = (0, 0)
+        self.ends_by: Callable[[], object] | None = None  # where no signal reaches the container: how it is ended
         self.status = 0
 
     @contextmanager
@@ -185,7 +186,7 @@ class Callers:
         elif what == "exec":
             self._exec(caller, request)
         elif what == "signal":
-            sent = self._live.first is not None and self._live.first.signal(int(request["number"]))
+            sent = self._signal(int(request["number"]))
             caller.tell(wire.ENDED, {"sent": sent}, given_up=self._given_up)
         elif what in ("stop", "wait"):
             if what == "stop":
@@ -226,14 +227,25 @@ class Callers:
 
     def _stop(self, name: str, timeout_s: float) -> None:
         """Ask the first process to end, and kill it when it does not in time (below 0: it may take for ever)."""
-        first = self._live.first
-        if first is None or not first.signal(number_of(name)):
+        if not self._signal(number_of(name)):
             return
         if not self._over.wait(None if timeout_s < 0 else timeout_s):
             self._given_up.set()
-            first.signal(signal.SIGKILL)
+            self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> bool:
+        """Send a signal to the first process; False when there is none any more."""
+        if self.ends_by is not None:
+            self.ends_by()
+            return True
+        return self._live.first is not None and self._live.first.signal(number)
 
     def _exec(self, caller: _Caller, request: dict[str, Any]) -> None:
+        if self.ends_by is not None:
+            raise Unsupported(
+                "this place allows no namespaces, so a container cannot be entered",
+                hint="run it where user namespaces are allowed: knarr doctor tells what is missing",
+            )
         if self.spec is None:
             raise KnarrError("the container has not begun yet")
         spec = _further(self.spec, request)

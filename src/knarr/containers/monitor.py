@@ -16,20 +16,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
+from knarr import linux
 from knarr.config import Settings
 from knarr.containers import call, networking, recover, wire
 from knarr.containers.callers import Callers
 from knarr.containers.feed import Feed, closed_once
 from knarr.containers.log import LogWriter
-from knarr.containers.process import process
+from knarr.containers.process import process, require_possible
 from knarr.containers.removal import remove
 from knarr.containers.state import State
 from knarr.containers.store import Container, Containers
 from knarr.containers.volumes import Volumes
-from knarr.errors import KnarrError, NotFound, RuntimeFailed
+from knarr.errors import Cancelled, KnarrError, NotFound, RuntimeFailed
 from knarr.record import replace
 from knarr.runtime.live import Live
 from knarr.runtime.process import Exit, Stdio
@@ -37,6 +38,7 @@ from knarr.runtime.runner import Runtime
 from knarr.runtime.terminal import opened, resize
 from knarr.scope import Scope
 from knarr.snapshot.choose import choose
+from knarr.snapshot.driver import Driver
 from knarr.snapshot.mounting import mounted
 from knarr.snapshot.namespace import take_rights
 from knarr.snapshot.snapshotter import Mount
@@ -109,6 +111,8 @@ class Monitor:
         try:
             with ExitStack() as stack:
                 ended = self._run(stack)
+        except Cancelled:
+            ended = Exit(128 + signal.SIGKILL)
         except KnarrError as error:
             status = (error.program_status if isinstance(error, RuntimeFailed) else 0) or 125
             self._write(replace(self._state, status="created", exit_status=status, error=error.message))
@@ -133,16 +137,19 @@ class Monitor:
         reserved = networking.Reserved(spec.ports)
         stack.callback(reserved.close)
         self._state = replace(self._state, ports=tuple(map(str, reserved.ports)))
-        root = stack.enter_context(mounted(self._mounts(stack), path / "root"))
+        root = stack.enter_context(mounted(self._mounts(), path / "root"))
         networks = networking.joined(spec, reserved.ports, self._settings)
-        runtime = Runtime(self._settings.run, self._settings.oci_runtime, networks=lambda: networks)
+        runtime = self._runtime(networks)
         stack.callback(runtime.close)
         told = process(spec, root, Volumes(self._settings.root))
         self.callers.spec = told
         scope = stack.enter_context(Scope())
         stack.callback(self._ended.set)  # a thread of the scope waits for it
         stdio, begun = self._stdio(stack, scope, log)
-        scope.attempt(self._await_start, networks)
+        if linux.may_mount():
+            scope.attempt(self._await_start, networks)
+        else:
+            begun = self._by_itself(scope, begun)
         signal.signal(signal.SIGTERM, lambda *_: self.callers.stop_later(spec.stop_signal, spec.stop_timeout_s))
         return runtime.run(
             told,
@@ -150,12 +157,34 @@ class Monitor:
             scope=scope,
             meanwhile=begun,
             stdio=stdio,
-            live=self._live,
+            live=self._live if linux.may_mount() else None,
         )
 
-    def _mounts(self, stack: ExitStack) -> tuple[Mount, ...]:
+    def _runtime(self, networks: networking.Joined | None) -> Runtime:
+        if linux.may_mount():
+            return Runtime(self._settings.run, self._settings.oci_runtime, networks=lambda: networks)
+        from knarr.runtime.unmounted import Unmounted
+        from knarr.snapshot import tree
+
+        require_possible(self._spec)
+        return Unmounted(self._settings.run, tree.clone)
+
+    def _by_itself(self, scope: Scope, begun: Callable[[], object]) -> Callable[[], object]:
+        """Where a container has no namespaces, it runs with its launcher, and all signals are the end of it."""
+        self.callers.ends_by = scope.cancel
+
+        def tell() -> None:
+            begun()
+            self._note_start(os.getpid(), ())
+
+        return tell
+
+    def _mounts(self) -> tuple[Mount, ...]:
         driver = choose(self._settings.snapshots, self._settings.snapshotter or "auto")
-        stack.callback(driver.close)
+        with closing(driver):
+            return self._over(driver)
+
+    def _over(self, driver: Driver) -> tuple[Mount, ...]:
         place = self._container.path / "tree"
         place.mkdir(mode=0o711, exist_ok=True)
         parent = self._spec.snapshot or None
@@ -171,9 +200,9 @@ class Monitor:
         if self.callers.stdin is None:
             return Stdio(), _nothing
         stack.callback(self.callers.stdin.close)
-        closing = stack.enter_context(closed_once(self._source))
+        close = stack.enter_context(closed_once(self._source))
         if not self._spec.terminal:
-            return Stdio(self._source), closing
+            return Stdio(self._source), close
         stdio = stack.enter_context(
             opened(lambda stream, data: self._output(log, stream, data), scope, source=self._source)
         )
@@ -193,13 +222,13 @@ class Monitor:
                 continue
             deadline = deadline or time.monotonic() + _BEGINS_S
             if not _is_runtime(pid) or time.monotonic() > deadline:
-                addresses = networks.addresses if networks is not None else ()
-                self._state = replace(
-                    self._state, status="running", pid=pid, started_ns=time.time_ns(), addresses=addresses
-                )
-                self._write(self._state)
-                self.callers.started(pid)
+                self._note_start(pid, networks.addresses if networks is not None else ())
                 return
+
+    def _note_start(self, pid: int, addresses: tuple[str, ...]) -> None:
+        self._state = replace(self._state, status="running", pid=pid, started_ns=time.time_ns(), addresses=addresses)
+        self._write(self._state)
+        self.callers.started(pid)
 
     def _write(self, state: State) -> None:
         with suppress(OSError):  # on a full disk the lock still says whether it runs

@@ -53,6 +53,26 @@ def process(spec: ContainerSpec, root: Path, volumes: Volumes) -> ProcessSpec:
     )
 
 
+def require_possible(spec: ContainerSpec) -> None:
+    """Refuse what a place without mounts cannot do, rather than do less than was asked for.
+
+    Raises:
+        Unsupported: the container asks for it.
+    """
+    way_out = "run it where user namespaces are allowed: knarr doctor tells what is missing"
+    wanted = {
+        "a terminal (--tty)": spec.terminal,
+        "directories and volumes": any(mount.kind != "tmpfs" for mount in spec.mounts),
+        "an init (--init)": spec.init,
+        "a network of its own": spec.network != "host",
+    }
+    for what, is_wanted in wanted.items():
+        if is_wanted:
+            raise Unsupported(
+                f"this place allows no mounts and namespaces, so containers cannot have {what}", hint=way_out
+            )
+
+
 def environment(spec: ContainerSpec, *, terminal: bool | None = None) -> tuple[str, ...]:
     """The variables of a process in the container; with a terminal, they say which kind."""
     has_terminal = spec.terminal if terminal is None else terminal

@@ -35,6 +35,14 @@ def runtime_words(bundle: str, last_words: bytes, args: Sequence[str]) -> str:
     return "; ".join(dict.fromkeys(filter(None, words)))
 
 
+def proot_words(last_words: bytes) -> str:
+    """The same of proot, which has no log: it says on stderr what it did not find, where, and how to get help."""
+    first, _, last = last_words.decode(errors="replace").strip().rpartition("\n")
+    if not last.startswith("fatal error: see `proot"):
+        return ""
+    return first.rpartition("\n")[2].removeprefix("proot error: ").partition(" (root = ")[0]
+
+
 def could_not_start(program: str, words: str, args: Sequence[str]) -> RuntimeFailed:
     """The error for a container that did not start; `program` is crun or runc."""
     lower = words.lower()
@@ -43,7 +51,11 @@ def could_not_start(program: str, words: str, args: Sequence[str]) -> RuntimeFai
     if "exec format error" in lower:
         status = 126
         hint = f"{first} is built for another platform, or is a script without #! line"
-    elif "executable file" in lower or ("no such file" in lower and _about(words, first)):
+    elif (
+        "executable file" in lower
+        or lower == f"'{first.lower()}' not found"
+        or ("no such file" in lower and _about(words, first))
+    ):
         status = 127
         hint = f"the image has no {first} (on PATH); a RUN in shell form needs /bin/sh, which scratch has not"
     elif "permission denied" in lower and (_about(words, first) or "executable" in lower):

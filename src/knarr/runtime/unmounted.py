@@ -167,7 +167,7 @@ class Unmounted(Runtime):
         def listen(stream: int, data: bytes) -> None:
             nonlocal last_words
             if stream == 2:
-                last_words = data[-_LAST:]
+                last_words = (last_words + data)[-_LAST:]  # proot says it piece by piece
             output(stream, data)
 
         told = {
@@ -193,7 +193,7 @@ class Unmounted(Runtime):
             stdio=stdio,
         )
         if status:
-            words = startfailure.runtime_words(place.path, b"", spec.args)
+            words = startfailure.runtime_words(place.path, b"", spec.args) or startfailure.proot_words(last_words)
             if words:
                 raise startfailure.could_not_start("chroot" if told["root"] else "proot", words, spec.args)
         return Exit(status, status == 128 + signal.SIGKILL and cgroups.killed_for_memory() > kills)
