@@ -124,12 +124,12 @@ def _become(told: dict[str, Any], libc: Any, channel: socket.socket) -> NoReturn
         if told["supervised"]:
             sys.path.insert(0, told["supervised"]["source"])
             from knarr import linux
-            from knarr.runtime import supervise
+            from knarr.runtime import syscalls
 
-            arch, numbers = supervise.numbers()
-            names: tuple[str, ...] = supervise.ENDS
+            arch, numbers = syscalls.numbers()
+            names: tuple[str, ...] = syscalls.ENDS
             if told["supervised"]["notes"]:
-                names += (*supervise.OWNERS, *supervise.STATS, *supervise.MODES)
+                names += (*syscalls.OWNERS, *syscalls.STATS, *syscalls.MODES)
             listener = linux.notify_of(arch, [numbers[name] for name in names if name in numbers])
             socket.send_fds(channel, [b"x"], [listener])
             os.close(listener)

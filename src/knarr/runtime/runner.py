@@ -15,10 +15,10 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from knarr import linux, virtual
 from knarr.errors import RuntimeFailed, Unsupported
@@ -28,7 +28,7 @@ from knarr.runtime.emulate import Emulator
 from knarr.runtime.privatetable import Emulation
 from knarr.runtime.process import Exit, Output, ProcessSpec, Stdio
 from knarr.runtime.stubs import Stubs
-from knarr.runtime.users import resolve_user
+from knarr.runtime.users import User, resolve_user
 from knarr.scope import Scope
 
 if TYPE_CHECKING:
@@ -96,11 +96,6 @@ class Runtime:
         program, owner = self._ready()
         emulation = self._emulator.emulation(spec.platform)
         user = resolve_user(spec.rootfs, spec.user)
-        if virtual.notes_owners() and (user.uid or user.gid):
-            raise Unsupported(
-                f"a step cannot run as {user.uid}:{user.gid} in a user namespace with one id",
-                hint="give this user ids in /etc/subuid and /etc/subgid: knarr doctor tells how",
-            )
         id = f"{owner.token}-{next(self._numbers)}"
         program, group = program.group(spec, id)
         with (
@@ -109,12 +104,14 @@ class Runtime:
             workdir.made(spec, user),
         ):
             around = self._surroundings(group, spec, place, emulation, network, program)
-            with _mount_points(spec, around):
+            with _mount_points(spec, around), ExitStack() as stack:
                 configuration = bundle.configuration(spec, user, around)
                 if spec.devices:
                     from knarr.runtime import cdibundle
 
                     cdibundle.add(configuration, spec.devices, bind_nodes=bool(around.user_namespace))
+                if virtual.notes_owners():
+                    stack.enter_context(_answering(spec, user, place, configuration, scope))
                 _write(place, configuration)
                 return self._execute(program, spec, place, group, id, output, scope, meanwhile, stdio, live)
 
@@ -207,7 +204,7 @@ class Runtime:
             uid_map=emulation.uid_map if emulation else (),
             gid_map=emulation.gid_map if emulation else (),
             masked=mounts.mounted_below_sys(but="/sys/fs/cgroup" if cgroup_mount else "") if bind_sys else (),
-            filter_cache=self._state / "seccomp" if program.name == "crun" else None,
+            filter_cache=self._state / "seccomp" if program.name == "crun" and not virtual.notes_owners() else None,
         )
 
     def _execute(
@@ -264,6 +261,28 @@ class Runtime:
             cgroups.forget_hidden(group.path)
         if group.is_limited:
             cgroups.remove(group.path)
+
+
+def _answering(
+    spec: ProcessSpec, user: User, place: workspace.Workspace, configuration: dict[str, Any], scope: Scope
+) -> AbstractContextManager[object]:
+    """Answers the step's calls about owners and users, where there is one id for all; the runtime is told where.
+
+    Raises:
+        Unsupported: nobody knows the calls of this machine, and the step is another user's.
+    """
+    from knarr.runtime.notify import Listener, is_possible
+
+    if is_possible():
+        listener = Listener(place.path, user, os.fspath(spec.rootfs), scope)
+        listener.add(configuration)
+        return listener
+    if user.uid or user.gid:
+        raise Unsupported(
+            f"a step cannot run as {user.uid}:{user.gid} in a user namespace with one id",
+            hint="give this user ids in /etc/subuid and /etc/subgid: knarr doctor tells how",
+        )
+    return nullcontext()
 
 
 @contextmanager
