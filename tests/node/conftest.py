@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from knarr.snapshot.namespace import private_mounts
+from tests.node import podspec
 from tests.node.container import Node
 
 BUILD_S = 560  # of both platforms, where nothing is in the cache
@@ -58,11 +59,21 @@ def node_rootfs(node_layout: Path) -> Path:
     return bundle / "rootfs"
 
 
+@pytest.fixture(scope="session")
+def node_rootfs_of_a_namespace(node_layout: Path, node_rootfs: Path) -> Path:
+    """The same with the owners that a pod with a user namespace sees as its own."""
+    bundle = node_layout / "mapped"
+    ids = [f"--{kind}-map=0:{podspec.FIRST_ID}:{podspec.IDS}" for kind in ("uid", "gid")]
+    words = ["umoci", "unpack", *ids, "--image", f"{node_layout}/own:1", str(bundle)]
+    subprocess.run(words, check=True, capture_output=True)
+    return bundle / "rootfs"
+
+
 @pytest.fixture
 def node(node_rootfs: Path) -> Iterator[Callable[..., Node]]:
     """Makes a container of the image, with a directory of its own on a disk (not on overlayfs)."""
     with _directories() as new:
-        yield lambda **fields: Node(node_rootfs, new(), **fields)
+        yield lambda rootfs=node_rootfs, **fields: Node(rootfs, new(), **fields)
 
 
 @contextmanager

@@ -45,6 +45,10 @@ class Node:
         self._bundle = place / "bundle"
         self._runc = [shutil.which("runc") or "runc", "--root", str(place / "runc")]
 
+    def bind(self, binds: Mapping[Path, str]) -> None:
+        """Show more of this machine inside."""
+        self._binds.update(binds)
+
     def configuration(self, argv: Sequence[str]) -> dict[str, Any]:
         """What a privileged container has: all rights and devices, nothing masked."""
         binds = [

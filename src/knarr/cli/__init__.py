@@ -60,6 +60,7 @@ COMMANDS = {
     "daemon": ("daemon", "Serve BuildKit's API to buildctl and docker buildx"),
     "serve": ("serve", "Serve builds and images in one process: what is pushed is a tag"),
     "node": ("node", "Make the node image: builder, registry and containerd in one container"),
+    "kubernetes": ("kubernetes", "Print manifests: builder and registry, a build as a Job, a builder as a Pod"),
     "snapshotter": ("snapshotter", "Serve knarr's snapshotters to containerd"),
     "pki": ("pki", "Be a certificate authority for a private domain, and have it believed"),
     "doctor": ("doctor", "Say what this machine can do, and check the store"),

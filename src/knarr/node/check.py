@@ -23,7 +23,7 @@ _PROGRAMS = {
     "iptables-legacy": ("--version",),  # the other variant asks the kernel first, which an emulator cannot
     "git": ("--version",),
 }
-_OPTIONAL = {"crictl": ("--version",), "nerdctl": ("--version",), "buildctl": ("--version",)}
+_OPTIONAL = {"crictl": ("--version",), "nerdctl": ("--version",)}
 _PLUGINS = ("bridge", "host-local", "loopback", "portmap", "firewall")
 # Each has a part in C, of which a wheel for another machine would be a wrong one.
 _LIBRARIES = (

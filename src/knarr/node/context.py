@@ -16,6 +16,14 @@ DOCKERFILE = Path(__file__).with_name("Dockerfile")
 IMAGES = "usr/share/knarr/images"  # archives that the node imports when it starts
 _PROGRAM = b"#!/usr/bin/python3\nfrom knarr.cli import command\n\ncommand()\n"
 
+# What `docker buildx` and `knarr build --builder kube-pod://` start in a container to reach the daemon there.
+_DIAL = b"""\
+#!/bin/sh
+case " $* " in *" dial-stdio "*) exec knarr builder dial-stdio ;; esac
+echo "buildctl: only dial-stdio is here: the program itself is not in this image" >&2
+exit 1
+"""
+
 
 def write(context: Path, listed: ComponentList, parts: Parts, cache: Cache, *, pause: Path | None) -> None:
     """The tars for one architecture. `pause` is an archive of the image that pods begin with.
@@ -43,6 +51,8 @@ def write(context: Path, listed: ComponentList, parts: Parts, cache: Cache, *, p
         for name, data in services.FILES.items():
             tar.add_file(name, data)
         tar.add_link("opt/cni/bin", "/usr/lib/cni")
+        if not any(each.name == "buildctl" for each in parts.archives):
+            tar.add_file("usr/local/bin/buildctl", _DIAL, 0o755)
 
 
 def extract(parts: Parts, cache: Cache, package: str, member: str, target: Path) -> bool:
