@@ -9,12 +9,12 @@ unpacked beside it, and a script that starts it with them.
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+
+from knarr.node.debian import mirror
 
 SUITE = "trixie"
 PROGRAMS = {
@@ -24,7 +24,6 @@ PROGRAMS = {
     "skopeo": "usr/bin/skopeo",
 }
 _LIBRARIES = {"skopeo": ("libc6", "libgpgme11t64", "libassuan9", "libgpg-error0", "libsqlite3-0")}
-_SOURCES = (Path("/etc/apt/sources.list"), Path("/etc/apt/sources.list.d"))
 
 
 def program(cache: Path, package: str) -> Path:
@@ -65,22 +64,6 @@ def _fetched(state: Path, *packages: str) -> list[Path]:
     subprocess.run([*words, "update"], check=True)
     subprocess.run([*words, "download", *packages], cwd=state / "download", check=True)
     return [next((state / "download").glob(f"{package}_*.deb")) for package in packages]
-
-
-def mirror() -> str:
-    """The address of the machine's own mirror of Debian."""
-    for text in _texts():
-        for address in re.findall(r"^(?:deb(?: \[[^]]*\])?|URIs:) +(\S+)", text, re.MULTILINE):
-            if address.rstrip("/").endswith("/debian"):
-                return str(address)
-    raise SystemExit("the apt sources of this machine name no mirror of Debian")
-
-
-def _texts() -> Iterator[str]:
-    for place in _SOURCES:
-        for path in sorted(place.iterdir()) if place.is_dir() else [place]:
-            if path.suffix in (".list", ".sources") and path.is_file():
-                yield path.read_text()
 
 
 if __name__ == "__main__":

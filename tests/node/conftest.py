@@ -27,10 +27,17 @@ def own_mounts() -> bool:
 
 
 @pytest.fixture(scope="session")
-def node_layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An OCI layout with the node image; packages are kept beside pytest's own temporary directories between runs."""
+def node_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Packages, kept beside pytest's own temporary directories between runs."""
     cache = tmp_path_factory.getbasetemp().parent.parent / "knarr-test-node"
     cache.mkdir(exist_ok=True)
+    return cache
+
+
+@pytest.fixture(scope="session")
+def node_layout(node_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An OCI layout with the node image."""
+    cache = node_cache
     layout = tmp_path_factory.mktemp("node-image")
     command = [sys.executable, "-m", "knarr", "node", "build", "--platform=linux/amd64,linux/arm64", f"--cache={cache}"]
     env = {**os.environ, "KNARR_ROOT": str(tmp_path_factory.mktemp("node-state"))}
@@ -78,5 +85,11 @@ def node(node_rootfs: Path) -> Iterator[Callable[..., Node]]:
 
 @contextmanager
 def _directories() -> Iterator[Callable[[], Path]]:
+    def new(place: str) -> Path:
+        made = Path(tempfile.mkdtemp(dir=place))
+        made.chmod(0o755)  # root of a user namespace is not the owner
+        return made
+
     with tempfile.TemporaryDirectory(prefix="knarr-node-", dir="/var/tmp") as place:
-        yield lambda: Path(tempfile.mkdtemp(dir=place))
+        os.chmod(place, 0o755)
+        yield lambda: new(place)

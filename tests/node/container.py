@@ -79,6 +79,8 @@ class Node:
         """The container with `argv`, as a process; killed in the end. `changes` are made to the configuration."""
         for directory in (self._bundle / "merged", self._bundle / "upper", self._bundle / "work", *self._binds):
             directory.mkdir(parents=True, exist_ok=True)
+        owner = self._rootfs.stat()
+        os.chown(self._bundle / "upper", owner.st_uid, owner.st_gid)
         options = f"lowerdir={self._rootfs},upperdir={self._bundle}/upper,workdir={self._bundle}/work"
         merged = str(self._bundle / "merged")
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, merged], check=True)

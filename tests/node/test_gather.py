@@ -93,6 +93,16 @@ def test_another_file_than_the_list_says_is_refused_and_not_kept(
     assert kept(tmp_path / "cache") == []
 
 
+def test_a_file_of_the_cache_that_changed_is_fetched_again(
+    server: Served, have: Callable[..., ComponentList], tmp_path: Path
+) -> None:
+    have(listing(server))
+    (tmp_path / "cache/sha256" / SHA256).write_bytes(DATA[:-1] + b"!")
+    have(listing(server))
+    assert len(server.asked) == 2
+    assert (tmp_path / "cache/sha256" / SHA256).read_bytes() == DATA
+
+
 def test_a_download_that_is_cut_off_leaves_nothing(
     server: Served, have: Callable[..., ComponentList], tmp_path: Path
 ) -> None:

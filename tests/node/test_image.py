@@ -50,11 +50,9 @@ def test_it_builds_pushes_and_runs_an_image_for_two_platforms(work: Node) -> Non
         assert "built on x86_64, runs on x86_64" in _by_ctr(work, "runc")
         assert "built on x86_64, runs on x86_64" in _by_ctr(work, "crun")
         assert _of_a_pod(work) == (0, "built on x86_64, runs on x86_64\n1\n")
-        (work.place / "arm64").mkdir()
-        (work.place / "arm64/Dockerfile").write_text(f"FROM {APP}\nRUN echo $(cat /machine) $(uname -m) > /seen\n")
-        out = f"--output=type=local,dest={work.place}/out"
-        work.exec("knarr", "build", daemon, "--platform=linux/arm64", out, f"{work.place}/arm64")
-    assert (work.place / "out/seen").read_text() == "aarch64 aarch64\n"
+        for platform, machine in (("linux/amd64", "x86_64"), ("linux/arm64", "aarch64")):
+            said = work.exec("knarr", "run", "--rm", f"--platform={platform}", APP)
+            assert said == f"built on {machine}, runs on {machine}\n1\n"
 
 
 def _by_ctr(work: Node, runtime: str) -> str:
@@ -160,3 +158,43 @@ def test_every_program_of_it_runs_also_for_arm64(node_layout: Path, tmp_path: Pa
     assert "DOES NOT RUN" not in done.stderr
     assert done.returncode == 0, done.stderr
     assert "aarch64" in done.stderr
+
+
+def test_where_the_hosts_groups_are_seen_the_node_gets_a_namespace_for_its_own(work: Node) -> None:
+    linux = work.configuration([])["linux"]
+    namespaces = [each for each in linux["namespaces"] if each["type"] != "cgroup"]
+    with work.started("knarr", "node", "start", linux={**linux, "namespaces": namespaces}):
+        work.until("knarr serve: ready")
+        base = "127.0.0.1:5000/library/busybox:latest"
+        work.exec("knarr", "copy", "--quiet", "oci:/bases/busybox:latest", base)
+        work.exec("ctr", "images", "pull", "--plain-http", "--platform=linux/amd64", base)
+        (work.place / "run").write_text(f"exec ctr run --rm --memory-limit=50000000 {base} one echo ran; sleep 0.3\n")
+        # From inside its namespaces: what `runc exec` starts is in the host's for control groups, as the container is.
+        apart = ["nsenter", f"--target={work.pid()}", "--all", "sh", f"{work.place}/run"]
+        done = subprocess.run(apart, capture_output=True, text=True, timeout=60, env={"PATH": os.environ["PATH"]})
+        assert done.stdout == "ran\n", done.stderr
+
+
+BARE = """\
+set -e
+for place in proc sys dev; do mount --rbind /$place $0/$place; done
+exec chroot $0 /usr/local/bin/knarr node start -- sh -c 'ctr version && knarr images && knarr version'
+"""
+
+
+def test_the_same_is_laid_out_on_a_bare_machine_without_a_network_and_runs_there(
+    node_cache: Path, node_rootfs: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "node"
+    env = {**os.environ, "KNARR_ROOT": str(tmp_path / "state")}
+    command = [sys.executable, "-m", "knarr", "node", "build", "--offline", f"--cache={node_cache}", f"--rootfs={root}"]
+    subprocess.run(command, env=env, check=True, capture_output=True)
+    for program in ("usr/bin/newuidmap", "usr/bin/containerd", "usr/local/bin/knarr", "etc/passwd", "bin"):
+        ours, theirs = (root / program).lstat(), (node_rootfs / program).lstat()
+        assert (ours.st_mode, ours.st_uid, ours.st_gid) == (theirs.st_mode, theirs.st_uid, theirs.st_gid), program
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    apart = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc"]
+    done = subprocess.run([*apart, "sh", "-c", BARE, str(root)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "knarr serve: ready" in done.stderr
+    assert "Server:" in done.stdout  # ctr reached the containerd in there

@@ -1,4 +1,4 @@
-"""Jobs of `knarr kubernetes job`, run as their manifests say: each profile builds both platforms, with equal digests."""
+"""Jobs of `knarr kubernetes job`, run as their manifests say: all profiles build the same for two platforms."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def manifest(profile: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]
     build = ("build", "--progress=plain", "--platform=linux/amd64,linux/arm64", "--provenance=false")
     words = (
         "--build-context=busybox=oci-layout:///bases/busybox:latest",
-        "--output=type=oci,dest=/state/out,tar=false",
+        "--output=type=oci,dest=/state/out,tar=false,rewrite-timestamp=true",
     )
     epoch = ("--env", "SOURCE_DATE_EPOCH=1700000000")
     run(["job", "--image", "node.example/node:1", "--profile", profile, *epoch, "--", *build, *words, "/workspace"])
@@ -55,6 +55,7 @@ def test_a_job_builds_for_two_platforms_and_what_comes_out_is_the_same(
 ) -> None:
     pod = manifest(profile, capsys)
     (tmp_path / "Dockerfile").write_text(DOCKERFILE)
+    tmp_path.chmod(0o755)
     inside = {"rootfs": node_rootfs_of_a_namespace} if profile == "userns" else {}
     here = node(binds={busybox_layout: "/bases/busybox", tmp_path: "/workspace"}, **inside)
     here.bind(podspec.volumes(pod, here.place))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,11 +88,20 @@ def run(argv: list[str]) -> int:
         )
         listed, parts = gather(for_architectures(listed, architectures), architectures, sources)
     if given.text("context"):
-        return _write_context(given, Path(given.text("context")), listed, parts, cache)
+        with _whole(Path(given.text("context"))) as place:
+            _write_context(place, listed, parts, cache)
+        return 0
     with cache.draft("the build context") as place:
         context = place / "context"
-        status = _write_context(given, context, listed, parts, cache)
-        return status or _build(given, context, listed, architectures)
+        _write_context(context, listed, parts, cache)
+        if not given.text("rootfs"):
+            return _build(given, context, listed, architectures)
+        with _whole(Path(given.text("rootfs"))) as root:
+            tar = place / "root.tar"
+            status = _build(given, context, listed, architectures, f"type=tar,dest={tar}")
+            _say(f"unpacking to {given.text('rootfs')}")
+            _unpack(tar, root)
+            return status
 
 
 def _listed(given: Parsed) -> ComponentList:
@@ -158,27 +169,37 @@ def _default_cache() -> str:
     return os.path.join(state_root(os.environ), "node")
 
 
-def _write_context(given: Parsed, place: Path, listed: ComponentList, parts: list[Parts], cache: Cache) -> int:
-    """The context, complete or not at all."""
+def _write_context(place: Path, listed: ComponentList, parts: list[Parts], cache: Cache) -> None:
     import shutil
 
     from knarr.node import context
 
+    place.mkdir(exist_ok=True)
+    for each in parts:
+        _say(f"laying out {each.arch}")
+        context.write(place, listed, each, cache, pause=_pause(place, each, cache))
+    shutil.copyfile(context.DOCKERFILE, place / "Dockerfile")
+
+
+@contextmanager
+def _whole(place: Path) -> Iterator[Path]:
+    """A directory that is called `place` when all went well, and is gone when not; also what a killed one left is."""
+    import shutil
+
+    place = place.absolute()
     place.parent.mkdir(parents=True, exist_ok=True)
-    draft = place.with_name(f".{place.name}-{os.getpid()}")
+    for left in place.parent.glob(f".{place.name}-knarr-*"):
+        if not os.path.exists(f"/proc/{left.name.rpartition('-')[2]}"):
+            shutil.rmtree(left, ignore_errors=True)
+    draft = place.with_name(f".{place.name}-knarr-{os.getpid()}")
     draft.mkdir()
     try:
-        for each in parts:
-            _say(f"laying out {each.arch}")
-            pause = _pause(draft, each, cache)
-            context.write(draft, listed, each, cache, pause=pause)
-        shutil.copyfile(context.DOCKERFILE, draft / "Dockerfile")
+        yield draft
         if place.exists():
             place.rmdir()
         os.rename(draft, place)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return 0
 
 
 def _pause(work: Path, parts: Parts, cache: Cache) -> Path | None:
@@ -207,7 +228,16 @@ def _environment() -> dict[str, str]:
     return {"SOURCE_DATE_EPOCH": _EPOCH, **os.environ}
 
 
-def _build(given: Parsed, context: Path, listed: ComponentList, architectures: list[str]) -> int:
+def _unpack(tar: Path, root: Path) -> None:
+    """Files with their owners, which `type=local` would give to this user."""
+    from knarr.layer.apply import unpack_archive
+
+    with open(tar, "rb") as stream:
+        unpack_archive(stream, root)
+    root.chmod(0o755)
+
+
+def _build(given: Parsed, context: Path, listed: ComponentList, architectures: list[str], output: str = "") -> int:
     from knarr.spec.platform import host_platform
 
     host = host_platform().architecture
@@ -216,8 +246,7 @@ def _build(given: Parsed, context: Path, listed: ComponentList, architectures: l
     words += ["--build-arg", f"COMPILER={compiler}", "--build-arg", f"PYTHON={listed.python}"]
     for name in ("tag", "output"):
         words += [word for value in given.list(name) for word in (f"--{name}", value)]
-    if given.text("rootfs"):
-        words += ["--output", f"type=local,dest={given.text('rootfs')}", "--provenance=false"]
+    words += ["--output", output, "--provenance=false"] if output else []
     for name in ("progress", "metadata-file"):
         words += [f"--{name}", given.text(name)] if given.text(name) else []
     words += ["--push"] if given.switch("push") else []

@@ -26,6 +26,7 @@ class Cache:
         """Raises UsageError: the directory cannot be used."""
         self.root = root
         self._drafts = root / "drafts"
+        self._good: set[str] = set()
         try:
             for directory in (root / "sha256", root / "resolved", self._drafts):
                 directory.mkdir(parents=True, exist_ok=True)
@@ -36,7 +37,18 @@ class Cache:
         return self.root / "sha256" / sha256
 
     def has(self, sha256: str) -> bool:
-        return self.path(sha256).is_file()
+        """Whether a file is there, and still what it was: one that is not is removed. Each is read once."""
+        if sha256 not in self._good:
+            try:
+                with open(self.path(sha256), "rb") as stream:
+                    found = digest_of(stream)
+            except OSError:
+                return False
+            if found != sha256:
+                self.path(sha256).unlink(missing_ok=True)
+                return False
+            self._good.add(sha256)
+        return True
 
     @contextmanager
     def draft(self, what: str) -> Iterator[Path]:
@@ -80,6 +92,7 @@ class Cache:
                 hint="whoever serves it has another file than its makers published, or it was cut on the way",
             )
         os.replace(file, self.path(sha256))
+        self._good.add(sha256)
 
     def recall(self, name: str) -> Any:
         """What `remember` was given under `name`, or None."""

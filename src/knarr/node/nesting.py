@@ -24,6 +24,7 @@ from knarr.record import record
 ROOT = Path("/sys/fs/cgroup")
 INIT = "init"  # where the processes of a version 2 container go, as k3d's and Docker's own scripts call it
 _CLONE_NEWCGROUP = 0x02000000
+_FIRST_CGROUP_NAMESPACE = 0xEFFFFFFB  # PROC_CGROUP_INIT_INO, Linux' include/linux/proc_ns.h
 _QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 
 
@@ -62,6 +63,8 @@ def nest(say: Callable[[str], None]) -> str:
     if not found:
         return "none: no limits"
     unified = all(not each.names for each in found)
+    if _is_the_machines() and all(each.group == "/" for each in found):
+        return "the machine's own, left as they are"
     if any(each.group != "/" for each in found):
         try:
             linux.unshare(_CLONE_NEWCGROUP)
@@ -77,6 +80,11 @@ def nest(say: Callable[[str], None]) -> str:
     names = sorted(each.directory for each in found if (ROOT / each.directory / "cgroup.procs").exists() and each.names)
     writable = any(os.access(ROOT / name, os.W_OK) for name in names)
     return f"{kind}: {', '.join(names)}" if names and writable else f"{kind}, not writable: no limits"
+
+
+def _is_the_machines() -> bool:
+    """Whether this process sees the machine's groups from their top: it is in no container that has its own."""
+    return os.stat("/proc/self/ns/cgroup").st_ino == _FIRST_CGROUP_NAMESPACE
 
 
 def _mount(found: tuple[Hierarchy, ...], unified: bool, *, anew: bool) -> None:
