@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from knarr.errors import KnarrError, UsageError
-from knarr.frontend.bridge import ResolvedImage
+from knarr.frontend.bridge import NoImage, ResolvedImage
 from knarr.llb.ops import SourceOp
 from knarr.ops.images import Found, Images
 from knarr.paths import inside
@@ -73,10 +73,7 @@ class EngineBridge:
         scheme = "docker-image://"
         op = self._govern(SourceOp(f"{scheme}{reference}"), platform)
         if not op.identifier.startswith(scheme):
-            raise UsageError(
-                f"the source policy makes {op.identifier} of image {reference.familiar}",
-                hint="an image that a stage begins with can become another image only",
-            )
+            raise NoImage(reference, op.identifier)
         return Reference.parse(op.identifier.removeprefix(scheme))
 
     def _told(self, name: str, reference: Reference, platform: Platform, find: Callable[[], Found]) -> ResolvedImage:

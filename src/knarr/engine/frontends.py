@@ -26,7 +26,11 @@ def ask(
         Unsupported: there is no frontend of this name.
         KnarrError: as the frontend says.
     """
-    if name == DOCKERFILE or (name == IMAGE and options.get("source") == DOCKERFILE):
+    if name == IMAGE and options.get("source") == DOCKERFILE:
+        # A question of its own, as to an image: what is told of the build names the frontend that answers.
+        told = {key: value for key, value in options.items() if key != "source"}
+        return gateway.ask(DOCKERFILE, told, inputs, scope=scope)
+    if name == DOCKERFILE:
         from knarr.engine import dockerfilefrontend
 
         return dockerfilefrontend.answer(gateway, options, inputs, scope)

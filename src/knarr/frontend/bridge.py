@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+from knarr.errors import UsageError
 from knarr.llb.ops import SourceOp
 from knarr.record import record
 from knarr.spec.config import ImageConfig
@@ -26,6 +27,17 @@ class ResolvedImage:
     raw_config: bytes
 
 
+class NoImage(UsageError):
+    """A source policy puts something in the place of an image that is none: the source `identifier`."""
+
+    def __init__(self, reference: Reference, identifier: str) -> None:
+        super().__init__(
+            f"the source policy makes {identifier} of image {reference.familiar}",
+            hint="an image that a stage begins with can become another image only",
+        )
+        self.identifier = identifier
+
+
 class Bridge(Protocol):
     """Asked by a frontend; may block; may be called from several threads at once."""
 
@@ -35,6 +47,7 @@ class Bridge(Protocol):
         Raises:
             NotFound: no such image, or none for `platform`.
             RegistryError: the registry said no or could not be reached.
+            NoImage: a source policy wants something else in its place.
         """
         ...
 

@@ -40,6 +40,7 @@ def to_options(request: FrontendRequest) -> dict[str, str]:
         "cgroup-parent": request.cgroup_parent,
         "hostname": request.hostname,
         "context": contexts.pop("context", ""),
+        "contextsubdir": request.context_directory,
     }
     options.update({name: text for name, text in said.items() if text})
     if request.resources is not None:
@@ -78,6 +79,7 @@ def from_options(options: Mapping[str, str], dockerfile: bytes, dockerignore: by
         build_args=args,
         labels=_behind(_LABEL, options),
         contexts=contexts,
+        context_directory=options.get("contextsubdir", ""),
         no_cache=no_cache == "",
         no_cache_filter=tuple(no_cache.split(",")) if no_cache else (),
         resolve_mode=_MODES[_one_of(options, "image-resolve-mode", tuple(_MODES))],

@@ -51,6 +51,7 @@ class FrontendRequest:
     resources: LinuxResources | None = None  # what each step may take of the machine
     hostname: str = ""
     source_date_epoch: int | None = None
+    context_directory: str = ""  # the part of a context that is no directory of the caller's
     context_excludes: tuple[str, ...] = ()
     inputs: Mapping[str, Input] = field(default_factory=dict, hash=False)  # that contexts name as `input:NAME`
     sessions: Mapping[str, str] = field(default_factory=dict, hash=False)  # who lends a directory, if not the caller

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from knarr.errors import ContentError, DockerfileError, KnarrError, NotFound, Unsupported, UsageError
-from knarr.frontend.bridge import Bridge, LayoutBridge, ResolvedImage
+from knarr.frontend.bridge import Bridge, LayoutBridge, NoImage, ResolvedImage
 from knarr.frontend.dockerfile.contexts import named_context, normal_name, remote_context
 from knarr.frontend.dockerfile.imageconfig import ImageDraft
 from knarr.frontend.dockerfile.imagepath import join
@@ -211,7 +211,10 @@ def _load_image(
         return State(), None
     platform = stage.platform or build.target
     reference = _reference(where)
-    found = images.get(reference, platform)
+    try:
+        found = images.get(reference, platform)
+    except NoImage as other:  # as a base it could be nothing else, as a context it may be any tree
+        return _load(build, other.identifier, name, stage, images)
     note = Note({"llb.customname": f"[context {name}] {where}"})
     state = source(f"{IMAGE_SCHEME}{reference}", platform=platform, note=note)
     return _with_image(state, found.config), found.config

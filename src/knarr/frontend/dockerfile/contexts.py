@@ -63,6 +63,13 @@ def archive_context(url: str) -> State | None:
     return State().file([FileStep(Copy("/context", "/", attempt_unpack=True), fetched.output)])
 
 
+def subdirectory(context: State, path: str) -> State:
+    """What lies below `path` in a context; all of it where that is empty."""
+    if not path:
+        return context
+    return State().file([FileStep(Copy(join("/", path), "/", dir_copy_contents=True), context.output)])
+
+
 def normal_name(name: str) -> str:
     """A name as named contexts are looked up: short, without `:latest`. Text that is no image name stays."""
     try:

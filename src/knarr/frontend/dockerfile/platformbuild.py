@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from knarr.errors import Excerpt, KnarrError, Span, Unsupported, UsageError
-from knarr.frontend.dockerfile.contexts import archive_context, main_context, normal_contexts, remote_context
+from knarr.frontend.dockerfile.contexts import (
+    archive_context,
+    main_context,
+    normal_contexts,
+    remote_context,
+    subdirectory,
+)
 from knarr.frontend.dockerfile.expand import Expander
 from knarr.frontend.dockerfile.gotext import truth
 from knarr.frontend.dockerfile.instructions import Dockerfile
@@ -166,7 +172,7 @@ def _main_context(
     """The caller's directory, to which alone ignore files apply, or what `contexts` has for `context`."""
     where = contexts.get("context", "local:context")
     if where.startswith("input:"):
-        return given(request.inputs[where.removeprefix("input:")].graph)
+        return subdirectory(given(request.inputs[where.removeprefix("input:")].graph), request.context_directory)
     if where.startswith("local:"):
         name = where.removeprefix("local:")
         return main_context(name, paths, excludes, session=request.sessions.get(name, ""))
@@ -177,7 +183,7 @@ def _main_context(
         raise Unsupported(
             f"{where} cannot be a build context", hint="a directory, a git URL, or a http(s) URL of a tar"
         )
-    return state
+    return subdirectory(state, request.context_directory)
 
 
 def _excludes(request: FrontendRequest) -> tuple[str, ...]:
