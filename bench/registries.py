@@ -1,6 +1,9 @@
-"""knarr's registry server against Debian's docker-registry: the same requests to both, in turn, in one run.
+"""knarr's registry server against distribution: the same requests to each, in turn, in one run.
 
-python bench/registries.py [--runs N] [--only knarr,distribution] [--json FILE]
+python bench/registries.py [--runs N] [--only knarr,distribution] [--current PATH] [--json FILE]
+
+`distribution` is Debian's docker-registry; `--current` names the program `registry`
+of a newer build, which is then measured as well.
 
 The client is lean on purpose: sockets, threads and processes, `sendfile` for the
 large blob. It sends what clients send (POST, PUT, PUT; GET, GET), checks every
@@ -55,13 +58,13 @@ def _knarr(place: Path, port: int) -> list[str]:
     ]
 
 
-def _distribution(place: Path, port: int) -> list[str]:
+def _distribution(place: Path, port: int, program: str = "docker-registry") -> list[str]:
     config = place / "config.yml"
     config.write_text(
         "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
         f"storage: {{filesystem: {{rootdirectory: {place}/data}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
     )
-    return ["docker-registry", "serve", str(config)]
+    return [program, "serve", str(config)]
 
 
 SERVERS = (Server("knarr", _knarr), Server("distribution", _distribution))
@@ -265,12 +268,16 @@ def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Time knarr's registry server against docker-registry.")
+    parser = argparse.ArgumentParser(description="Time knarr's registry server against distribution.")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", default="", help="knarr, distribution")
+    parser.add_argument("--only", default="", help="knarr, distribution, current")
+    parser.add_argument("--current", metavar="PATH", help="the program `registry` of a current distribution")
     parser.add_argument("--json", metavar="FILE", help="also write every sample here")
     options = parser.parse_args()
-    chosen = [server for server in SERVERS if not options.only or server.name in options.only.split(",")]
+    servers = list(SERVERS)
+    if options.current:
+        servers.append(Server("current", lambda place, port: _distribution(place, port, options.current)))
+    chosen = [server for server in servers if not options.only or server.name in options.only.split(",")]
     results: dict[str, list[dict[str, float]]] = {server.name: [] for server in chosen}
     with tempfile.TemporaryDirectory(prefix="knarr-bench-") as text:
         work = Path(text)
@@ -299,13 +306,15 @@ def _make_large(file: Path) -> str:
 def _print(results: dict[str, list[dict[str, float]]]) -> None:
     names = list(results)
     print(f"\n{os.cpu_count()} cores, medians of {len(results[names[0]])}.\n")
-    print("| | " + " | ".join(names) + " | knarr ÷ distribution |\n|---|" + "---|" * (len(names) + 1))
+    others = [name for name in names if name != "knarr"] if "knarr" in names else []
+    print("| | " + " | ".join([*names, *(f"knarr ÷ {other}" for other in others)]) + " |")
+    print("|---" * (1 + len(names) + len(others)) + "|")
     for act in results[names[0]][0]:
         middle = {name: _median(results[name], act) for name in names}
         unit = "MiB" if act == "memory" else "s"
         cells = [f"{middle[name]:.2f} {unit}" for name in names]
-        ratio = f"{middle['knarr'] / middle['distribution']:.2f}" if len(names) == 2 else "–"
-        print(f"| {act} | " + " | ".join(cells) + f" | {ratio} |")
+        cells += [f"{middle['knarr'] / middle[other]:.2f}" for other in others]
+        print(f"| {act} | " + " | ".join(cells) + " |")
 
 
 def _median(samples: Sequence[dict[str, float]], act: str) -> float:

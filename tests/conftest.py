@@ -104,6 +104,11 @@ def oras_program(tmp_path_factory: pytest.TempPathFactory) -> str:
     return _program("oras", tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def cosign_program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return _program("cosign", tmp_path_factory)
+
+
 def _program(name: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A program as it is installed, or else out of the next Debian, kept between runs."""
     installed = shutil.which(name)

@@ -58,11 +58,6 @@ def caller(program: str, work: Path) -> Program:
     return call
 
 
-@pytest.fixture(scope="session")
-def cosign_program(programs: Callable[[str], str]) -> str:
-    return shutil.which("cosign") or programs("cosign")
-
-
 @pytest.fixture
 def cosign(cosign_program: str, work: Path) -> Program:
     (work / "root.json").write_text(json.dumps(EMPTY_ROOT))

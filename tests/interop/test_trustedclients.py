@@ -226,6 +226,24 @@ def test_oras(machine: Machine, oras_program: str) -> None:
     assert digest(machine, "base/busybox:1") in [entry["digest"] for entry in entries]
 
 
+def test_cosign(machine: Machine, cosign_program: str) -> None:
+    name = f"{machine.host}/base/busybox:1"
+    cosign = ("env", "COSIGN_PASSWORD=secret", cosign_program)
+    machine.run(*cosign, "login", "-u", USER, "--password-stdin", machine.host, given=PASSWORD)
+    machine.run(*cosign, "generate-key-pair", "--output-key-prefix", machine.place / "cosign")
+    key = (machine.place / "cosign.key", machine.place / "cosign.pub")
+    machine.run(*cosign, "sign", "--yes", "--tlog-upload=false", "--key", key[0], name)
+    said = machine.run(*cosign, "verify", "--insecure-ignore-tlog", "--key", key[1], name)
+    assert digest(machine, "base/busybox:1") in said
+    sbom = machine.place / "cosign-sbom.json"
+    sbom.write_text("{}")
+    attest = ("attest", "--yes", "--tlog-upload=false", "--type", "cyclonedx", "--predicate", sbom, "--key", key[0])
+    machine.run(*cosign, *attest, name)
+    machine.run(*cosign, "verify-attestation", "--insecure-ignore-tlog", "--type", "cyclonedx", "--key", key[1], name)
+    machine.run(*cosign, "copy", name, f"{machine.host}/cosign/app:1")
+    machine.run(*cosign, "verify", "--insecure-ignore-tlog", "--key", key[1], f"{machine.host}/cosign/app:1")
+
+
 @pytest.mark.skipif(not shutil.which("crane"), reason="crane, a Go program of Google's, is not on PATH")
 def test_crane(machine: Machine) -> None:
     machine.run("crane", "auth", "login", "-u", USER, "--password-stdin", machine.host, given=PASSWORD)

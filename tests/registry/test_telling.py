@@ -88,6 +88,7 @@ def test_pushes_and_deletions_are_told_in_order_signed_and_again_after_a_refusal
     headers, body = receiver.got[0]
     assert headers["X-Knarr-Signature"] == "sha256=" + hmac.digest(b"key", body, "sha256").hex()
     assert headers["X-Team"] == "a"
+    assert headers["User-Agent"] == "knarr"
 
 
 def test_a_receiver_that_is_not_there_holds_nobody_up(start: Start) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import time
 
@@ -32,6 +33,12 @@ def test_one_post_is_enough(client: Client) -> None:
     assert answer.status == 201
     got = client("GET", answer.headers["Location"])
     assert (got.status, got.body, got.headers["Docker-Content-Digest"]) == (200, DATA, digest(DATA))
+
+
+def test_a_blob_of_many_pieces_comes_back_as_it_was(client: Client) -> None:
+    data = random.Random(1).randbytes(40 << 20)  # the disk begins to write before all is here
+    name = client.push_blob("a", data)
+    assert client("GET", f"/v2/a/blobs/{name}").body == data
 
 
 def test_chunks_that_do_not_follow_each_other_are_refused_with_the_true_offset(client: Client) -> None:

@@ -18,7 +18,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from knarr import disk
+from knarr import disk, linux
 from knarr.content.store import Store
 from knarr.errors import ContentError
 from knarr.registry.refusal import digest_invalid, upload_unknown
@@ -26,6 +26,7 @@ from knarr.spec.digest import Digest
 from knarr.streams import CHUNK
 
 _ID = re.compile(r"[0-9a-f]{32}-([0-9a-f]{16})-(sha256|sha384|sha512)")
+_EARLY = 16 << 20  # bytes after which the disk begins: the fsync of 1 GiB at the end took 0.35 of 2.8 s
 _REMEMBERED = 1000  # running hashes; the others are made again
 
 
@@ -38,6 +39,7 @@ class Upload:
         self.size = 0
         self._hash = hashlib.new(algorithm)
         self._fd = -1
+        self._begun = 0  # bytes that the kernel was asked to write to the disk
 
     def open(self) -> None:
         """Make ready to add: the file's length is the offset, and the hash catches up with it.
@@ -70,6 +72,9 @@ class Upload:
                     view = view[written:]
             except OSError as error:
                 raise _translated(error, self.path) from error
+        if self.size - self._begun >= _EARLY:
+            linux.begin_to_write(self._fd, self._begun, self.size - self._begun)
+            self._begun = self.size
 
     def digest(self, algorithm: str) -> Digest:
         """Of all that was sent; by the announced algorithm it is known already."""

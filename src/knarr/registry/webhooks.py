@@ -62,7 +62,7 @@ class Sender:
     async def run(self) -> None:
         """Send until cancelled; what waits then has a few seconds more."""
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        async with aiohttp.ClientSession(timeout=timeout, headers={"User-Agent": "knarr"}) as session:
             try:
                 while True:
                     await self._deliver(session, await self._queue.get())

@@ -114,10 +114,19 @@ def from_os_error(error: OSError | Malformed, origin: Origin, what: str, *, time
             f"{what}: nothing listens at {host}", hint="is the registry running, and is the port right?"
         )
     if isinstance(error, Cut):
-        return RegistryError(f"{what}: {host} broke off: {error}", temporary=True, hint=_UNSTEADY)
+        # A server of TLS that is spoken to without ends the connection in silence.
+        plain = origin.scheme == "http" and not error.started
+        hint = _wants_tls(host) if plain else _UNSTEADY
+        return RegistryError(f"{what}: {host} broke off: {error}", temporary=True, hint=hint)
     if isinstance(error, ConnectionError):
-        hint = f"does {host} want https? hosts.toml says so" if origin.scheme == "http" else _UNSTEADY
+        hint = _wants_tls(host) if origin.scheme == "http" else _UNSTEADY
         return RegistryError(
             f"{what}: {host} closed the connection ({error.strerror or error})", temporary=True, hint=hint
         )
     return RegistryError(f"{what}: {host} cannot be reached: {error.strerror or error}")
+
+
+def _wants_tls(host: str) -> str:
+    return (
+        f"it was asked in plain HTTP; does it want https? A CA for it makes that known: knarr pki trust install {host}"
+    )
