@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from knarr.attest.keys import LocalKey
+from knarr.attest.keys import make as make_key
 from knarr.errors import RegistryError, UsageError
 from knarr.export.placement import Bears
 from knarr.progress import Warned
@@ -20,6 +22,9 @@ from knarr.spec.descriptor import Descriptor
 from knarr.spec.digest import Digest
 from knarr.spec.manifest import Index, Manifest, decode
 from knarr.spec.reference import Reference
+from knarr.trust.gather import gather
+from knarr.trust.signing import SignOptions, sign_statement
+from knarr.trust.subjects import Subject, unsigned_statements
 from tests.remote.conftest import StartRegistry, start_registry  # noqa: F401  # a fixture
 from tests.remote.fakeregistry import FakeRegistry
 
@@ -157,6 +162,34 @@ def test_a_registry_that_shows_late_what_it_was_sent_is_waited_for(world: Any, c
         assert set(found_at(client, registry.host).values()) == {"index referrers"}
 
 
+@pytest.mark.parametrize("platforms", [("linux/amd64",), BOTH])
+def test_a_registry_that_is_strict_in_every_way_and_late_takes_it_at_first_try_the_second_time(
+    world: Any, client: Registry, platforms: tuple[str, ...]
+) -> None:
+    plain = bare(world, *platforms)
+    everything = frozenset({"unknown", "artifacts", "subjects", "unseen"})
+    with FakeRegistry(strict=everything, referrers=False, late_s=0.25) as registry:
+        push(world, registry.host, "auto", *platforms)
+        registry.seen.clear()
+        data = push(world, registry.host, "auto", *platforms, tag="2")
+        places = set(found_at(client, registry.host).values())
+        roots = [seen for seen in registry.requests("PUT", "/manifests/") if seen.path.endswith("/2")]
+
+    assert places == {"tag"}
+    assert len(roots) == 1
+    assert data["containerimage.digest"] == plain
+
+
+@pytest.mark.parametrize(
+    ("store", "kind"), [("index", "unknown"), ("both", "unknown"), ("referrers", "subjects"), ("tag", "statements")]
+)
+def test_a_place_that_was_asked_for_and_is_refused_fails_and_moves_no_tag(world: Any, store: str, kind: str) -> None:
+    with FakeRegistry(strict=frozenset({kind}), referrers=kind != "subjects") as registry:
+        with pytest.raises(RegistryError, match=r"manifest invalid|unsupported media type"):
+            push(world, registry.host, store)
+        assert ("team/app", "1") not in registry.tags
+
+
 def test_a_registry_that_is_down_is_no_reason_to_try_another_place(world: Any) -> None:
     with FakeRegistry() as registry:
         registry.fail("PUT", "/manifests/", times=99, status=403)
@@ -207,6 +240,20 @@ def test_in_the_store_what_lies_beside_has_a_name_and_stays(world: Any) -> None:
     listed = decode(world.store.read(world.store.resolve(f"registry.example/app:sha256-{digest.hex}")))
     assert isinstance(listed, Index)
     assert [entry.artifact_type for entry in listed.manifests] == [ARTIFACT]
+
+
+def test_what_somebody_signed_under_the_tag_stays_when_the_image_is_pushed_again(world: Any, client: Registry) -> None:
+    with FakeRegistry(referrers=False) as registry:
+        data = push(world, registry.host, "tag")
+        place = place_of(client, registry.host)
+        image = place.resolve("1")
+        (said,) = unsigned_statements(place, Subject(image))
+        sign_statement(place, image, said, SignOptions((LocalKey(make_key("ecdsa-p256")),), form="tag"))
+        assert [piece.is_signed for piece in gather(place, image)] == [False, True]
+        again = push(world, registry.host, "tag", tag="2")
+
+        assert again["containerimage.digest"] == data["containerimage.digest"]
+        assert [piece.is_signed for piece in gather(place, image)] == [False, True]
 
 
 def test_a_place_that_is_not_known_is_refused(world: Any) -> None:

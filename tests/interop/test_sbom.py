@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -11,7 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from spdx_tools.spdx.parser.parse_anything import parse_file
+from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
+import debian_bases  # tools/
 from knarr.sbom.python import normalised
 from knarr.sbom.scan import scan
 from tests.sbom.test_rpm import SAMPLE, header, ndb
@@ -135,3 +139,37 @@ def test_syft_finds_the_same_python_packages_and_modules_of_go(tmp_path: Path) -
     assert {one for one in modules if one[0] not in own} == {
         (name, version) for kind, name, version in theirs if kind == "go-module" and name not in own
     }
+
+
+def test_an_image_of_debian_has_every_package_that_dpkg_knows(debian: Path, tmp_path: Path) -> None:
+    """With its version and the file of its licence, and the document is what SPDX' own validator takes."""
+    root, env = tmp_path / "root", {**os.environ, "KNARR_ROOT": str(tmp_path / "state")}
+    knarr = [sys.executable, "-m", "knarr"]
+    shown = subprocess.run(
+        [*knarr, "sbom", "--format", "spdx-json", f"oci:{debian}:latest"], env=env, capture_output=True, check=True
+    ).stdout
+    (tmp_path / "Dockerfile").write_text("FROM debian\n")
+    lent = ("--build-context", f"debian=oci-layout://{debian}:latest")
+    subprocess.run([*knarr, "build", "-q", *lent, "-o", str(root), str(tmp_path)], env=env, check=True)
+    words = ["dpkg-query", "--admindir", str(root / "var/lib/dpkg"), "-W", "-f", "${Package}\t${Version}\n"]
+    known = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    found = {f"{one['name']}\t{one['versionInfo']}": one for one in json.loads(shown)["packages"][1:]}
+    assert len(known) > 50
+    assert found.keys() == set(known)
+    for one in found.values():
+        assert one["licenseComments"] == f"licence file: usr/share/doc/{one['name']}/copyright"
+    # The others have a text of their own, which only a person can judge.
+    assert sum(one["licenseDeclared"] != "NOASSERTION" for one in found.values()) > 0.9 * len(known)
+    (tmp_path / "debian.spdx.json").write_bytes(shown)
+    assert validate_full_spdx_document(parse_file(str(tmp_path / "debian.spdx.json"))) == []
+
+
+@pytest.fixture
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An OCI layout with Debian, kept between runs."""
+    cache = tmp_path_factory.getbasetemp().parent.parent / "knarr-test-bases"
+    cache.mkdir(exist_ok=True)
+    with open(cache / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return debian_bases.debian(cache)

@@ -152,7 +152,12 @@ class Push:
             with self._vertex.phase(f"pushing attestation manifest {one.descriptor.digest}"):
                 self._copy(part, _Target(part, root), one.descriptor, below_only=True)
                 raw = self._store.read(one.descriptor)
-                part.repository.push_manifest(one.descriptor, raw, tag=one.tag)
+                if one.tag:
+                    from knarr.export.besidetag import push_beside_signed
+
+                    push_beside_signed(part.repository, raw, one.tag)
+                else:
+                    part.repository.push_manifest(one.descriptor, raw)
         raw = self._store.read(root.bare())
         for tag in part.tags:
             if tag or not is_there:
