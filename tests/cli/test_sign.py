@@ -208,3 +208,35 @@ def test_a_sync_copies_what_the_policy_lets_pass_and_tells_of_the_rest(
     knarr("sign", "--key", key, name)
     knarr("sync", "sync.toml", "--verify", trust)
     assert "by k.pub" in knarr("verify", "--key", "k.pub", "oci:out:1")
+
+
+def test_what_cosigns_users_type_is_taken(knarr: Knarr, name: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRIVATE", Path(key).read_text())
+    monkeypatch.setenv("PUBLIC", Path("k.pub").read_text())
+    knarr("sign", "-y", "--tlog-upload=false", "--key", "env://PRIVATE", "--annotations", "a=b,c=d", name)
+    argv = ("--key", "env://PUBLIC", "--insecure-ignore-tlog", "--offline", "--annotations", "c=d", "-o", "json")
+    (found,) = json.loads(knarr("verify", *argv, name))
+    assert found["verified"] is True
+    Path("p.json").write_text("{}")
+    knarr(
+        "attest", "sign", "-y", "--tlog-upload=false", "--key", key, "--predicate", "p.json", "--type", "custom", name
+    )
+    knarr("attest", "verify", "--key", "k.pub", "--type", "custom", "--new-bundle-format", "-o", "json", name)
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (("sign", "--tlog-upload", "a"), "--keyless tells sigstore's"),
+        (("sign", "--allow-insecure-registry", "a"), "use --insecure HOST"),
+        (("sign", "--key", "gcpkms://a/b", "a"), "keys are not taken from gcpkms"),
+        (("sign", "--key", "env://NO_SUCH", "a"), "the variable NO_SUCH is not set"),
+        (("sign", "--sk", "a"), "--key 'pkcs11:"),
+        (("verify", "--check-claims=false", "a"), "is compared always"),
+        (("verify", "--insecure-ignore-sct", "a"), "--trusted-root FILE"),
+        (("verify", "-o", "xml", "a"), "use json or text"),
+        (("attest", "verify", "--policy", "p.rego", "a"), "neither CUE nor Rego"),
+    ],
+)
+def test_what_cosign_has_and_we_have_not_is_refused_by_name(knarr: Knarr, argv: tuple[str, ...], says: str) -> None:
+    assert says in knarr(*argv, status=2)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from knarr.cli.cosignflags import SIGNING
 from knarr.cli.flags import Flag, Kind, Parsed, parse, usage
 from knarr.cli.sign import FORM_FLAG, FORMAT_FLAG, HELP_FLAG, INSECURE_FLAG, sign_options, tell
 from knarr.cli.signkeys import KEY_FLAG, KEYLESS_FLAGS, PASSPHRASE_FLAG
@@ -29,6 +30,7 @@ FLAGS = (
     INSECURE_FLAG,
     FORMAT_FLAG,
     HELP_FLAG,
+    *SIGNING,
 )
 _MOST_BYTES = 40 << 20  # BuildKit's limit for a statement
 

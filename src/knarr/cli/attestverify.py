@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from knarr.cli.attestations import SELECT_FLAGS, chosen_subjects, wanted_type
+from knarr.cli.cosignflags import POLICY_OF_ATTESTATIONS, VERIFYING
 from knarr.cli.flags import Parsed, parse, usage
 from knarr.cli.sign import FORMAT_FLAG, HELP_FLAG, INSECURE_FLAG, check_format
 from knarr.cli.transfer import platforms, words_of
@@ -15,7 +16,15 @@ from knarr.cli.verify import tell
 if TYPE_CHECKING:
     from knarr.cli.verdicts import Judged
 
-FLAGS = (*TRUST_FLAGS, *SELECT_FLAGS, INSECURE_FLAG, FORMAT_FLAG, HELP_FLAG)
+FLAGS = (
+    *TRUST_FLAGS,
+    *SELECT_FLAGS,
+    INSECURE_FLAG,
+    FORMAT_FLAG,
+    HELP_FLAG,
+    *VERIFYING,
+    *POLICY_OF_ATTESTATIONS,
+)
 
 
 def help_text() -> str:

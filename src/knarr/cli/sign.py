@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from knarr.cli.cosignflags import SIGNING, annotation_words, wants_json
 from knarr.cli.flags import Flag, Kind, Parsed, parse, usage
 from knarr.cli.signkeys import KEY_FLAG, KEYLESS_FLAGS, PASSPHRASE_FLAG, keyless, signers
 from knarr.cli.transfer import words_of
@@ -38,6 +39,7 @@ FLAGS = (
     INSECURE_FLAG,
     FORMAT_FLAG,
     HELP_FLAG,
+    *SIGNING,
 )
 
 
@@ -59,7 +61,7 @@ def run(argv: list[str]) -> int:
     Raises:
         KnarrError: a key cannot be used, or an image not be signed; those before it were.
     """
-    if argv[:1] == ["generate-key"]:
+    if argv[:1] in (["generate-key"], ["generate-key-pair"]):  # the latter is cosign's
         from knarr.cli.signgenerate import run as generate
 
         return generate(argv[1:])
@@ -87,11 +89,11 @@ def sign_options(given: Parsed) -> SignOptions:
     if form not in FORMS:
         raise UsageError(f"--form {form}: not known", hint=f"use one of: {', '.join(FORMS)}")
     check_format(given)
-    annotations, replace = annotations_of(given.list("annotation")), given.switch("replace")
+    said, replace = annotations_of(annotation_words(given)), given.switch("replace")
     identity = keyless(given)
     if identity is not None:
-        return SignOptions((), BUNDLE, annotations, replace, identity)
-    return SignOptions(signers(given), form, annotations, replace)
+        return SignOptions((), BUNDLE, said, replace, identity)
+    return SignOptions(signers(given), form, said, replace)
 
 
 def check_format(given: Parsed) -> None:
@@ -100,11 +102,13 @@ def check_format(given: Parsed) -> None:
     """
     if given.text("format") not in ("", "json"):
         raise UsageError(f"--format {given.text('format')}: not known", hint="use json")
+    if given.text("output") not in ("", "json", "text"):
+        raise UsageError(f"--output {given.text('output')}: not known", hint="use json or text")
 
 
 def tell(made: Sequence[tuple[str, Made]], given: Parsed) -> None:
     """Print what was written, a line for each."""
-    if given.text("format") == "json":
+    if wants_json(given):
         print(json.dumps([_described(name, one) for name, one in made], indent=2))
         return
     for name, one in made:

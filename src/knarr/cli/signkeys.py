@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from knarr.attest.keys import PublicKey, Signer
 
 PASSPHRASE = "COSIGN_PASSWORD"
-KEY_FLAG = Flag("key", Kind.LIST, "KEY", "a private key: a PEM file, or pkcs11:URI", short="k")
+_ELSEWHERE = ("awskms", "azurekms", "gcpkms", "hashivault", "k8s", "gitlab", "github")  # cosign's
+KEY_FLAG = Flag("key", Kind.LIST, "KEY", "a private key: a PEM file, env://NAME, or pkcs11:URI", short="k")
 PASSPHRASE_FLAG = Flag(
     "passphrase-file", Kind.TEXT, "FILE", f"the passphrase of the key (else ${PASSPHRASE}, or it is asked for)"
 )
@@ -123,6 +124,18 @@ def public_keys(words: tuple[str, ...]) -> tuple[PublicKey, ...]:
 
 
 def read_key_file(path: str) -> bytes:
+    """The content of a file, or of a variable (`env://NAME`, as cosign has it).
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    scheme, delimiter, name = path.partition("://")
+    if delimiter and scheme == "env":
+        if name not in os.environ:
+            raise UsageError(f"{path}: the variable {name} is not set")
+        return os.environ[name].encode()
+    if delimiter and scheme in _ELSEWHERE:
+        raise UsageError(f"{path}: keys are not taken from {scheme}", hint="use a file, env://NAME, or pkcs11:URI")
     try:
         return Path(path).read_bytes()
     except OSError as error:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from knarr.cli.cosignflags import annotation_words
 from knarr.cli.flags import Flag, Kind, Parsed
 from knarr.errors import UsageError
 from knarr.image.spot import ARCHIVES, LAYOUT, Spot
@@ -25,7 +26,13 @@ VERIFY_FLAG = Flag(
     "verify", Kind.TEXT, "FILE", f"refuse images that this trust policy does not let pass (default: ${VERIFY}; off)"
 )
 TRUST_FLAGS = (
-    Flag("key", Kind.LIST, "FILE", "a public key, or a certificate with one, in PEM form", short="k"),
+    Flag(
+        "key",
+        Kind.LIST,
+        "FILE",
+        "a public key, or a certificate with one, in PEM form; a file or env://NAME",
+        short="k",
+    ),
     Flag("certificate-identity", Kind.TEXT, "TEXT", "who may have signed, as a certificate names them"),
     Flag("certificate-identity-regexp", Kind.TEXT, "PATTERN", "the same, as a pattern for the whole text"),
     Flag("certificate-oidc-issuer", Kind.TEXT, "URL", "who told the authority of them"),
@@ -55,7 +62,7 @@ def wish_of(given: Parsed, *, predicate_type: str | None = None) -> Wish:
     return Wish(
         keys,
         keyless,
-        annotations_of(given.list("annotation")),
+        annotations_of(annotation_words(given)),
         threshold=_threshold(given),
         predicate_type=predicate_type,
     )

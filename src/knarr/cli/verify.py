@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from knarr.cli.cosignflags import VERIFYING, wants_json
 from knarr.cli.flags import Flag, Kind, Parsed, parse, usage
 from knarr.cli.sign import FORMAT_FLAG, HELP_FLAG, INSECURE_FLAG, check_format
 from knarr.cli.transfer import words_of
@@ -22,6 +23,7 @@ FLAGS = (
     INSECURE_FLAG,
     FORMAT_FLAG,
     HELP_FLAG,
+    *VERIFYING,
 )
 
 
@@ -62,7 +64,7 @@ def tell(judged: Sequence[Judged], given: Parsed) -> None:
     """
     from knarr.cli.verdicts import as_json, as_text
 
-    text = as_json(judged) if given.text("format") == "json" else as_text(judged)
+    text = as_json(judged) if wants_json(given) else as_text(judged)
     if text:
         print(text)
     refused = [one for one in judged if not one.verdict.accepted]
