@@ -44,7 +44,10 @@ class Fetching:
 
     def files(self, identifier: str, **attrs: str) -> dict[str, tuple[bytes, int, int, int]]:
         """What is in the tree of a source: bytes, permissions, user and group by name."""
-        source = vertex(SourceOp(identifier, {name.replace("_", "."): value for name, value in attrs.items()}))
+        return self.tree(SourceOp(identifier, {name.replace("_", "."): value for name, value in attrs.items()}))
+
+    def tree(self, op: SourceOp) -> dict[str, tuple[bytes, int, int, int]]:
+        source = vertex(op)
         session = LocalSession({}, {}, DockerConfig(()), content={"mine": Layout(self.bases.layout)})
         with self.engine.open(session, Silent()) as job:
             (record,) = job.solve([Graph({source.digest: source}, Edge(source.digest))], name="blob")

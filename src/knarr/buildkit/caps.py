@@ -43,7 +43,7 @@ FRONTEND_CAPS = (
     "source.metaresolver.http.checksumrequest",
 )
 
-# Not here: exec.meta.network.proxy, cache.*, signatures of sources.
+# Not here: exec.meta.network.proxy, cache.*, signatures of repositories.
 LLB_CAPS = (
     "source.image",
     "source.image.resolvemode",
@@ -74,6 +74,7 @@ LLB_CAPS = (
     "source.http.perm",
     "soruce.http.uidgid",  # spelled so
     "source.http.header",
+    "source.http.signatureverify",
     "exec.meta.base",
     "exec.meta.cgroup.parent",
     "exec.meta.linux.resources",

@@ -90,6 +90,7 @@ def _file(job: Job, source: SourceOp, vertex: str, wanted: Checksum | None) -> S
     asked = source_http.parse(source)
     world = job.world
     known = source_http.ask(world, asked, vertex, anew=False)
+    source_http.check_signature(world, asked, known)
     job.hold(known.digest)
     name = source_http.file_name(asked, known.disposition)
     checksum = _checksum(world, known, wanted) if wanted is not None else ""

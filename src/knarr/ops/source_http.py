@@ -50,6 +50,8 @@ class HttpSource:
     look: onefile.Look = onefile.Look()
     checksum: Digest | None = None
     secret: str = ""  # id of the secret that is the Authorization header
+    signature: str = ""  # of OpenPGP, armored; and the keys of which one has made it
+    keys: str = ""
     headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -73,16 +75,36 @@ def resolve(world: World, op: SourceOp, vertex: str) -> Fetched:
         UsageError: an attribute cannot be meant.
     """
     source = parse(op)
-    if source.checksum is not None:
+    if source.checksum is not None and not source.signature:
         name = file_name(source, "")
         make = partial(_make, world, source, vertex, name, None)
         shared = _shared_key(op, source, name, source.checksum, "")
         return Fetched(_key(source, name, source.checksum, ""), make, True, shared, str(source.checksum))
     known = ask(world, source, vertex, anew=False)
+    check_signature(world, source, known)
     name = file_name(source, known.disposition)
     what = (name, known.digest, known.modified)
     make = partial(_make, world, source, vertex, name, known)
     return Fetched(_key(source, *what), make, shared_key=_shared_key(op, source, *what), pin=str(known.digest))
+
+
+def check_signature(world: Reach, source: HttpSource, known: Known) -> None:
+    """Does nothing where the definition names no signature.
+
+    Raises:
+        KnarrError: nobody of those whose keys it names has signed the file.
+        DigestMismatch: it is not the file of the checksum, either.
+    """
+    if not source.signature:
+        return
+    from knarr.ops import pgp
+
+    if source.checksum not in (None, known.digest):
+        raise DigestMismatch(f"{_shown(source.url)}: {known.digest}, but {source.checksum} was expected")
+    try:
+        pgp.verify(world.store.path(known.digest), source.signature.encode(), source.keys.encode())
+    except KnarrError as error:
+        raise error.with_context(url=_shown(source.url)) from None
 
 
 def _shared_key(op: SourceOp, source: HttpSource, name: str, digest: Digest, modified: str) -> str:
@@ -99,15 +121,17 @@ def parse(op: SourceOp) -> HttpSource:
         UsageError: one of them cannot be meant.
     """
     attrs = op.attrs
-    for name in attrs:
-        if name.startswith("http.sig"):
-            raise UsageError(f"{op.identifier}: signatures are not checked yet", hint="pin the file with a checksum")
+    signature, keys = attrs.get("http.sig.signature", ""), attrs.get("http.sig.pubkey", "")
+    if bool(signature) != bool(keys):
+        raise UsageError(f"{op.identifier}: http signature verification requires both pubkey and signature")
     custom = ((name.removeprefix("http.header."), attrs[name]) for name in sorted(attrs) if "http.header." in name)
     return HttpSource(
         op.identifier,
         onefile.look_of(attrs, op.identifier),
         Digest.parse(attrs["http.checksum"]) if attrs.get("http.checksum") else None,
         attrs.get("http.authheadersecret", ""),
+        signature,
+        keys,
         tuple((name, value) for name, value in custom if name.lower() in _HEADERS),
     )
 
