@@ -140,3 +140,18 @@ def service(argv: list[str], socket: Path, log: Path) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+@contextmanager
+def dockerd(place: Path) -> Iterator[str]:
+    """A dockerd of our own below `place`, without networks; gives its address."""
+    address = f"unix://{place}/docker.sock"
+    (place / "none.json").write_text("{}")
+    command = [
+        *("unshare", "--mount", "--propagation=private"),  # it leaves a mount of its network namespace behind
+        *("dockerd", "--host", address, "--pidfile", f"{place}/pid", "--config-file", f"{place}/none.json"),
+        *("--data-root", f"{place}/root", "--exec-root", f"{place}/exec", "--storage-driver", "vfs"),
+        *("--bridge=none", "--iptables=false", "--ip6tables=false"),
+    ]
+    with service(command, place / "docker.sock", place / "docker.log"):
+        yield address

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Knarr, Shipped, run, service
+from .conftest import Knarr, Shipped, dockerd, run
 
 pytestmark = [pytest.mark.root, pytest.mark.system]
 
@@ -17,17 +17,8 @@ Docker = Callable[..., str]
 
 @pytest.fixture(scope="session")
 def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
-    place = tmp_path_factory.mktemp("dkr")
-    socket = place / "sock"
-    (place / "none.json").write_text("{}")
-    command = [
-        *("unshare", "--mount", "--propagation=private"),  # dockerd leaves a mount of its network namespace behind
-        *("dockerd", "--host", f"unix://{socket}", "--pidfile", f"{place}/pid", "--config-file", f"{place}/none.json"),
-        *("--data-root", f"{place}/root", "--exec-root", f"{place}/exec", "--storage-driver", "vfs"),
-        *("--bridge=none", "--iptables=false", "--ip6tables=false"),
-    ]
-    with service(command, socket, place / "log"):
-        yield lambda *argv: run("docker", "--host", f"unix://{socket}", *argv)
+    with dockerd(tmp_path_factory.mktemp("dkr")) as address:
+        yield lambda *argv: run("docker", "--host", address, *argv)
 
 
 @pytest.mark.parametrize("form", ["docker", "docker_types"])
