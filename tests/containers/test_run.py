@@ -407,3 +407,49 @@ def test_a_full_disk_costs_lines_of_the_log_and_not_the_container(
     os.symlink("/dev/full", log)
     done = knarr("start", "-a", "full")
     assert (done.returncode, done.stdout.count("0123456789\n"), done.stdout[-4:]) == (0, 3000, "end\n")
+
+
+def test_files_are_copied_in_and_out_whether_it_runs_or_not(knarr: Knarr, app: str, tmp_path: Path) -> None:
+    (tmp_path / "in/below").mkdir(parents=True)
+    (tmp_path / "in/below/file").write_text("here")
+    os.symlink("/etc/passwd", tmp_path / "in/link")
+    for words in (["create"], ["run", "-d"]):
+        knarr(*words, "--name", "cp", app, "sleep", "100")
+        assert knarr("cp", str(tmp_path / "in"), "cp:/tmp2").returncode == 0
+        assert knarr("cp", str(tmp_path / "in/below/file"), "cp:/tmp2/below/other").returncode == 0
+        out = tmp_path / "-".join(words)
+        assert knarr("cp", "cp:/tmp2", str(out)).returncode == 0
+        assert (out / "below/other").read_text() == "here"
+        assert os.readlink(out / "link") == "/etc/passwd"
+        assert knarr("cp", "cp:/tmp2/.", str(out)).returncode == 0
+        assert not (out / "tmp2").exists()
+        absent = knarr("cp", "cp:/absent", str(out))
+        assert (absent.returncode, "/absent: there is no such file" in absent.stderr) == (1, True)
+        assert knarr("cp", str(tmp_path / "not"), "cp:/").returncode == 1
+        knarr("rm", "-f", "-v", "cp")
+
+
+def test_no_link_in_a_container_leads_a_copy_out_of_it(knarr: Knarr, app: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    script = f"ln -s {outside} /link; ln -s ../../../../../..{outside} /up; mkdir -p {outside}; sleep 100"
+    knarr("run", "-d", "--name", "cp", app, "sh", "-c", script)
+    assert wait_until(lambda: knarr("exec", "cp", "ls", str(outside)).returncode == 0)
+    for target in ("/link/file", "/up/file"):
+        assert knarr("cp", str(tmp_path / "file"), f"cp:{target}").returncode == 0
+    assert list(outside.iterdir()) == []
+    assert knarr("exec", "cp", "cat", f"{outside}/file").stdout == "mine"
+
+
+def test_volumes_are_listed_and_go_when_nobody_has_them(knarr: Knarr, app: str) -> None:
+    assert knarr("volume", "create", "made").stdout == "made\n"
+    knarr("create", "--name", "user", "-v", "made:/x", app)
+    assert "made    user" in knarr("volume", "ls").stdout
+    used = knarr("volume", "rm", "made")
+    assert (used.returncode, "in use by user" in used.stderr) == (2, True)
+    knarr("rm", "-v", "user")
+    assert knarr("volume", "inspect", "made").returncode == 0
+    assert knarr("volume", "rm", "made").stdout == "made\n"
+    assert knarr("volume", "rm", "made").returncode == 1
+    assert knarr("volume", "prune").returncode == 0

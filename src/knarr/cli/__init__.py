@@ -28,6 +28,8 @@ COMMANDS = {
     "kill": ("kill", "Send a signal to containers"),
     "wait": ("wait", "Wait for containers to end"),
     "rm": ("rm", "Remove containers"),
+    "cp": ("cp", "Copy files between a container and this machine"),
+    "volume": ("volume", "Directories that outlive containers"),
     "pull": ("pull", "Copy an image from a registry into the store"),
     "push": ("push", "Copy an image from the store to its registry"),
     "copy": ("copy", "Copy an image between registries, layouts and archives, with all that belongs to it"),

@@ -16,20 +16,28 @@ def opened() -> Containers:
 
     containers = Containers(Settings.from_environment(os.environ).root)
     if any(container.is_lost for container in containers.all()):
-        from knarr.cli.inchild import value_of
         from knarr.containers.recover import recover_all
 
-        value_of(lambda: _with_rights(lambda: recover_all(containers)))
+        with_rights(lambda: recover_all(containers))
     return containers
 
 
-def _with_rights(act: Callable[[], object]) -> str:
-    """For a child of this process: in a user namespace everything ends with who entered it."""
-    from knarr.snapshot.namespace import take_rights
+def with_rights(act: Callable[[], object]) -> None:
+    """Do `act` with the best rights that are allowed, in a child: this process stays what it is.
 
-    take_rights(os.environ)
-    act()
-    return ""
+    Raises:
+        Failed: it failed; the child has said how.
+    """
+    from knarr.cli.inchild import value_of
+
+    def entered() -> str:
+        from knarr.snapshot.namespace import take_rights
+
+        take_rights(os.environ)
+        act()
+        return ""
+
+    value_of(entered)
 
 
 def removed(containers: Containers, container: Container, *, with_volumes: bool) -> None:
@@ -38,14 +46,13 @@ def removed(containers: Containers, container: Container, *, with_volumes: bool)
     Raises:
         KnarrError: it is in use, or something cannot be removed.
     """
-    from knarr.cli.inchild import value_of
     from knarr.containers.removal import remove
 
     def act() -> None:
         with container.held():
             remove(containers, container, with_volumes=with_volumes)
 
-    value_of(lambda: _with_rights(act))
+    with_rights(act)
 
 
 def each(words: Sequence[str], act: Callable[[str], str]) -> int:
