@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _SNAPSHOTTERS = ("overlayfs", "fuse-overlayfs", "native", "containerd")
 _RUNTIMES = ("runc", "crun")
-NETWORKS = ("auto", "host", "cni", "bridge")
+NETWORKS = ("auto", "host", "cni", "bridge", "user", "pasta", "slirp4netns")
 outer_uid: int | None = None  # this user's number before a user namespace made it 0 (privilege/profile)
 _CDI_DIRS = "/etc/cdi:/var/run/cdi:/etc/buildkit/cdi"  # BuildKit's
 
@@ -38,7 +38,7 @@ class Containerd:
 class StepNetwork:
     """The network of steps that ask for none in particular."""
 
-    mode: str = "auto"  # host, cni, bridge; auto: cni where `cni_config` exists, else host
+    mode: str = "auto"  # one of NETWORKS; auto: cni where `cni_config` exists, else host; user: pasta or slirp4netns
     cni_config: str = "/etc/buildkit/cni.json"  # a file, or a directory whose first file counts
     plugin_dirs: tuple[str, ...] = ()  # where the plugins lie; empty: the usual places
     pool: int = -1  # how many namespaces are kept for the next step; -1: as many as there are processors

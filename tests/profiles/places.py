@@ -69,6 +69,7 @@ class Place:
     extra: dict[str, str] = field(default_factory=dict)
     forbidden: bool = False  # user namespaces are: a setting of the namespace that the user is in
     binds: Sequence[Path] = ()  # what a container sees besides
+    files: Mapping[str, Path] = field(default_factory=dict)  # of the machine, that are others for a user
 
     @property
     def state(self) -> Path:
@@ -121,6 +122,7 @@ def _as_user(place: Place) -> list[str]:
     for name in ("subuid", "subgid"):
         (etc / name).write_text(f"tester:{place.ids}\n" if place.ids else "")
     binds = [(etc / name, f"/etc/{name}") for name in ("passwd", "subuid", "subgid")]
+    binds += [(source, target) for target, source in place.files.items()]
     text = "".join(f"mount --bind {source} {target} && " for source, target in binds if Path(target).exists())
     if place.forbidden:
         # A user namespace over the machine's own ids, in which no further one may be made.

@@ -34,7 +34,7 @@ FLAGS = (
     Flag("oci-worker-binary", Kind.TEXT, "PROGRAM", "runtime for RUN steps: runc, crun, or the path of one"),
     Flag("oci-worker-gc", Kind.SWITCH, "", "remove what was not used for long, by the policy (default: true)"),
     Flag("oci-worker-labels", Kind.LIST, "KEY=VALUE", "label of the worker"),
-    Flag("oci-worker-net", Kind.TEXT, "MODE", "network of RUN steps: auto (default), host, cni or bridge"),
+    Flag("oci-worker-net", Kind.TEXT, "MODE", "network of RUN steps: auto (default), host, cni, bridge or user"),
     Flag("oci-worker-platform", Kind.LIST, "PLATFORM", "platforms to announce, instead of those found here"),
     Flag("oci-worker-snapshotter", Kind.TEXT, "NAME", "overlayfs, native or auto"),
     Flag("root", Kind.TEXT, "DIRECTORY", "state directory (default: KNARR_ROOT, or /var/lib/knarr)"),

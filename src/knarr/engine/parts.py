@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from knarr.content.store import Store
     from knarr.llb.ops import ResolveMode
     from knarr.network.steps import Networks
+    from knarr.network.usermode import UserMode
     from knarr.ops.images import Approval, Images
     from knarr.remote.repository import Registry
     from knarr.remote.settings import RegistrySettings
@@ -186,7 +187,7 @@ class Parts:
 
         return self._once("runtime", make)
 
-    def _networks(self) -> Networks | None:
+    def _networks(self) -> Networks | UserMode | None:
         wanted = self.settings.network
         usable = os.path.exists(wanted.cni_config) and not linux.is_root_by_namespace()
         if wanted.mode == "host" or (wanted.mode == "auto" and not usable):

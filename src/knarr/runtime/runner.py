@@ -33,6 +33,7 @@ from knarr.scope import Scope
 
 if TYPE_CHECKING:
     from knarr.network.steps import Lent, Networks
+    from knarr.network.usermode import UserMode
     from knarr.runtime.live import Live
 
 _LAST = 4096  # bytes of stderr in which a runtime's last words are looked for
@@ -54,7 +55,7 @@ class Runtime:
         wanted: str = "",
         *,
         emulator: Emulator | None = None,
-        networks: Callable[[], Networks | None] = _nothing,
+        networks: Callable[[], Networks | UserMode | None] = _nothing,
     ) -> None:
         """`wanted` is crun, runc, a path, or empty for what works here; `emulator` says how foreign platforms run.
 
@@ -69,7 +70,7 @@ class Runtime:
         self._owner: Owner | None = None
         self._numbers = count(1)
         self._ask_networks = networks
-        self._networks: Networks | None = None
+        self._networks: Networks | UserMode | None = None
         self._networks_asked = False
 
     def run(

@@ -24,7 +24,7 @@ def look(settings: Settings) -> Iterator[Finding]:
     for name in ("pasta", "slirp4netns"):
         path = oci.find(name)
         text = _version(path) if path else "not installed"
-        yield Finding("ok", name, text, used="no: steps have the network of who builds, or none")
+        yield Finding("ok", name, text, used="with KNARR_NETWORK=user, for steps of a plain user")
     yield _cni()
 
 
