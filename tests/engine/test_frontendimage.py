@@ -64,6 +64,40 @@ def test_the_steps_of_a_frontend_hit_the_cache_the_second_time(knarr: Knarr, fro
     assert first.contents["t"] == second.contents["t"]
 
 
+MADE = ("from docker.io/library/busybox:latest", "run cat /proc/sys/kernel/random/uuid > /t")
+
+
+@pytest.fixture
+def another(frontend: str, bases: Any, tmp_path: Path) -> Knarr:
+    """A machine that has built nothing."""
+    (tmp_path / "another").mkdir()
+    return Knarr(tmp_path / "another/state", bases.hosts_dir, tmp_path / "another")
+
+
+def test_what_a_frontend_looks_at_is_taken_from_a_shared_cache(knarr: Knarr, another: Knarr, frontend: str) -> None:
+    shared = knarr.work / "shared"
+    text = definition(frontend, "good", *MADE)
+    made = knarr.build(text, "--no-cache", "--cache-to", f"type=local,dest={shared}").contents["t"]
+    seen = another.build(definition(frontend, "made"), "--cache-from", f"type=local,src={shared}").contents["seen"]
+    assert seen == made
+
+
+def test_a_damaged_layer_of_a_shared_cache_is_made_when_a_frontend_looks(
+    knarr: Knarr, another: Knarr, frontend: str
+) -> None:
+    shared = knarr.work / "shared"
+    text = definition(frontend, "good", *MADE)
+    made = knarr.build(text, "--no-cache", "--cache-to", f"type=local,dest={shared}")
+    for layer in made.manifest["layers"]:
+        (shared / "blobs" / layer["digest"].replace(":", "/")).write_bytes(bytes(layer["size"]))
+    command = another.command(definition(frontend, "made"), "--cache-from", f"type=local,src={shared}")
+    told = another.run(*command, "-o", f"{another.work}/tree").stderr
+    assert "a layer of the cache" in told
+    assert "the steps run instead" in told
+    assert len((another.work / "tree/seen").read_bytes()) == 37
+    assert (another.work / "tree/seen").read_bytes() != made.contents["t"]
+
+
 def test_a_build_by_an_image_is_never_taken_for_unchanged(knarr: Knarr, frontend: str) -> None:
     command = knarr.command(definition(frontend, "good", "file /f hello"), "--tag", "made:1")
     told = [knarr.run(*command).stderr for _ in range(3)]

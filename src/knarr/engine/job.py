@@ -21,9 +21,10 @@ from knarr.engine.drive import Drive
 from knarr.engine.history import Diary
 from knarr.engine.recovery import sweep_dead
 from knarr.engine.shown import Shown
-from knarr.errors import KnarrError
+from knarr.errors import KnarrError, SharedLayerLost
 from knarr.llb.ops import Edge, cache_ids
 from knarr.ops.exec import StepOptions
+from knarr.progress import Warned
 from knarr.record import replace
 from knarr.scope import Scope
 from knarr.session.session import LendsStores, Taker
@@ -31,6 +32,7 @@ from knarr.session.session import LendsStores, Taker
 if TYPE_CHECKING:
     from knarr.attest.statement import Attestation
     from knarr.builder import CacheEntry, Export
+    from knarr.cache.sharedgraph import SharedGraph
     from knarr.content.lease import Lease
     from knarr.engine.asked import Produced
     from knarr.engine.gateway import EngineGateway
@@ -76,6 +78,7 @@ class Job:
         self.started_ns = time.time_ns()
         self.cache_from: tuple[CacheEntry, ...] = ()  # shared caches to read
         self.cache_to: tuple[CacheEntry, ...] = ()  # shared caches to write
+        self._shared_caches: dict[str, list[SharedGraph]] = {}  # those that were read
         self._scans: dict[Edge, tuple[tuple[str, Graph], ...]] = {}  # what SBOMs tell of besides results
         self.pins: dict[Digest, str] = {}  # by source vertex: the digest or the commit that it was
         self._governor: Governor | None = None
@@ -189,20 +192,36 @@ class Job:
             graph = self.governor.graph(graph)
         if graph.root is None:
             return None
-        world = replace(self.world, scope=scope, keeps_remains=True)
+        try:
+            return self._evaluated(graph, graph.root, scope)
+        except SharedLayerLost as error:
+            from knarr.engine.recovery import forget_shared
+
+            # As with a whole build: nothing that a cache promised may fail it.
+            self.world.sink.send(Warned("shared cache", f"{error.message}; the steps run instead"))
+            self.cache_from = ()
+            forget_shared(self.parts.cache)
+            return self._evaluated(graph, graph.root, scope)
+
+    def _evaluated(self, graph: Graph, root: Edge, scope: Scope) -> RecordId:
+        world = replace(self.world, scope=scope, keeps_remains=True, mount_seeds=[])
         diary = Diary(world.settings.root, world.cache)
         drive = self._drive([graph], world, diary, None)
         found: Mapping[Edge, RecordId] = drive.run()
         with contextlib.suppress(OSError):
             drive.save_memories()
-        return found[graph.root]
+        if drive.sharing is not None:
+            # Whoever asks for a result looks into it: a layer that cannot be had is told here, where it can be mended.
+            with self.trees.readable(found[root]):
+                pass
+        return found[root]
 
-    def _sharing(self, graph: SolverGraph) -> Sharing | None:
-        if not self.cache_from and not self.cache_to:
+    def _sharing(self, graph: SolverGraph, world: World, *, gives: bool) -> Sharing | None:
+        if not self.cache_from and not (gives and self.cache_to):
             return None
         from knarr.engine.sharing import Sharing
 
-        return Sharing(self.world, self.trees, self.blobs, graph, self.cache_from)
+        return Sharing(world, self.trees, self.blobs, graph, self.cache_from, loaded=self._shared_caches)
 
     def _drive(self, graphs: Sequence[Graph], world: World, diary: Diary, ahead: Ahead | None) -> Drive:
         from knarr.ops import entitlements
@@ -223,7 +242,7 @@ class Job:
             nonce=self.nonce,
             sweep=partial(sweep_dead, self.parts),
             ahead=ahead,
-            sharing=self._sharing(graph) if ahead is not None else None,
+            sharing=self._sharing(graph, world, gives=ahead is not None),
             nested=partial(self._nested, world.scope),
             pins=self.pins,
         )

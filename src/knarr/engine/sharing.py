@@ -51,9 +51,18 @@ class Sharing:
     """The shared caches of one build. `look_up` is for the machine's thread, the rest for any."""
 
     def __init__(
-        self, world: World, trees: DiskTrees, blobs: Blobs, graph: SolverGraph, sources: Sequence[CacheEntry]
+        self,
+        world: World,
+        trees: DiskTrees,
+        blobs: Blobs,
+        graph: SolverGraph,
+        sources: Sequence[CacheEntry],
+        *,
+        loaded: dict[str, list[SharedGraph]],
     ) -> None:
+        """`loaded` are the caches that the build has read before; those that are read now are added."""
         self._world = world
+        self._loaded = loaded
         self._trees = trees
         self._blobs = blobs
         self._graph = graph
@@ -256,13 +265,18 @@ class Sharing:
     def _load(self, source: CacheEntry) -> list[SharedGraph]:
         from knarr.cache.sharedsource import load
 
+        known = self._loaded.get(repr(source))
+        if known is not None:
+            return known
         name = f"importing cache manifest from {source.attrs.get('ref') or source.attrs.get('src', '')}"
         self._world.sink.send(VertexStarted(name, name, at_ns=time.time_ns()))
         told: list[str] = []
         try:
             session = self._world.session
             lent = (lambda src: session.store(f"local:{src}")) if isinstance(session, LendsStores) else None
-            return load(source.type, source.attrs, self._world.registry, told.append, lent=lent)
+            found = load(source.type, source.attrs, self._world.registry, told.append, lent=lent)
+            self._loaded[repr(source)] = found
+            return found
         finally:
             for text in told:
                 self._world.sink.send(Warned(name, text, at_ns=time.time_ns()))

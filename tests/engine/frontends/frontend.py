@@ -101,6 +101,14 @@ def good(frontend: Frontend) -> None:
     )
 
 
+def made(frontend: Frontend) -> None:
+    """Runs a step, looks at what it made, and gives that back as a file."""
+    base = source("docker-image://docker.io/library/busybox:latest", {}, platform=host_platform())
+    step = frontend.solve(base.run(Process(("/bin/sh", "-c", "cat /proc/sys/kernel/random/uuid > /t"))), evaluate=True)
+    seen = frontend.read(step, "/t")
+    frontend.give(frontend.solve(State().file([FileStep(MkFile("/seen", 0o644, seen))])))
+
+
 def looks(frontend: Frontend) -> None:
     """What it sees of the context and of an image goes into the result, as text."""
     seen: dict[str, Any] = {}
@@ -317,6 +325,7 @@ def main() -> None:
 
 
 WORDS = (
+    made,
     *(good, looks, execs, leaves_a_container, several, wrong, crashes, gives_nothing, unknown_ref),
     *(bad_config, bad_definition, hangs, waits, answers),
 )
