@@ -57,6 +57,13 @@ def test_check_prints_what_it_finds_and_fails(knarr: Command) -> None:
     assert "WARN" not in done.stderr  # the answer has them
 
 
+def test_check_prints_what_buildx_prints(knarr: Command) -> None:
+    recorded = Path(__file__).parent / "checked"  # by docker buildx build --check, 0.36, with buildkitd of 73ed682
+    done = knarr.run("--check", dockerfile=(recorded / "Dockerfile").read_text())
+    assert done.stdout == (recorded / "buildx.txt").read_text()
+    assert done.returncode == 1
+
+
 def test_check_of_a_clean_file_says_so(knarr: Command) -> None:
     done = knarr.run("--check", "--progress=quiet", dockerfile="FROM scratch\n")
 

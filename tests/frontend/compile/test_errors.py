@@ -22,6 +22,17 @@ def test_a_missing_image_may_be_a_misspelt_stage(compiled: Any, dict_bridge: Any
     assert caught.value.span.first == 3
 
 
+def test_a_misspelt_stage_is_told_where_no_registry_answers(compiled: Any) -> None:
+    class Unreachable:
+        def image_config(self, reference: Any, platform: Platform) -> ResolvedImage:
+            raise RegistryError("nothing listens", hint="check the network")
+
+    for line, hint in (("biuld", "did you mean build? Or else: check the network"), ("busybox", "check the network")):
+        with pytest.raises(RegistryError) as caught:
+            compiled(f"FROM scratch AS build\nFROM {line}\n", bridge=Unreachable())
+        assert caught.value.hint == hint
+
+
 def test_what_a_registry_says_gets_the_line(compiled: Any) -> None:
     class Deaf:
         def image_config(self, reference: object, platform: object) -> ResolvedImage:

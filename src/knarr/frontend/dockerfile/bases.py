@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from knarr.errors import ContentError, DockerfileError, KnarrError, NotFound, Unsupported, UsageError
+from knarr.errors import ContentError, DockerfileError, KnarrError, NotFound, RegistryError, Unsupported, UsageError
 from knarr.frontend.bridge import Bridge, LayoutBridge, NoImage, ResolvedImage
 from knarr.frontend.dockerfile.contexts import named_context, normal_name, remote_context
 from knarr.frontend.dockerfile.imageconfig import ImageDraft
@@ -102,6 +102,8 @@ def resolve_base(build: PlatformBuild, stage: StageBuild, images: BaseImages, *,
         if isinstance(error, NotFound) and not error.hint:
             near = did_you_mean(stage.base_name, [*stage_names, *COMMON_IMAGES])
             error.hint = near or f"no stage is called {stage.base_name}, so it was looked for among images"
+        elif isinstance(error, RegistryError) and (near := did_you_mean(stage.base_name, stage_names)):
+            error.hint = f"{near} Or else: {error.hint}" if error.hint else near  # no registry is asked for a stage
         raise build.located(error, stage.span) from None
     finally:
         if not stage.registered:
