@@ -91,6 +91,35 @@ def test_attestations_move_to_the_referrers_and_back(layout: LayoutRepository, u
     }
 
 
+def test_attestations_move_to_tags_and_back_and_what_is_signed_stays(
+    layout: LayoutRepository, universe: Universe
+) -> None:
+    whole = closure(layout, universe)
+    signed = next(node for node in whole.nodes.values() if node.tag.endswith(".att")).document
+    tagged = reshape(whole, attestations="tag").closure
+
+    root = tagged.nodes[tagged.root.digest].document
+    assert isinstance(root, Index)
+    assert {str(entry.platform) for entry in root.manifests} == {"linux/amd64", "linux/arm64"}
+    arm64 = tagged.nodes[tagged.digest_tags[f"sha256-{universe.arm64.descriptor.digest.hex}.att"]].document
+    assert isinstance(arm64, Manifest)
+    moved = {layer.digest for m in (universe.attested[1], universe.old) for layer in m.layers}
+    assert moved <= {layer.digest for layer in arm64.layers}
+    assert not any(
+        entry.artifact_type == ATTESTATION_TYPE for entry in tagged.referrers.get(arm64.descriptor.digest, ())
+    )
+
+    back = reshape(tagged, attestations="referrers").closure
+    listed = [back.nodes[e.digest].document for e in back.referrers[universe.arm64.descriptor.digest]]
+    again = {layer.digest for m in listed if m.artifact_type == ATTESTATION_TYPE for layer in m.layers}  # type: ignore[union-attr]
+    assert again == moved
+    kept = [back.nodes[digest].document for tag, digest in back.digest_tags.items() if tag.endswith(".att")]
+    assert [layer for m in kept for layer in m.layers] == list(signed.layers)  # type: ignore[union-attr]
+
+    gone = reshape(tagged, attestations="drop").closure
+    assert not moved & {layer.digest for node in gone.nodes.values() for layer in getattr(node.document, "layers", ())}
+
+
 def test_one_platform_keeps_its_attestations_in_an_index(layout: LayoutRepository, universe: Universe) -> None:
     made = reshape(closure(layout, universe, platforms=(ARM64,)), platforms=(ARM64,)).closure
 

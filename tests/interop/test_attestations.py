@@ -128,6 +128,26 @@ def test_moving_attestations_on_the_way_and_back_changes_no_platform(
     assert said(client.repository(Reference.parse(f"{plain}/team/back")), "1") == before
 
 
+def test_attestations_under_tags_move_to_the_index_and_back(
+    start_registry: StartRegistry, ours: str, client: Registry, bases: Any, tmp_path: Path
+) -> None:
+    plain = start_registry().host
+    build(f"{plain}/team/app:1", bases, tmp_path, "--attest-store=tag")
+    shown = "imagetools", "inspect", "--format", "{{json .Provenance}} {{json .SBOM}}"
+
+    run("copy", "-q", "--attestations=index", f"{plain}/team/app:1", f"{ours}/team/app:1")
+    run("copy", "-q", "--attestations=tag", f"{ours}/team/app:1", f"{plain}/team/back:1")
+
+    assert [kinds(found) for found in said(client.repository(Reference.parse(f"{ours}/team/app")), "1").values()] == [
+        {PROVENANCE, SBOM}
+    ] * 2
+    before, after = (client.repository(Reference.parse(f"{plain}/team/{name}")) for name in ("app", "back"))
+    assert before.resolve("1").digest == after.resolve("1").digest
+    assert set(before.tags()) == set(after.tags())
+    names = (f"{plain}/team/app:1", f"{ours}/team/app:1", f"{plain}/team/back:1")
+    assert len({run(*shown, name) for name in names}) == 1
+
+
 @pytest.mark.parametrize("store", ["index", "referrers", "both", "tag"])
 def test_imagetools_reads_every_place(
     store: str, start_registry: StartRegistry, environ: None, bases: Any, tmp_path: Path

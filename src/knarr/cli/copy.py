@@ -31,7 +31,7 @@ COPY_FLAGS = (
         "attestations",
         Kind.TEXT,
         "PLACE",
-        "keep (the default), drop, referrers: move them out of the index, index: move them into it",
+        "keep (the default), drop, or move them: referrers (out of the index), index (into it), tag (sha256-….att)",
     ),
 )
 FLAGS = (

@@ -4,9 +4,10 @@ The manifests of the platforms stay byte for byte; what lists them is written
 anew, so the digest of the index changes, and what referred to the old one is left
 behind. Both are told.
 
-Attestations have two places: entries of the index (BuildKit), and referrers of
-the platform they are about (OCI). BuildKit's newer form has a subject and is both
-at once; its older form gets one when it moves.
+Attestations have three places: entries of the index (BuildKit), referrers of the
+platform they are about (OCI), and tags that hang on its digest (cosign). BuildKit's
+newer form has a subject and is the first two at once; its older form gets one when it
+moves. Out of a tag goes what nobody signed; envelopes are for those who look there.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from knarr.spec.referrers import entry as entry_of
 from knarr.spec.referrers import fallback_tag
 
 ATTESTATION_TYPE = mediatype.ATTESTATION
-KEEP, DROP, REFERRERS, INDEX = "keep", "drop", "referrers", "index"
-PLACES = (KEEP, DROP, REFERRERS, INDEX)
+KEEP, DROP, REFERRERS, INDEX, TAG = "keep", "drop", "referrers", "index", "tag"
+PLACES = (KEEP, DROP, REFERRERS, INDEX, TAG)
+_ENDING = ".att"
 _UNKNOWN = Platform("unknown", "unknown")
 
 
@@ -74,10 +76,14 @@ def reshape(
     work = _Work(closure, own_platform)
     if platforms and not sparse:
         work.cut(platforms)
+    if attestations != KEEP:
+        work.out_of_tags()
     if attestations == INDEX:
         work.into_index()
-    elif attestations in (DROP, REFERRERS):
-        work.out_of_index(keep=attestations == REFERRERS)
+    elif attestations in (DROP, REFERRERS, TAG):
+        work.out_of_index(keep=attestations != DROP)
+    if attestations == TAG:
+        work.into_tags()
     return work.result()
 
 
@@ -92,6 +98,7 @@ class _Work:
         self.referrers: dict[Digest, list[Descriptor]] = {
             subject: list(entries) for subject, entries in closure.referrers.items()
         }
+        self.digest_tags = dict(closure.digest_tags)
         self.moved: set[Digest] = set()
         self.notes: list[str] = []
 
@@ -118,8 +125,47 @@ class _Work:
             for subject, entries in self.referrers.items():
                 self.referrers[subject] = [entry for entry in entries if not self._attests(entry.digest)]
 
+    def out_of_tags(self) -> None:
+        """Make referrers of the statements in tags that nobody signed."""
+        for tag, digest in self.closure.digest_tags.items():
+            node = self.closure.nodes.get(digest)
+            if not tag.endswith(_ENDING) or node is None or node.of is None or not isinstance(node.document, Manifest):
+                continue
+            plain = [layer for layer in node.document.layers if layer.media_type == mediatype.IN_TOTO]
+            if plain:
+                self._attach(self.closure.nodes[node.of], plain)
+                self._tag(tag, node.of, [layer for layer in node.document.layers if layer not in plain])
+
+    def into_tags(self) -> None:
+        """Put the attestations among the referrers of each digest into its tag, beside what is there."""
+        for subject, entries in self.referrers.items():
+            documents = [self._document(entry.digest) for entry in entries if self._attests(entry.digest)]
+            layers = [layer for one in documents if isinstance(one, Manifest) for layer in one.layers]
+            if not layers:
+                continue
+            self.moved.update(entry.digest for entry in entries if self._attests(entry.digest))
+            self.referrers[subject] = [entry for entry in entries if entry.digest not in self.moved]
+            tag = f"{fallback_tag(subject)}{_ENDING}"
+            there = self._document(self.digest_tags[tag]) if tag in self.digest_tags else None
+            kept = there.layers if isinstance(there, Manifest) else ()
+            self._tag(tag, subject, [*layers, *(layer for layer in kept if layer not in layers)])
+
+    def _document(self, digest: Digest) -> Manifest | Index | None:
+        node = self._node(digest)
+        return node.document if node is not None else None
+
+    def _tag(self, tag: str, subject: Digest, layers: Sequence[Descriptor]) -> None:
+        """Let `tag` name a manifest with these layers; without any there is no such tag."""
+        before = self.digest_tags.pop(tag, None)
+        if before is not None:
+            self.moved.add(before)
+        if layers:
+            made = encode_manifest(EMPTY, layers)
+            self.made[made.descriptor.digest] = Node(made.descriptor, made, DIGEST_TAG, subject, tag)
+            self.digest_tags[tag] = made.descriptor.digest
+
     def _attests(self, digest: Digest) -> bool:
-        node = self.closure.nodes.get(digest)
+        node = self._node(digest)
         return node is not None and (node.kind == ATTESTATION or node.document.artifact_type == ATTESTATION_TYPE)
 
     def _refer(self, entry: Descriptor) -> None:
@@ -127,17 +173,24 @@ class _Work:
         subject = self.closure.nodes.get(Digest(entry.annotations.get(REFERENCE_DIGEST, "")))
         if node is None or subject is None or not isinstance(node.document, Manifest):
             return
-        document = node.document
-        if document.subject is None:
-            document = encode_manifest(
-                EMPTY,
-                document.layers,
-                annotations=document.annotations,
-                artifact_type=ATTESTATION_TYPE,
-                subject=subject.document.descriptor.bare(),
-            )
-        made = document.descriptor
         self.moved.add(entry.digest)
+        if node.document.subject is None:
+            self._attach(subject, node.document.layers, node.document.annotations)
+        else:
+            self._list(subject, node.document)
+
+    def _attach(
+        self, subject: Node, layers: Sequence[Descriptor], annotations: Mapping[str, str] | None = None
+    ) -> None:
+        """Make a referrer of `subject` that has these statements."""
+        about = subject.document.descriptor.bare()
+        document = encode_manifest(
+            EMPTY, layers, annotations=annotations or {}, artifact_type=ATTESTATION_TYPE, subject=about
+        )
+        self._list(subject, document)
+
+    def _list(self, subject: Node, document: Manifest) -> None:
+        made = document.descriptor
         self.made[made.digest] = Node(made, document, REFERRER, subject.descriptor.digest)
         listed = self.referrers.setdefault(subject.descriptor.digest, [])
         if all(other.digest != made.digest for other in listed):
@@ -156,7 +209,7 @@ class _Work:
                 {REFERENCE_TYPE: "attestation-manifest", REFERENCE_DIGEST: str(image.digest)},
             )
             for image in images
-            for entry in self.closure.referrers.get(image.digest, ())
+            for entry in self.referrers.get(image.digest, ())
             if entry.digest not in there and self._attests(entry.digest)
         ]
         if not more:
@@ -193,7 +246,7 @@ class _Work:
 
     def _walk(self, nodes: dict[Digest, Node], tags: dict[str, Digest]) -> None:
         """Add everything that belongs to what is in `nodes`."""
-        hung = _by_subject_tag(self.closure.digest_tags)
+        hung = _by_subject_tag(self.digest_tags)
         todo = list(nodes.values())
         while todo:
             node = todo.pop()
@@ -204,7 +257,7 @@ class _Work:
             referring = (self._node(entry.digest) for entry in self.referrers.get(digest, ()))
             found += (one for one in referring if one is not None)
             for tag in hung.get(fallback_tag(digest), ()):
-                hanging = self._node(self.closure.digest_tags[tag])
+                hanging = self._node(self.digest_tags[tag])
                 if hanging:
                     tags[tag] = hanging.descriptor.digest
                     found.append(replace(hanging, kind=DIGEST_TAG, of=digest, tag=tag))
