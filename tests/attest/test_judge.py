@@ -219,3 +219,10 @@ def test_a_statement_about_nothing_is_read_and_convinces_nobody() -> None:
     sealed = dsse.dump(dsse.seal(raw, IN_TOTO, [KEY]))
     verdict = judge([read((layer(dsse.MEDIA_TYPE, sealed), sealed))], IMAGE, Wish((PUBLIC,), predicate_type=TYPE))
     assert verdict.reason.endswith(f"it is about nothing, and not about {IMAGE}")
+
+
+def test_a_verdict_over_several_names_their_number_and_type() -> None:
+    data = claim.statement(IMAGE, "app", TYPE, {})
+    pieces = [read((layer(IN_TOTO, data), data)), read(enveloped(SECOND))]
+    reason = judge(pieces, IMAGE, Wish((PUBLIC,), predicate_type=TYPE)).reason
+    assert reason.startswith(f"none of 2 attestations of type {TYPE} counts: nobody signed it; ")

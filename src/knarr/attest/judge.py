@@ -139,16 +139,17 @@ def _unknown(piece: Evidence, wish: Wish) -> str:
 
 
 def _refusal(findings: tuple[Finding, ...], signers: int, wish: Wish) -> str:
-    what = "signature" if wish.predicate_type is None else f"attestation{_of_type(wish.predicate_type)}"
+    kind, of_type = ("signature", "") if wish.predicate_type is None else ("attestation", _of_type(wish.predicate_type))
     if signers:
         return f"{signers} of the signers that are trusted signed it, and {wish.threshold} are needed"
     if not findings:
-        return f"there is no {what}"
+        return f"there is no {kind}{of_type}"
     reasons = list(dict.fromkeys(finding.reason for finding in findings))
     shown = "; ".join(reasons[:_SHOWN_REASONS])
     more = f"; and {len(reasons) - _SHOWN_REASONS} reasons more" if len(reasons) > _SHOWN_REASONS else ""
-    which = f"the {what} does" if len(findings) == 1 else f"none of {len(findings)} {what}s does"
-    return f"{which} not count: {shown}{more}" if len(findings) == 1 else f"{which} count: {shown}{more}"
+    if len(findings) == 1:
+        return f"the {kind}{of_type} does not count: {shown}"
+    return f"none of {len(findings)} {kind}s{of_type} counts: {shown}{more}"
 
 
 def _of_type(predicate_type: str) -> str:
