@@ -1,4 +1,4 @@
-"""Times the built-in scanner, and syft where it is installed, on one root of Debian.
+"""Times the built-in scanner, alone and in a first build, and syft where it is installed, on one root of Debian.
 
 python bench/sbom.py [DIRECTORY] [--runs N]
 
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -31,6 +32,7 @@ def main() -> int:
         report(
             "knarr", [sys.executable, "-m", "knarr", "sbom", f"dir:{root}", "--format", "spdx-json", "-o", out], options
         )
+        in_build(root, Path(work), options)
         syft = shutil.which("syft", path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
         if syft:
             report("syft", [syft, "scan", f"dir:{root}", "-q", "-o", f"spdx-json={out}"], options)
@@ -57,10 +59,28 @@ def files(root: Path) -> list[os.DirEntry[str]]:
     return found
 
 
-def report(name: str, command: list[str], options: argparse.Namespace) -> None:
-    """Run `command` and print the median of its wall times."""
+def in_build(root: Path, work: Path, options: argparse.Namespace) -> None:
+    """The first build from an image of `root`, with and without an SBOM: for it the image is unpacked, and scanned."""
+    (work / "image").write_text("FROM scratch\nCOPY . /\n")
+    (work / "first").write_text("FROM base\n")
+    (work / "empty").mkdir()
+    build, state = [sys.executable, "-m", "knarr", "build", "-q", "--provenance=false"], work / "state"
+    os.environ["KNARR_ROOT"] = str(state)
+    layout = work / "layout"
+    subprocess.run([*build, "-f", f"{work}/image", "-o", f"type=oci,tar=false,dest={layout}", str(root)], check=True)
+    lent = ["--build-context", f"base=oci-layout://{layout}", "-f", f"{work}/first", str(work / "empty")]
+    for name, wanted in (("build", "false"), ("build with SBOM", "true")):
+        command = [*build, f"--sbom={wanted}", "-o", f"type=oci,dest={work}/out.tar", *lent]
+        report(name, command, options, before=lambda: shutil.rmtree(state, ignore_errors=True))
+
+
+def report(
+    name: str, command: list[str], options: argparse.Namespace, *, before: Callable[[], None] = lambda: None
+) -> None:
+    """Run `command` and print the median of its wall times; `before` each run something else is done."""
     times = []
     for _ in range(options.runs):
+        before()
         started = time.monotonic()
         subprocess.run(command, check=True, env={**os.environ, "SYFT_CHECK_FOR_APP_UPDATE": "false"})
         times.append(time.monotonic() - started)
