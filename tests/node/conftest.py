@@ -35,45 +35,60 @@ def node_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def node_layout(node_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An OCI layout with the node image."""
-    cache = node_cache
-    layout = tmp_path_factory.mktemp("node-image")
-    command = [sys.executable, "-m", "knarr", "node", "build", "--platform=linux/amd64,linux/arm64", f"--cache={cache}"]
-    env = {**os.environ, "KNARR_ROOT": str(tmp_path_factory.mktemp("node-state"))}
-    with open(cache / "lock", "w") as lock:  # apt has one state for all xdist workers
+def node_images(node_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory for what is made of the image: once for all xdist workers, who wait for each other here."""
+    own = tmp_path_factory.getbasetemp()
+    place = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "node-images"
+    place.mkdir(exist_ok=True)
+    with open(node_cache / "lock", "w") as lock:  # apt has one state for all as well
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = subprocess.run(
-            [*command, f"--output=type=oci,dest={layout}/node.tar,name=node.example/node:1"],
-            env=env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=BUILD_S,
-        )
+        _make_layout(place / "layout", node_cache, place / "state")
+        _unpack(place / "layout", place / "own")
+        _unpack(place / "layout", place / "mapped", f"0:{podspec.FIRST_ID}:{podspec.IDS}")
+    return place
+
+
+def _make_layout(layout: Path, cache: Path, state: Path) -> None:
+    if (layout / "index.json").exists():
+        return
+    command = [sys.executable, "-m", "knarr", "node", "build", "--platform=linux/amd64,linux/arm64", f"--cache={cache}"]
+    done = subprocess.run(
+        [*command, f"--output=type=oci,tar=false,dest={layout},name=node.example/node:1"],
+        env={**os.environ, "KNARR_ROOT": str(state)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=BUILD_S,
+    )
     assert done.returncode == 0, done.stderr
-    subprocess.run(["tar", "-xf", f"{layout}/node.tar", "-C", layout], check=True)
-    (layout / "node.tar").unlink()
-    return layout
+
+
+def _unpack(layout: Path, bundle: Path, ids: str = "") -> None:
+    """The image for this machine's platform, unpacked by programs that we did not write."""
+    if (bundle / "rootfs").exists():
+        return
+    single = bundle.with_name(f"{bundle.name}-layout")
+    subprocess.run(["skopeo", "--insecure-policy", "copy", "-q", f"oci:{layout}:1", f"oci:{single}:1"], check=True)
+    maps = [f"--{kind}-map={ids}" for kind in ("uid", "gid")] if ids else []
+    subprocess.run(["umoci", "unpack", *maps, "--image", f"{single}:1", str(bundle)], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="session")
-def node_rootfs(node_layout: Path) -> Path:
-    """The image for this machine's platform, unpacked by a program that we did not write."""
-    bundle, own = node_layout / "bundle", node_layout / "own"
-    subprocess.run(["skopeo", "--insecure-policy", "copy", "-q", f"oci:{node_layout}:1", f"oci:{own}:1"], check=True)
-    subprocess.run(["umoci", "unpack", "--image", f"{own}:1", str(bundle)], check=True, capture_output=True)
-    return bundle / "rootfs"
+def node_layout(node_images: Path) -> Path:
+    """An OCI layout with the node image, as tag 1."""
+    return node_images / "layout"
 
 
 @pytest.fixture(scope="session")
-def node_rootfs_of_a_namespace(node_layout: Path, node_rootfs: Path) -> Path:
+def node_rootfs(node_images: Path) -> Path:
+    """The root directory of the image for this machine."""
+    return node_images / "own/rootfs"
+
+
+@pytest.fixture(scope="session")
+def node_rootfs_of_a_namespace(node_images: Path) -> Path:
     """The same with the owners that a pod with a user namespace sees as its own."""
-    bundle = node_layout / "mapped"
-    ids = [f"--{kind}-map=0:{podspec.FIRST_ID}:{podspec.IDS}" for kind in ("uid", "gid")]
-    words = ["umoci", "unpack", *ids, "--image", f"{node_layout}/own:1", str(bundle)]
-    subprocess.run(words, check=True, capture_output=True)
-    return bundle / "rootfs"
+    return node_images / "mapped/rootfs"
 
 
 @pytest.fixture

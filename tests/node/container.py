@@ -43,7 +43,7 @@ class Node:
         self._env = {**_ENV, **env}
         self._binds = {**{place / f"var-{name}": f"/var/lib/{name}" for name in ("containerd", "knarr")}, **binds}
         self._bundle = place / "bundle"
-        self._runc = [shutil.which("runc") or "runc", "--root", str(place / "runc")]
+        self.runc = [shutil.which("runc") or "runc", "--root", str(place / "runc")]
 
     def bind(self, binds: Mapping[Path, str]) -> None:
         """Show more of this machine inside."""
@@ -86,12 +86,12 @@ class Node:
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, merged], check=True)
         (self._bundle / "config.json").write_text(json.dumps({**self.configuration(argv), **changes}))
         with open(self.log, "wb") as log:
-            words = [*self._runc, "run", "--bundle", str(self._bundle), self.name]
+            words = [*self.runc, "run", "--bundle", str(self._bundle), self.name]
             process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             yield process
         finally:
-            subprocess.run([*self._runc, "delete", "--force", self.name], capture_output=True, check=False)
+            subprocess.run([*self.runc, "delete", "--force", self.name], capture_output=True, check=False)
             process.wait(30)
             subprocess.run(["umount", "--lazy", merged], check=True)
 
@@ -104,14 +104,14 @@ class Node:
     def exec(self, *argv: str) -> str:
         """What a program in the running container prints."""
         env = [word for key, value in self._env.items() for word in ("--env", f"{key}={value}")]
-        words = [*self._runc, "exec", *env, self.name, *argv]
+        words = [*self.runc, "exec", *env, self.name, *argv]
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, f"{' '.join(argv)}\n{done.stdout}{done.stderr}\n{self.log.read_text()[-3000:]}"
         return done.stdout
 
     def pid(self) -> int:
         """Of the entrypoint, outside."""
-        said = subprocess.run([*self._runc, "state", self.name], capture_output=True, text=True, check=True).stdout
+        said = subprocess.run([*self.runc, "state", self.name], capture_output=True, text=True, check=True).stdout
         return int(json.loads(said)["pid"])
 
     def tell(self, number: signal.Signals) -> None:

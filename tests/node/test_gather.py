@@ -203,6 +203,23 @@ def test_the_mirror_is_the_one_that_apt_is_told_of(tmp_path: Path) -> None:
 
 
 @pytest.mark.system
+def test_a_package_of_another_checksum_than_the_list_says_is_refused(tmp_path: Path) -> None:
+    own = Path(components.__file__).with_name("components.toml").read_text()
+    listed = components.read(own)
+    right = next(each for each in listed.components if each.name == "runc").sha256["amd64"]
+    (tmp_path / "list.toml").write_text(own.replace(right, "00" * 32))
+    without = [f"--without={each.name}" for each in listed.archives]
+    command = [sys.executable, "-m", "knarr", "node", "build", "--platform=linux/amd64", f"--cache={tmp_path}/cache"]
+    env = {**os.environ, "KNARR_ROOT": str(tmp_path / "state")}
+    done = subprocess.run(
+        [*command, *without, f"--components={tmp_path}/list.toml"], env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert f"component runc 1.1.15+ds1-2+b4 (amd64): the mirror's sha256 is {right}, the list says 0000" in done.stderr
+    assert kept(tmp_path / "cache/sha256") == []
+
+
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,45 @@ Digests = dict[str, str]
 def digests() -> Digests:
     """What the profiles before made."""
     return {}
+
+
+KUBECTL = """\
+#!/bin/sh
+while [ "$1" != -- ]; do shift; done
+shift
+exec {runc} exec {env} {name} "$@"
+"""
+
+
+def test_a_pod_without_a_command_is_a_builder_that_kubectl_leads_to(
+    node: Callable[..., Node], busybox_layout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["pod", "--image", "node.example/node:1", "--profile", "restricted"])
+    pod = yaml.safe_load(capsys.readouterr().out)["spec"]
+    here = node()
+    here.bind(podspec.volumes(pod, here.place))
+    kubectl = tmp_path / "bin/kubectl"
+    kubectl.parent.mkdir()
+    (host,) = (each["value"] for each in pod["containers"][0]["env"] if each["name"] == "BUILDKIT_HOST")
+    words = {"runc": " ".join(here.runc), "env": f"--env BUILDKIT_HOST={host}", "name": here.name}
+    kubectl.write_text(KUBECTL.format(**words))
+    kubectl.chmod(0o755)
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context/Dockerfile").write_text(DOCKERFILE)
+    base = f"--build-context=busybox=oci-layout://{busybox_layout}:latest"
+    command = [sys.executable, "-m", "knarr", "build", "--builder=kube-pod://knarr", base]
+    env = {**os.environ, "PATH": f"{kubectl.parent}:{os.environ['PATH']}", "KNARR_ROOT": str(tmp_path / "state")}
+    with here.started(**podspec.changed(here.configuration([]), pod)):
+        here.until("running server")
+        done = subprocess.run(
+            [*command, f"--output=type=local,dest={tmp_path}/out", str(tmp_path / "context")],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+    assert done.returncode == 0, done.stderr + here.log.read_text()[-3000:]
+    assert (tmp_path / "out/srv/file").read_text() == "made\n"
 
 
 def manifest(profile: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ ADDRESS = "/run/knarr/snapshotter.sock"
 FLAGS = (
     Flag("address", Kind.TEXT, "SOCKET", f"listen there (default: {ADDRESS})"),
     Flag("root", Kind.TEXT, "DIRECTORY", "keep the snapshots there (default: snapshotter in KNARR_ROOT)"),
-    Flag("snapshotter", Kind.TEXT, "NAME", "overlayfs, native or auto (the default): what works on that disk"),
+    Flag("snapshotter", Kind.TEXT, "NAME", "overlayfs, fuse-overlayfs, native or auto (the default): what works there"),
     Flag("help", Kind.SWITCH, "", "show this text", short="h"),
 )
 

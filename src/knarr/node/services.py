@@ -77,7 +77,8 @@ def _fuse_snapshotter(wanted: Wanted) -> Service:
     if wanted.has("containerd-fuse-overlayfs-grpc"):
         words: tuple[str, ...] = ("containerd-fuse-overlayfs-grpc", SNAPSHOTTER_SOCKET, root)
         return Service("fuse-overlayfs snapshotter", words, tells=False, socket=SNAPSHOTTER_SOCKET)
-    words = ("knarr", "snapshotter", "serve", "--address", SNAPSHOTTER_SOCKET, "--root", root)
+    words = ("knarr", "snapshotter", "serve", "--snapshotter", "fuse-overlayfs")
+    words += ("--address", SNAPSHOTTER_SOCKET, "--root", root)
     return Service("fuse-overlayfs snapshotter", words, tells=False, socket=SNAPSHOTTER_SOCKET)
 
 
