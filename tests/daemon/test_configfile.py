@@ -49,6 +49,8 @@ keepDuration = "48h"
 maxUsedSpace = "2GB"
 [registry."docker.io"]
 mirrors = ["mirror.example"]
+[otel]
+socketPath = "/run/otel.sock"
 """,
     )
     assert found.root == Path("/elsewhere")
@@ -59,13 +61,14 @@ mirrors = ["mirror.example"]
     assert (found.snapshotter, found.platforms, found.labels) == ("native", ("linux/amd64",), {"team": "blue"})
     assert (found.collects, found.cgroup_parent) == (False, "/builds")
     assert found.policy == (CollectRule(True, ("type==source.local",), 172800 * 10**9, 0, 2 * 10**9, 0),)
+    assert found.trace_socket == "/run/otel.sock"
     assert found.warnings == ()
 
 
 def test_what_it_says_in_vain_is_told(tmp_path: Path) -> None:
-    found = parsed(tmp_path, '[otel]\nsocketPath = "/x"\n[worker.oci]\nmax-parallelism = 4\ncolour = "red"\n')
+    found = parsed(tmp_path, '[log]\nformat = "json"\n[worker.oci]\nmax-parallelism = 4\ncolour = "red"\n')
     assert [warning.partition(": ")[2] for warning in found.warnings] == [
-        "otel.socketPath has no effect here",
+        "log.format has no effect here",
         "worker.oci.max-parallelism has no effect here",
         "worker.oci.colour is not known",
     ]

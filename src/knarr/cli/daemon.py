@@ -37,6 +37,7 @@ FLAGS = (
     Flag("oci-worker-net", Kind.TEXT, "MODE", "network of RUN steps: auto (default), host, cni, bridge or user"),
     Flag("oci-worker-platform", Kind.LIST, "PLATFORM", "platforms to announce, instead of those found here"),
     Flag("oci-worker-snapshotter", Kind.TEXT, "NAME", "overlayfs, native or auto"),
+    Flag("otel-socket-path", Kind.TEXT, "SOCKET", "take spans of steps there (OTLP), and tell steps of it"),
     Flag("root", Kind.TEXT, "DIRECTORY", "state directory (default: KNARR_ROOT, or /var/lib/knarr)"),
     Flag("tlscacert", Kind.TEXT, "FILE", "CA that signed the certificates of clients, which must show one then"),
     Flag("tlscert", Kind.TEXT, "FILE", "the daemon's certificate"),
@@ -46,7 +47,7 @@ FLAGS = (
 )
 # Flags of buildkitd's that ask for nothing a daemon of ours could do otherwise.
 _WITHOUT_EFFECT = (
-    *("log-format", "log-level", "otel-socket-path", "cdi-spec-dir", "oci-worker-apparmor-profile"),
+    *("log-format", "log-level", "cdi-spec-dir", "oci-worker-apparmor-profile"),
     *("oci-worker-proxy-snapshotter-path", "oci-max-parallelism", "oci-worker-gc-keepstorage", "oci-worker"),
     *("containerd-worker-labels", "containerd-worker-net"),
     *("containerd-cni-config-path", "containerd-cni-binary-dir", "containerd-cni-pool-size"),
@@ -163,6 +164,7 @@ def _with_flags(settings: DaemonSettings, given: Parsed) -> DaemonSettings:
         tls=tls if tls != Tls() else settings.tls,
         debug=given.switch("debug") or settings.debug,
         debug_address=given.text("debugaddr") or settings.debug_address,
+        trace_socket=given.text("otel-socket-path") or settings.trace_socket,
         entitlements=given.list("allow-insecure-entitlement") or settings.entitlements,
         gives_devices=settings.gives_devices and not given.switch("cdi-disabled"),
         labels={**settings.labels, **_labels(given.list("oci-worker-labels"))},

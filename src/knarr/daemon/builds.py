@@ -19,6 +19,7 @@ from knarr.scope import Scope
 
 if TYPE_CHECKING:
     from knarr.buildkit.gateway import Bridge
+    from knarr.ops.steptrace import StepTrace
     from knarr.spec.descriptor import Descriptor
 
 _REMEMBERED = 64  # logs of builds that have ended, for clients whose question comes late
@@ -31,6 +32,7 @@ class Build:
         self.ref = ref
         self.log = log
         self.scope = Scope()
+        self.trace: StepTrace | None = None  # how its steps tell of themselves
         self.images: dict[int, Descriptor] = {}  # what its outputs made, by their numbers
         self.provenance: dict[str, bytes] = {}  # of its results, by platform; "" for the only one
         self._bridged = threading.Condition()

@@ -20,7 +20,7 @@ from knarr.record import replace
 
 # What buildkitd has and this daemon does without: saying it is no mistake, and changes nothing.
 _WITHOUT_EFFECT = (
-    *("trace", "proxyNetwork", "log", "dns", "otel", "cdi.autoAllowed", "system", "cache", "gha"),
+    *("trace", "proxyNetwork", "log", "dns", "cdi.autoAllowed", "system", "cache", "gha"),
     "frontend",
     "grpc.securityDescriptor",
     *("worker.oci.rootless", "worker.oci.noProcessSandbox"),
@@ -37,7 +37,7 @@ _KNOWN = (
     *("worker.oci.bridgeName", "worker.oci.bridgeSubnet"),
     *("worker.oci.reservedSpace", "worker.oci.maxUsedSpace", "worker.oci.minFreeSpace"),
     *("worker.containerd.enabled", "worker.containerd.address", "worker.containerd.namespace"),
-    *("worker.containerd.snapshotter", "cdi.specDirs", "cdi.disabled"),
+    *("worker.containerd.snapshotter", "cdi.specDirs", "cdi.disabled", "otel.socketPath"),
 )
 _UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -74,6 +74,7 @@ def _merged(file: _File, base: DaemonSettings) -> DaemonSettings:
         group=base.group if gid is None else str(gid),
         tls=tls if tls != Tls() else base.tls,
         debug_address=file.text("grpc.debugAddress") or base.debug_address,
+        trace_socket=file.text("otel.socketPath") or base.trace_socket,
         debug=bool(file.get("debug", bool, base.debug)),
         entitlements=file.texts("insecure-entitlements") or base.entitlements,
         labels={**base.labels, **{k: str(v) for k, v in (file.get("worker.oci.labels", dict, {}) or {}).items()}},

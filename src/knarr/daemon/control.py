@@ -87,6 +87,7 @@ class Control:
             return self._solver.solve(request, build)
         self._history.begin(request)
         place = self._traces.begin(context, request.Ref)
+        build.trace = self._traces.of_steps(place)
         begun_ns = time.time_ns()
         response: dict[str, str] = {}
         failure: BaseException | None = None

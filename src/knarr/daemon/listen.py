@@ -81,6 +81,25 @@ def _unix(server: grpc.Server, path: str, settings: DaemonSettings) -> Iterator[
             os.unlink(path)
 
 
+@contextmanager
+def trace_socket(server: grpc.Server, path: str) -> Iterator[None]:
+    """Have `server` listen at `path` for steps, whoever they run as.
+
+    Raises:
+        UsageError: it cannot be had.
+    """
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    if answers(path):
+        raise UsageError(f"--otel-socket-path {path}: somebody listens there already", hint="choose another path")
+    _bind(server, f"unix:{path}", path)
+    os.chmod(path, 0o666)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
 def _group(name: str) -> int:
     if not name:
         return -1

@@ -33,7 +33,7 @@ from knarr.daemon.builds import Builds
 from knarr.daemon.cacheusage import CacheUsage
 from knarr.daemon.control import CONTROL, Control
 from knarr.daemon.history import History
-from knarr.daemon.listen import listening
+from knarr.daemon.listen import listening, trace_socket
 from knarr.daemon.metrics import Metrics
 from knarr.daemon.notify import READY, STOPPING, notify
 from knarr.daemon.settings import DaemonSettings
@@ -131,6 +131,9 @@ class Daemon:
         )
         server.add_generic_rpc_handlers([*(serving(*service) for service in services), self._traces.handler()])
         self.addresses = stack.enter_context(listening(server, settings, os.fspath(sockets)))
+        if settings.trace_socket:
+            self._traces.socket = os.path.abspath(settings.trace_socket)
+            stack.enter_context(self._traced(scope))
         self._server = server
         server.start()
         stack.callback(self._end)
@@ -194,6 +197,18 @@ class Daemon:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._stack.close()
+
+    @contextmanager
+    def _traced(self, scope: Scope) -> Iterator[None]:
+        """A server of its own for what steps tell: they must reach nothing else of the daemon's."""
+        server = grpc.server(RpcThreads(scope), options=OPTIONS, maximum_concurrent_rpcs=_CALLS)
+        server.add_generic_rpc_handlers([self._traces.handler()])
+        with trace_socket(server, self._traces.socket):
+            server.start()
+            try:
+                yield
+            finally:
+                server.stop(_LAST_WORDS_S).wait()
 
     def _watched(self, address: str, scope: Scope) -> AbstractContextManager[str]:
         from knarr.daemon.debughttp import watched

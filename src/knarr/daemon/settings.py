@@ -53,6 +53,7 @@ class DaemonSettings:
     tls: Tls = Tls()
     debug: bool = False
     debug_address: str = ""  # HOST:PORT of metrics and probes
+    trace_socket: str = ""  # where steps send spans of their own; empty: nowhere
     entitlements: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     platforms: tuple[str, ...] = ()

@@ -104,7 +104,7 @@ class Solver:
         ):
             if anew:
                 forget_shared(job.parts.cache)
-            job.options = replace(job.options, allowed=allowed)
+            job.options = replace(job.options, allowed=allowed, trace=build.trace)
             job.cache_from, job.cache_to = cache_from, cache_to
             if request.HasField("SourcePolicy"):
                 job.governor.policies = (policy(request.SourcePolicy),)

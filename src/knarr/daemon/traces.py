@@ -15,6 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -22,11 +23,12 @@ import grpc
 from knarr.buildkit.status import digest_of
 from knarr.errors import Cancelled
 from knarr.trace import stub
-from knarr.trace.span import Place, Span, Step, place, spans
+from knarr.trace.span import Place, Span, Step, place, spans, traceparent
 
 if TYPE_CHECKING:
     from knarr.buildkit.status import StatusLog
     from knarr.daemon.history import History
+    from knarr.ops.steptrace import StepTrace
     from knarr.pb.control_pb2 import SolveRequest
     from knarr.scope import Scope
 
@@ -56,13 +58,23 @@ class Traces:
         self._scope = scope
         self._resource = resource
         self._send = send
+        self.socket = ""  # where steps send their spans, if they are told to
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a server is given so that clients may send spans."""
         export: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._export)
         return grpc.method_handlers_generic_handler(_SERVICE, {"Export": export})
+
+    def of_steps(self, at: Place) -> StepTrace | None:
+        """How the steps of a build whose spans belong at `at` tell of themselves; None: nobody listens."""
+        if not self.socket:
+            return None
+        from knarr.ops.steptrace import StepTrace
+
+        return StepTrace(self.socket, partial(traceparent, at))
 
     def begin(self, context: grpc.ServicerContext, ref: str) -> Place:
         """Where the spans of the build `ref` belong."""
@@ -91,12 +103,18 @@ class Traces:
             known = self._of(at.trace)
             known.spans += made
             known.is_written = True
-            whole = list(known.spans)
         with suppress(Cancelled):  # the daemon has ended meanwhile
-            self._scope.attempt(self._take, request.Ref, whole, made)
+            self._scope.attempt(self._take, request.Ref, known, made)
 
-    def _take(self, ref: str, whole: list[Span], made: list[Span]) -> None:
-        self._history.put_trace(ref, stub.text(whole))
+    def _write(self, ref: str, known: _Known) -> None:
+        """Keep a trace as it is now; one at a time, so that no older state of it comes last."""
+        with self._writing:
+            with self._lock:
+                whole = list(known.spans)
+            self._history.put_trace(ref, stub.text(whole))
+
+    def _take(self, ref: str, known: _Known, made: list[Span]) -> None:
+        self._write(ref, known)
         if self._send is not None:
             from knarr.trace.otlp import message
 
@@ -118,12 +136,12 @@ class Traces:
             told = list(read(ExportTraceServiceRequest.FromString(data)))
         except DecodeError:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not a request of OTLP's trace service")
-        for ref, whole in self._add(told):
-            self._history.put_trace(ref, stub.text(whole))
+        for known in self._add(told):
+            self._write(known.ref, known)
         return b""
 
-    def _add(self, told: list[Span]) -> list[tuple[str, list[Span]]]:
-        """Note spans; the builds whose trace is to be written again, and what it is now."""
+    def _add(self, told: list[Span]) -> list[_Known]:
+        """Note spans; the traces that are to be written again."""
         with self._lock:
             touched = {}
             for span in told:
@@ -131,7 +149,7 @@ class Traces:
                 if len(known.spans) < _SPANS:
                     known.spans.append(span)
                     touched[span.trace] = known
-            return [(known.ref, list(known.spans)) for known in touched.values() if known.is_written]
+            return [known for known in touched.values() if known.is_written]
 
     def _of(self, trace: str) -> _Known:
         known = self._known.get(trace)

@@ -24,6 +24,7 @@ from knarr.runtime.process import Exit, ProcessSpec, Ulimit
 from knarr.spec.platform import Platform
 
 if TYPE_CHECKING:
+    from knarr.ops.steptrace import StepTrace
     from knarr.runtime.cdi import CdiDevice
 
 _NETWORK: dict[NetMode, Literal["default", "host", "none"]] = {
@@ -40,6 +41,7 @@ class StepOptions:
 
     shm_size_bytes: int = 64 * 2**20
     allowed: Allowed = Allowed()
+    trace: StepTrace | None = None  # how steps tell of themselves
 
 
 def run(
@@ -75,6 +77,9 @@ def run(
             devices=_devices(world, op, options, vertex),
             limits=limits,
         )
+        if options.trace is not None:
+            env = options.trace.environment(spec.env, vertex)
+            spec = replace(spec, env=env, mounts=(*spec.mounts, *options.trace.mounts()))
         try:
             ended = world.runtime().run(spec, output=tail.write, scope=world.scope, meanwhile=meanwhile)
         except RuntimeFailed as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
 
 from knarr.record import field, record
 
@@ -66,6 +67,16 @@ def place(traceparent: str) -> Place:
     return Place(match[1], match[2])
 
 
+def step_span(trace: str, step: str) -> str:
+    """The id of a step's span, known before it ends: what the step tells itself hangs below it."""
+    return sha256(f"{trace}/{step}".encode()).hexdigest()[:16]
+
+
+def traceparent(at: Place, step: str) -> str:
+    """What a step is told, so that its own spans hang below its span."""
+    return f"00-{at.trace}-{step_span(at.trace, step)}-01"
+
+
 def spans(
     at: Place,
     name: str,
@@ -93,7 +104,7 @@ def spans(
         if step.inputs:
             known["inputs"] = step.inputs
         yield Span(
-            *(at.trace, os.urandom(8).hex(), root, step.name[:_LONGEST_NAME]),
+            *(at.trace, step_span(at.trace, step.id), root, step.name[:_LONGEST_NAME]),
             *(step.started_ns or begun_ns, step.ended_ns or ended_ns),
             attributes=known,
             status=ERROR if step.error else UNSET,
