@@ -43,7 +43,7 @@ FRONTEND_CAPS = (
     "source.metaresolver.http.checksumrequest",
 )
 
-# Not here: exec.meta.network.proxy, cache.*, signatures of repositories.
+# Not here: exec.meta.network.proxy, cache.*.
 LLB_CAPS = (
     "source.image",
     "source.image.resolvemode",
@@ -65,6 +65,7 @@ LLB_CAPS = (
     "source.git.mountsshsock",
     "source.git.subdir",
     "source.git.checksum",
+    "source.git.signatureverify",
     "source.git.skipsubmodules",
     "source.git.mtime",
     "source.git.fetchbycommit",

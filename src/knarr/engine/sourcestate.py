@@ -76,11 +76,9 @@ def _repository(world: World, source: SourceOp, question: SourceQuestion) -> Sou
     git = source_git.git_for(world, asked)
     tip = source_git.tip_of(world, git, asked)
     state = SourceState(tip.commit, ref=tip.ref, object=tip.object)
-    if not question.objects:
+    if not question.objects and asked.signers is None:
         return state
-    from knarr.ops import gitcheckout
-
-    commit, tag = gitcheckout.raw_objects(world.settings.root, git, tip)
+    commit, tag = source_git.check_signature(world, git, asked, tip)
     return replace(state, raw_commit=commit, raw_tag=tag)
 
 

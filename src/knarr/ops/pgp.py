@@ -20,10 +20,10 @@ _DIGESTS = ("8", "9", "10")  # SHA256, SHA384, SHA512, by RFC 4880 §9.4
 _KEYS = ("1", "3", "19", "22")  # RSA, ECDSA, EdDSA, by §9.1 and its successors
 _PUBLIC, _SIGNATURE = "PGP PUBLIC KEY BLOCK", "PGP SIGNATURE"
 _AHEAD_S = 300  # by which a signer's clock may be wrong
-_LONG_S = 60.0
+LONG_S = 60.0  # for a program that looks at one file
 
 
-def verify(data: Path, signature: bytes, keys: bytes) -> None:
+def verify(data: Path, signature: bytes, keys: bytes, *, rejects_expired: bool = False) -> None:
     """Check the armored detached `signature` over the file `data`; one of the armored `keys` must have made it.
 
     Raises:
@@ -35,7 +35,7 @@ def verify(data: Path, signature: bytes, keys: bytes) -> None:
         keyring.write_bytes(b"".join(_blocks(keys, _PUBLIC)))
         signed.write_bytes(next(_blocks(signature, _SIGNATURE)))
         told = _ask(place, keyring, signed, data)
-    why = _doubt(told)
+    why = _doubt(told, rejects_expired=rejects_expired)
     if why:
         hint = "the file, the signature or the key is not the one that was meant"
         raise KnarrError(f"failed to verify pgp signature: {why}", hint=hint)
@@ -45,16 +45,16 @@ def _ask(place: str, keyring: Path, signature: Path, data: Path) -> list[list[st
     """What gpgv says, as the words of its status lines."""
     words = ["gpgv", "--homedir", place, "--status-fd", "1", "--keyring", str(keyring), str(signature), str(data)]
     try:
-        done = subprocess.run(words, capture_output=True, timeout=_LONG_S, check=False)
+        done = subprocess.run(words, capture_output=True, timeout=LONG_S, check=False)
     except FileNotFoundError:
         raise KnarrError("gpgv is not installed, which checks signatures", hint="apt-get install gpgv") from None
     except subprocess.TimeoutExpired:
-        raise KnarrError(f"gpgv has not checked the signature within {_LONG_S:.0f} seconds") from None
+        raise KnarrError(f"gpgv has not checked the signature within {LONG_S:.0f} seconds") from None
     lines = done.stdout.decode(errors="replace").splitlines()
     return [line.split()[1:] for line in lines if line.startswith("[GNUPG:] ")]
 
 
-def _doubt(told: list[list[str]]) -> str:
+def _doubt(told: list[list[str]], *, rejects_expired: bool) -> str:
     """Why a signature does not count; empty: it does. GOODSIG alone says nothing of how it was made: VALIDSIG does."""
     by_kind = {words[0]: words[1:] for words in told if words}
     for kind, why in (
@@ -68,6 +68,8 @@ def _doubt(told: list[list[str]]) -> str:
     valid = by_kind.get("VALIDSIG")
     if valid is None or len(valid) < 8 or not ({"GOODSIG", "EXPKEYSIG"} & by_kind.keys()):
         return "it cannot be checked"
+    if rejects_expired and "EXPKEYSIG" in by_kind:
+        return "its key has expired"
     if valid[7] not in _DIGESTS:
         return f"its digest is weak (algorithm {valid[7]})"
     if valid[6] not in _KEYS:

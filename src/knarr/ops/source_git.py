@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from knarr.errors import KnarrError, Unsupported, UsageError
 from knarr.llb.ops import SourceOp
+from knarr.ops import gitsign
 from knarr.ops.fetched import Fetched, Reach
 from knarr.ops.gitprogram import Git, Pairs, without_login
 from knarr.ops.world import World
@@ -50,6 +51,7 @@ class GitSource:
     header_secret: str = ""
     ssh_agent: str = ""  # id of the agent that git by ssh needs
     known_hosts: str = ""  # host keys, in the format of ssh's file
+    signers: gitsign.Signers | None = None  # who must have signed what the ref leads to
 
 
 @record
@@ -73,9 +75,28 @@ def resolve(world: World, op: SourceOp, vertex: str) -> Fetched:
     source = parse(op)
     git = git_for(world, source)
     tip = tip_of(world, git, source)
+    if source.signers is not None:
+        check_signature(world, git, source, tip)
     pinned = not tip.ref or source.by_commit
     make = partial(gitcheckout.make, world, git, source, tip, vertex)
     return Fetched(_key(source, tip), make, pinned, _shared_key(source, tip), tip.commit)
+
+
+def check_signature(world: Reach, git: Git, source: GitSource, tip: Tip) -> tuple[bytes, bytes]:
+    """The commit and the tag object of `tip`, b"" for none, once their signature was checked if one is wanted.
+
+    Raises:
+        KnarrError: nobody of those who are trusted has signed it.
+    """
+    from knarr.ops import gitcheckout
+
+    commit, tag = gitcheckout.raw_objects(world.settings.root, git, tip)
+    if source.signers is not None:
+        try:
+            gitsign.verify(source.signers, commit, tag, (tip.object, tip.commit))
+        except KnarrError as error:
+            raise error.with_context(repository=git.shown) from None
+    return commit, tag
 
 
 def parse(op: SourceOp) -> GitSource:
@@ -86,7 +107,7 @@ def parse(op: SourceOp) -> GitSource:
     remote = attrs.get("git.fullurl") or f"https://{place}"
     _check_remote(remote)
     for name in attrs:
-        if name.startswith(("git.sig", "git.bundle", "git.checkoutbundle")):
+        if name.startswith(("git.bundle", "git.checkoutbundle")):
             raise Unsupported(f"{without_login(remote)}: {name} is not supported yet", hint="pin the commit instead")
     if ref.startswith("-"):
         raise UsageError(f"{ref}: no ref begins with a dash")
@@ -109,6 +130,7 @@ def parse(op: SourceOp) -> GitSource:
         attrs.get("git.authheadersecret", ""),
         attrs.get("git.mountsshsock", ""),
         attrs.get("git.knownsshhosts", ""),
+        gitsign.signers_of(attrs),
     )
 
 
