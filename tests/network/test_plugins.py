@@ -12,6 +12,7 @@ import pytest
 from knarr.errors import RuntimeFailed
 from knarr.network import plugins
 from knarr.network.conflist import Network
+from knarr.record import replace
 
 NOTING = """#!/bin/sh
 cat > {log}/$(basename $0).$CNI_COMMAND
@@ -61,6 +62,14 @@ def test_plugins_are_asked_in_order_and_backwards(place: Path) -> None:
     assert told(place, "one.ADD") == {"type": "one", "keep": "x", "name": "net", "cniVersion": "1.0.0"}
     assert told(place, "two.ADD")["prevResult"]["made"] == "one"
     assert told(place, "one.DEL")["prevResult"]["made"] == "two"
+
+
+def test_plugins_are_told_what_a_network_says_of_who_joins(place: Path) -> None:
+    plugin(place, "one")
+    (place / "bin/one").write_text('#!/bin/sh\nprintf \'{"args": "%s"}\' "$CNI_ARGS"\n')
+    asked = replace(network("one"), arguments=(("IgnoreUnknown", "1"), ("K8S_POD_NAME", "db")))
+    assert plugins.add(asked, "id", "/ns", [str(place / "bin")]) == {"args": "IgnoreUnknown=1;K8S_POD_NAME=db"}
+    assert plugins.add(network("one"), "id", "/ns", [str(place / "bin")]) == {"args": ""}
 
 
 def test_only_plugins_that_have_a_capability_are_told_of_it(place: Path) -> None:

@@ -69,6 +69,18 @@ def test_two_at_once_have_two_and_what_is_kept_is_used_again(network: conflist.N
     assert (leases(tmp_path), veths()) == (set(), 0)
 
 
+@pytest.mark.parametrize(("name", "told"), [("db-1.example", ["K8S_POD_NAME", "db-1.example"]), ("a;B=c", None)])
+def test_a_name_goes_to_the_plugins_and_its_namespace_to_nobody_else(
+    network: conflist.Network, tmp_path: Path, name: str, told: list[str] | None
+) -> None:
+    networks = Networks(network, plugins.PLACES, tmp_path / "state", keep=1)
+    with networks.lent(name=name):
+        (note,) = (path for path in (tmp_path / "state").rglob("knarr-*") if path.is_file())
+        assert (told in json.loads(note.read_text())["arguments"]) == (told is not None)
+    assert veths() == (1 if told is None else 0)  # one is kept for the next step
+    networks.close()
+
+
 def test_a_failed_network_leaves_nothing(network: conflist.Network, tmp_path: Path) -> None:
     broken = conflist.Network("net", "1.0.0", (*network.plugins, {"type": "nosuchplugin"}))
     networks = Networks(broken, plugins.PLACES, tmp_path / "state")

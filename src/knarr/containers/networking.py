@@ -63,8 +63,8 @@ class Joined(Networks):
     addresses: tuple[str, ...] = ()
 
     @contextmanager
-    def lent(self, owner: str = "", capabilities: Mapping[str, Any] = _NOTHING) -> Iterator[Lent]:
-        with super().lent(owner, capabilities) as lent:
+    def lent(self, owner: str = "", capabilities: Mapping[str, Any] = _NOTHING, name: str = "") -> Iterator[Lent]:
+        with super().lent(owner, capabilities, name) as lent:
             self.addresses = lent.addresses
             yield lent
 

@@ -28,12 +28,16 @@ _MAX_INTERFACE = 15  # IFNAMSIZ, less the zero
 
 @record
 class Network:
-    """A chain of plugins; each is what its file says of it. `origin` is where it was read, for messages."""
+    """A chain of plugins; each is what its file says of it. `origin` is where it was read, for messages.
+
+    `arguments` are what all of them are told of who joins, as CNI_ARGS has it.
+    """
 
     name: str
     version: str
     plugins: tuple[Mapping[str, Any], ...]
     origin: str = ""
+    arguments: tuple[tuple[str, str], ...] = ()
 
 
 def read(path: str) -> Network:

@@ -112,6 +112,7 @@ def _ask(
         "CNI_NETNS": namespace,
         "CNI_IFNAME": INTERFACE,
         "CNI_PATH": ":".join(places),
+        "CNI_ARGS": ";".join(f"{name}={value}" for name, value in network.arguments),
     }
     where = f"network {network.name} ({network.origin}): plugin {kind}"
     try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,9 +25,10 @@ from knarr.network import plugins
 from knarr.network.conflist import Network
 from knarr.network.namespace import Namespace
 from knarr.owner import Owner
-from knarr.record import record
+from knarr.record import record, replace
 
 _NOTHING: Mapping[str, Any] = {}
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
 @record
@@ -53,8 +55,16 @@ class Lent:
 
 
 class _Joined:
-    def __init__(self, namespace: Namespace, id: str, lent: Lent, capabilities: Mapping[str, Any], owner: str) -> None:
-        self.namespace, self.id, self.lent = namespace, id, lent
+    def __init__(
+        self,
+        network: Network,
+        namespace: Namespace,
+        id: str,
+        lent: Lent,
+        capabilities: Mapping[str, Any],
+        owner: str,
+    ) -> None:
+        self.network, self.namespace, self.id, self.lent = network, namespace, id, lent
         self.capabilities, self.owner = capabilities, owner
 
 
@@ -82,22 +92,24 @@ class Networks:
         self._numbers = count(1)
 
     @contextmanager
-    def lent(self, owner: str = "", capabilities: Mapping[str, Any] = _NOTHING) -> Iterator[Lent]:
+    def lent(self, owner: str = "", capabilities: Mapping[str, Any] = _NOTHING, name: str = "") -> Iterator[Lent]:
         """A namespace for the time of the block; nobody else has it.
 
         `owner` is the path of the user namespace that it shall belong to; `capabilities`
-        goes to the plugins that have them (see `plugins.add`).
+        goes to the plugins that have them (see `plugins.add`). Plugins that make names known
+        are told `name`, if a host can have it.
 
         Raises:
             RuntimeFailed: it cannot be made or joined.
         """
         capabilities = capabilities or self._capabilities
-        joined = (None if capabilities else self._kept(owner)) or self._join(owner, capabilities)
+        name = name if _NAME.fullmatch(name) else ""
+        joined = (None if capabilities or name else self._kept(owner)) or self._join(owner, capabilities, name)
         try:
             yield joined.lent
         finally:
             with self._lock:
-                kept = not joined.capabilities and len(self._idle) < self._keep
+                kept = not (joined.capabilities or name) and len(self._idle) < self._keep
                 if kept:
                     self._idle.append(joined)
             if not kept:
@@ -125,7 +137,8 @@ class Networks:
             fitting = [number for number, joined in enumerate(self._idle) if joined.owner == owner]
             return self._idle.pop(fitting[-1]) if fitting else None
 
-    def _join(self, owner: str, capabilities: Mapping[str, Any]) -> _Joined:
+    def _join(self, owner: str, capabilities: Mapping[str, Any], name: str) -> _Joined:
+        network = replace(self._network, arguments=_named(name)) if name else self._network
         with self._lock:
             if self._owner is None or not self._owner.is_ours:
                 self._owner = Owner.claim(self._state / "owners")
@@ -136,21 +149,21 @@ class Networks:
         namespace = Namespace(owner)
         result: Mapping[str, Any] = _NOTHING
         try:
-            _note(directory / id, self._network, self._places, result, capabilities)
-            result = plugins.add(self._network, id, namespace.path, self._places, capabilities)
-            _note(directory / id, self._network, self._places, result, capabilities)
+            _note(directory / id, network, self._places, result, capabilities)
+            result = plugins.add(network, id, namespace.path, self._places, capabilities)
+            _note(directory / id, network, self._places, result, capabilities)
         except BaseException:
             if result:
-                plugins.delete(self._network, id, namespace.path, self._places, result, capabilities)
+                plugins.delete(network, id, namespace.path, self._places, result, capabilities)
             (directory / id).unlink(missing_ok=True)
             namespace.close()
             raise
-        return _Joined(namespace, id, Lent(namespace.path, result, _dns(result)), capabilities, owner)
+        return _Joined(network, namespace, id, Lent(namespace.path, result, _dns(result)), capabilities, owner)
 
     def _part(self, joined: _Joined) -> None:
         owner = self._state / joined.id.split("-")[1]
         failed = plugins.delete(
-            self._network,
+            joined.network,
             joined.id,
             joined.namespace.path,
             self._places,
@@ -190,6 +203,7 @@ def _note(
         "version": network.version,
         "plugins": list(network.plugins),
         "origin": network.origin,
+        "arguments": [list(pair) for pair in network.arguments],
         "places": list(places),
         "result": dict(result),
         "capabilities": dict(capabilities),
@@ -205,10 +219,16 @@ def _noted(path: Path) -> tuple[Network, list[str], dict[str, Any], dict[str, An
         return None
     try:
         told = json.loads(path.read_bytes())
-        network = Network(told["name"], told["version"], tuple(told["plugins"]), told["origin"])
+        arguments = tuple((name, value) for name, value in told.get("arguments", ()))
+        network = Network(told["name"], told["version"], tuple(told["plugins"]), told["origin"], arguments)
         return network, told["places"], told["result"], told["capabilities"]
     except (ValueError, KeyError):
         return None
+
+
+def _named(name: str) -> tuple[tuple[str, str], ...]:
+    """What tells plugins a name, in the words that Kubernetes began with: `dnsname` makes it known in the network."""
+    return ("IgnoreUnknown", "1"), ("K8S_POD_NAME", name)
 
 
 def _dns(result: Mapping[str, Any]) -> Dns:

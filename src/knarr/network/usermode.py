@@ -51,8 +51,8 @@ class UserMode:
         self._state = state
 
     @contextmanager
-    def lent(self, owner: str = "", capabilities: Mapping[str, Any] = _NOTHING) -> Iterator[Lent]:
-        """A namespace for the time of the block; see `steps.Networks.lent`.
+    def lent(self, owner: str = "", capabilities: Mapping[str, Any] = _NOTHING, name: str = "") -> Iterator[Lent]:
+        """A namespace for the time of the block; see `steps.Networks.lent`. Nobody is in it to be told a name.
 
         Raises:
             RuntimeFailed: it cannot be made, or the program fails.

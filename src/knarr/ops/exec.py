@@ -20,7 +20,7 @@ from knarr.ops.execmounts import Prepared, no_secret, prepare
 from knarr.ops.world import World, leaving
 from knarr.progress import Log
 from knarr.record import record, replace
-from knarr.runtime.process import Exit, ProcessSpec, Ulimit
+from knarr.runtime.process import SANDBOX, Exit, ProcessSpec, Ulimit
 from knarr.spec.platform import Platform
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def process_spec(
         mounts=tuple(prepared.mounts),
         network=_NETWORK[op.network],
         security="insecure" if op.security is SecurityMode.INSECURE else "sandbox",
-        hostname=meta.hostname or "buildkitsandbox",
+        hostname=meta.hostname or SANDBOX,
         extra_hosts=tuple((host.host, host.ip) for host in meta.extra_hosts),
         shm_size_bytes=_shm_size(op) or options.shm_size_bytes,
         ulimits=tuple(Ulimit(u.name, u.soft, u.hard) for u in meta.ulimits),

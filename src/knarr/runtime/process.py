@@ -10,6 +10,8 @@ from knarr.record import field, record
 from knarr.runtime.capabilities import USUAL, Rights
 from knarr.spec.platform import Platform
 
+SANDBOX = "buildkitsandbox"  # what a step is called that has no name of its own
+
 if TYPE_CHECKING:
     from knarr.llb.ops import LinuxResources
     from knarr.network.steps import Dns
@@ -75,7 +77,7 @@ class ProcessSpec:
     mounts: tuple[MountSpec, ...] = ()
     network: Literal["default", "host", "none"] = "default"
     security: Literal["sandbox", "insecure"] = "sandbox"
-    hostname: str = "buildkitsandbox"
+    hostname: str = SANDBOX
     extra_hosts: tuple[tuple[str, str], ...] = ()  # (name, address)
     shm_size_bytes: int = 64 * 2**20  # BuildKit's and Docker's default
     ulimits: tuple[Ulimit, ...] = ()

@@ -26,7 +26,7 @@ from knarr.owner import Owner
 from knarr.runtime import bundle, cgroups, child, mounts, oci, startfailure, workdir, workspace
 from knarr.runtime.emulate import Emulator
 from knarr.runtime.privatetable import Emulation
-from knarr.runtime.process import Exit, Output, ProcessSpec, Stdio
+from knarr.runtime.process import SANDBOX, Exit, Output, ProcessSpec, Stdio
 from knarr.runtime.stubs import Stubs
 from knarr.runtime.users import User, resolve_user
 from knarr.scope import Scope
@@ -175,7 +175,8 @@ class Runtime:
             networks = self._networks
         if networks is None:
             return nullcontext()
-        return networks.lent(emulation.user_namespace if emulation is not None else "")
+        owner = emulation.user_namespace if emulation is not None else ""
+        return networks.lent(owner, name=spec.hostname if spec.hostname != SANDBOX else "")
 
     def _surroundings(
         self,
