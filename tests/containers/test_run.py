@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -453,3 +454,20 @@ def test_volumes_are_listed_and_go_when_nobody_has_them(knarr: Knarr, app: str) 
     assert knarr("volume", "rm", "made").stdout == "made\n"
     assert knarr("volume", "rm", "made").returncode == 1
     assert knarr("volume", "prune").returncode == 0
+
+
+def test_the_machine_is_met_by_its_name(knarr: Knarr, app: str) -> None:
+    done = knarr("run", "--rm", "--add-host", "me:host-gateway", app, "cat", "/etc/hosts")
+    assert "10.177.0.1\tme" in done.stdout
+    done = knarr("run", "--rm", "--network", "host", "--add-host", "me:host-gateway", app, "cat", "/etc/hosts")
+    assert "127.0.0.1\tme" in done.stdout
+
+
+def test_a_reboot_that_costs_the_image_s_files_costs_nothing_of_the_container(
+    knarr: Knarr, app: str, root: Path
+) -> None:
+    knarr("run", "--name", "again", app, "sh", "-c", "echo x >> /x; cat /x index.html")
+    shutil.rmtree(root / "snapshots")
+    done = knarr("start", "-a", "again")
+    assert (done.stdout, done.returncode) == ("x\nx\nx86_64\n", 0), done.stderr
+    knarr("rm", "-v", "again")

@@ -12,7 +12,7 @@ from knarr.cli.flags import Flag, Kind, Parsed
 from knarr.cli.runmounts import mounts_of
 from knarr.containers import names
 from knarr.containers.callers import number_of
-from knarr.containers.create import Asked
+from knarr.containers.create import GATEWAY, Asked
 from knarr.containers.spec import Limit, Port
 from knarr.errors import UsageError
 from knarr.runtime import capabilities
@@ -126,7 +126,7 @@ def asked(given: Parsed, words: list[str], environ: Mapping[str, str]) -> Asked:
         network=given.text("network") or given.text("net"),
         ports=tuple(port for text in given.list("publish") for port in ports_of(text)),
         all_ports=given.switch("publish-all"),
-        extra_hosts=add_hosts(given.list("add-host")),
+        extra_hosts=_hosts(given.list("add-host")),
         dns=tuple(map(_address, given.list("dns"))),
         dns_search=given.list("dns-search"),
         dns_options=given.list("dns-option"),
@@ -262,6 +262,15 @@ def _capability(flag: str, word: str) -> str:
 
 def _bytes(given: Parsed) -> int:
     return size_bytes("--shm-size", given.text("shm-size")) if given.text("shm-size") else 64 << 20
+
+
+def _hosts(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Names and addresses; where this machine is met depends on the network, which is not known here."""
+    found: list[tuple[str, str]] = []
+    for text in texts:
+        name, _, address = text.replace("=", ":", 1).partition(":")
+        found += [(name, GATEWAY)] if name and address == GATEWAY else add_hosts([text])
+    return tuple(found)
 
 
 def _resources(given: Parsed) -> dict[str, int | str]:

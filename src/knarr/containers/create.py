@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     _Unpacked = tuple[Found, str, str | None]
 
+GATEWAY = "host-gateway"  # an address in `extra_hosts`: this machine's, as the container meets it
 Pull = Literal["missing", "always", "never"]
 
 
@@ -87,10 +88,12 @@ def create(job: Job, asked: Asked, containers: Containers, *, pull: Pull, digest
     try:
         found, record, snapshot = _found(job, asked, pull, digest)
         spec = described(asked, found.config.config, id=id, name=name)
+        network = _network(job, spec)
         blobs = (found.manifest.descriptor, *found.manifest.successors)
         spec = replace(
             spec,
-            network=_network(job, spec),
+            network=network,
+            extra_hosts=_hosts(job, spec, network),
             digest=str(found.manifest.descriptor.digest),
             platform=str(found.config.platform),
             record=record,
@@ -181,6 +184,19 @@ def _network(job: Job, spec: ContainerSpec) -> str:
             hint="leave out --publish" if name == "host" else "use --network bridge",
         )
     return name
+
+
+def _hosts(job: Job, spec: ContainerSpec, network: str) -> tuple[tuple[str, str], ...]:
+    if not any(address == GATEWAY for _, address in spec.extra_hosts):
+        return spec.extra_hosts
+    address = "127.0.0.1"
+    if network == "bridge":
+        from ipaddress import ip_network
+
+        address = str(ip_network(job.parts.settings.network.subnet)[1])
+    elif network != "host":
+        raise UsageError(f"network {network}: nobody knows the address of {GATEWAY} in it", hint="write the address")
+    return tuple((name, address if known == GATEWAY else known) for name, known in spec.extra_hosts)
 
 
 def _found(job: Job, asked: Asked, pull: Pull, digest: Digest | None) -> _Unpacked:
