@@ -15,9 +15,12 @@ from typing import Any
 
 import pytest
 
+from knarr.image.reshape import ATTESTATION_TYPE
+from knarr.image.successors import read_document
 from knarr.remote.repository import Registry
 from knarr.remote.settings import RegistrySettings
 from knarr.session.session import Credentials
+from knarr.spec.manifest import Index
 from knarr.spec.reference import Reference
 from tests.image.universe import Universe
 from tests.remote.fakeregistry import FakeRegistry
@@ -105,6 +108,28 @@ def test_skopeos_form(
     assert "does not say where to" in knarr("sync", str(file), status=2)
     assert "1 images: 1 copied" in knarr("sync", "--to", f"{target.host}/repo", str(file))
     apps["1.1"].assert_at(at(f"{target.host}/repo/app"), "1.1")
+
+
+def test_attestations_of_every_task_go_where_the_command_line_says(
+    source: FakeRegistry,
+    target: FakeRegistry,
+    apps: dict[str, Universe],
+    at: Callable[[str], Any],
+    knarr: Knarr,
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "sync.yml"
+    file.write_text(f"'{source.host}':\n  tls-verify: false\n  images-by-semver:\n    team/app: '>= 1.1'\n")
+    argv = ("sync", "--to", f"{target.host}/repo", "--attestations")
+
+    knarr(*argv, "referrers", str(file))
+
+    place = at(f"{target.host}/repo/app")
+    root = read_document(place, place.resolve("1.1"))
+    assert isinstance(root, Index)
+    assert [str(entry.platform) for entry in root.manifests] == ["linux/amd64", "linux/arm64"]
+    assert len(place.predecessors(apps["1.1"].arm64.descriptor.bare(), ATTESTATION_TYPE)) == 2
+    assert "use one of: keep" in knarr(*argv, "elsewhere", str(file), status=2)
 
 
 def test_a_failure_is_told_in_the_end_and_by_the_exit_status(

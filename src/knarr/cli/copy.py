@@ -94,6 +94,16 @@ def run(argv: list[str]) -> int:
     return max(results)
 
 
+def check_attestations(place: str) -> None:
+    """Raises:
+    UsageError: `--attestations` names a place that is none.
+    """
+    from knarr.image.reshape import PLACES
+
+    if place not in PLACES:
+        raise UsageError(f"--attestations {place}: not known", hint=f"use one of: {', '.join(PLACES)}")
+
+
 def copy_options(given: Parsed) -> CopyOptions:
     """The options that `COPY_FLAGS` and `--jobs` ask for.
 
@@ -101,12 +111,10 @@ def copy_options(given: Parsed) -> CopyOptions:
         UsageError: they exclude each other, or a value is none.
     """
     from knarr.image.closure import ReferrerFilter, Wanted
-    from knarr.image.reshape import PLACES
     from knarr.image.wholecopy import CopyOptions
 
     attestations = given.text("attestations", "keep")
-    if attestations not in PLACES:
-        raise UsageError(f"--attestations {attestations}: not known", hint=f"use one of: {', '.join(PLACES)}")
+    check_attestations(attestations)
     types = given.list("referrers")
     if given.switch("no-referrers") and types:
         raise UsageError("--no-referrers and --referrers exclude each other")

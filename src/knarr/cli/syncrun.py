@@ -34,6 +34,7 @@ FLAGS = (
     Flag("state", Kind.TEXT, "FILE", "where to remember what is the same (default: in the state directory)"),
     Flag("to", Kind.LIST, "PLACE", "for skopeo's form: the registry and path to copy to"),
     Flag("scoped", Kind.SWITCH, "", "for skopeo's form: put the whole source name below it"),
+    Flag("attestations", Kind.TEXT, "PLACE", "for every task: keep, drop, referrers, index or tag, as `knarr copy`"),
     VERIFY_FLAG,
     Flag("watch", Kind.SWITCH, "", "stay, run tasks by their interval or cron, and follow changes of the file"),
     Flag("metrics", Kind.TEXT, "ADDRESS", "with --watch: serve Prometheus metrics at HOST:PORT"),
@@ -87,11 +88,29 @@ def sync(argv: list[str]) -> int:
 
 
 def reader(given: Parsed) -> Callable[[], SyncFile]:
-    """Reads the file that the command line names, as often as it is called."""
+    """Reads the file that the command line names, as often as it is called.
+
+    Raises:
+        UsageError: the command line asks for a place of attestations that is none.
+    """
+    from knarr.record import replace
     from knarr.sync.read import read_file
 
     path = given.words[0]
-    return lambda: read_file(path, os.environ, destinations=given.list("to"), scoped=given.switch("scoped"))
+    place = given.text("attestations")
+    if place:
+        from knarr.cli.copy import check_attestations
+
+        check_attestations(place)
+
+    def read() -> SyncFile:
+        file = read_file(path, os.environ, destinations=given.list("to"), scoped=given.switch("scoped"))
+        if not place:
+            return file
+        tasks = (replace(task, options=replace(task.options, attestations=place)) for task in file.tasks)
+        return replace(file, tasks=tuple(tasks))
+
+    return read
 
 
 def _remember(argv: list[str], given: Parsed, file: SyncFile, looked: Looked, count: int, started_ns: int) -> None:
