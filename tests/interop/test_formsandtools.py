@@ -21,37 +21,37 @@ import pytest
 
 from knarr.cli import main
 from tests.interop.test_copyregistries import serving
-from tests.interop.test_signatures import EMPTY_ROOT, SIGNING, cosign_program, programs  # noqa: F401  # fixtures
+from tests.interop.test_signatures import EMPTY_ROOT, SIGNING
 
 pytestmark = [pytest.mark.root, pytest.mark.system]
 
 SLSA = "https://slsa.dev/provenance/v1"
-PLACED = ("index", "older", "referrers", "tag")  # what --attest-store makes: an image for each
+PLACED = ("index", "older", "referrers", "both", "tag")  # what --attest-store makes: an image for each
 SIGNED = {"sig-tag": "signature tag", "sig-bundle": "bundle", "att-tag": "attestation tag", "att-bundle": "bundle"}
 FORMS = (*PLACED, *SIGNED)
 ALL = set(FORMS)
 REGCTL, CRANE = ("regctl", "crane")  # Debian has neither
 # tool → forms that it finds, starting from the image; "!": only where the registry has the referrers API
 FINDS: dict[str, set[str]] = {
-    "buildx": {"index", "older"},
+    "buildx": {"index", "older", "both"},
     "cosign": {"tag", "sig-tag", "att-tag"},
-    "oras": {"!index", "referrers", "sig-bundle", "att-bundle"},
+    "oras": {"!index", "referrers", "both", "sig-bundle", "att-bundle"},
     REGCTL: ALL,
-    CRANE: {"index", "older", "tag", "sig-tag", "att-tag"},
+    CRANE: {"index", "older", "both", "tag", "sig-tag", "att-tag"},
 }
 COPIES = {
-    "buildx": {"index", "older"},
-    "cosign": {"index", "older", "tag", "sig-tag", "att-tag"},
+    "buildx": {"index", "older", "both"},
+    "cosign": {"index", "older", "both", "tag", "sig-tag", "att-tag"},
     # oras 1.2 loses the index itself where only its platforms have referrers, of BuildKit's images as well.
     "oras": {"older", "sig-bundle", "att-bundle"},
     REGCTL: ALL,
     CRANE: ALL,
-    "skopeo": {"index", "older"},
+    "skopeo": {"index", "older", "both"},
     "knarr": ALL,
 }
 NEWER = {
     "buildx": {"referrers"},
-    "oras": {"index", "referrers"},
+    "oras": {"index", "referrers", "both"},
 }  # what a version that Debian does not have yet copies as well
 
 
@@ -103,7 +103,7 @@ class Stage:
 @pytest.fixture(scope="module")
 def stage(
     bases: Any,
-    cosign_program: str,  # noqa: F811
+    cosign_program: str,
     oras_program: str,
     buildx_program: str,
     tmp_path_factory: pytest.TempPathFactory,
@@ -150,7 +150,7 @@ def holder(stage: Stage, host: str, form: str) -> str:
     name, image = f"{stage.name(host, form)}:1", stage.image[0]
     if form == "tag" or form.endswith("-tag"):
         return f"{image.replace(':', '-')}.{'sig' if form == 'sig-tag' else 'att'}"
-    if form in ("index", "older"):
+    if form in ("index", "older", "both"):
         entries = json.loads(stage.knarr("manifest", "--raw", name))["manifests"]
         return next(str(e["digest"]) for e in entries if image in e.get("annotations", {}).values())
     (child,) = (
@@ -198,7 +198,11 @@ def test_buildx_reads_provenance_and_sbom_in_the_index(stage: Stage, form: str) 
         argv = ("imagetools", "inspect", f"{stage.name(host, form)}:1", "--format")
         provenance = json.loads(stage.run("buildx", *argv, "{{json .Provenance}}"))
         sbom = json.loads(stage.run("buildx", *argv, "{{json .SBOM}}"))
-        assert set(provenance) == set(sbom) == ({"linux/amd64", "linux/arm64"} if form in ("index", "older") else set())
+        assert (
+            set(provenance)
+            == set(sbom)
+            == ({"linux/amd64", "linux/arm64"} if form in ("index", "older", "both") else set())
+        )
 
 
 @pytest.mark.parametrize("form", [*PLACED, "signed"])
