@@ -66,7 +66,9 @@ class Access:
         Raises:
             UsageError: the configuration leaves none.
         """
-        found = [e for e in self.transport.hosts.endpoints(self.registry) if capability in e.capabilities]
+        found = [
+            e for e in self.transport.hosts.endpoints(self.registry, self.repository) if capability in e.capabilities
+        ]
         if not found:
             raise UsageError(
                 f"{self.registry}: no endpoint is configured for {capability}",

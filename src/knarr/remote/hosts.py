@@ -5,6 +5,7 @@ What users have written for other tools is read where it lies, at each use:
 1. `hosts.toml` of containerd: its mirrors, then its `server`. The first
    directory that has one for this registry decides.
 2. Else the mirrors of `buildkitd.toml`, then the registry itself.
+   Where that file says nothing of it: what podman's `registries.conf` says.
 3. For every endpoint: certificates from docker's pattern (`*.crt`, `x.cert` +
    `x.key`) in the directory of that host below *all* of the configured
    directories, and from `buildkitd.toml`. A CA placed for one tool serves all.
@@ -20,6 +21,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from knarr.errors import UsageError
 from knarr.record import record, replace
 from knarr.remote import url
 from knarr.remote.settings import RegistrySettings
@@ -27,9 +29,10 @@ from knarr.remote.trust import Trust
 from knarr.remote.url import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from knarr.remote.buildkitd import Table
+    from knarr.remote.registriesconf import Place, Rule
 
 PULL, RESOLVE, PUSH, REFERRERS = "pull", "resolve", "push", "referrers"
 ALL = frozenset((PULL, RESOLVE, PUSH, REFERRERS))
@@ -42,7 +45,7 @@ class Endpoint:
     """One place that answers for a registry."""
 
     origin: Origin
-    prefix: str  # "/v2", or a mirror's path with "/v2" behind it
+    prefix: str  # "/v2", a mirror's path with "/v2" behind it, or "/v2" and what stands before repositories there
     capabilities: frozenset[str] = ALL
     trust: Trust = Trust()
     headers: tuple[tuple[str, str], ...] = ()
@@ -50,6 +53,7 @@ class Endpoint:
     accounts: tuple[str, ...] = ()  # names under which a login for it may be kept, best first
     dial_timeout_s: float = 0.0  # 0: the settings' own
     plain_fallback: bool = False  # an insecure host without TLS is asked in plain HTTP
+    cut: str = ""  # what repositories begin with here and not there
 
 
 class Hosts:
@@ -60,18 +64,21 @@ class Hosts:
         self._clock = clock
         self._known: dict[str, tuple[float, tuple[int, ...], tuple[Endpoint, ...]]] = {}
 
-    def endpoints(self, registry: str) -> tuple[Endpoint, ...]:
+    def endpoints(self, registry: str, repository: str = "") -> tuple[Endpoint, ...]:
         """The endpoints of `registry` (`host[:port]`), best first; the last one is the registry itself.
+
+        registries.conf may have others for some of its repositories.
 
         Raises:
             UsageError: a configuration file that cannot be read or understood.
         """
-        known, now = self._known.get(registry), self._clock()
+        key = f"{registry}/{repository}" if self._settings.registries_conf else registry
+        known, now = self._known.get(key), self._clock()
         if known is not None and now < known[0]:
             return known[2]
         stamp = self._stamp(registry)
-        found = known[2] if known is not None and known[1] == stamp else self._find(registry)
-        self._known[registry] = (now + _HOLDS_S, stamp, found)
+        found = known[2] if known is not None and known[1] == stamp else self._find(registry, key)
+        self._known[key] = (now + _HOLDS_S, stamp, found)
         return found
 
     def look_again(self) -> None:
@@ -90,7 +97,7 @@ class Hosts:
             found |= table.trust
         return found
 
-    def _find(self, registry: str) -> tuple[Endpoint, ...]:
+    def _find(self, registry: str, name: str) -> tuple[Endpoint, ...]:
         own = self._plain(registry, ALL)
         for directory in self._directories(registry):
             path = f"{directory}/hosts.toml"
@@ -99,9 +106,48 @@ class Hosts:
 
                 return self._completed(hoststoml.read(path, own.origin), registry)
         mirrors: list[Endpoint] = []
-        for table in self._buildkitd(registry):
+        tables = self._buildkitd(registry)
+        rule = None if tables else self._rule(name)
+        if rule is not None:
+            return self._ruled(rule, registry)
+        for table in tables:
             mirrors += [self._plain(mirror, frozenset((PULL, RESOLVE))) for mirror in table.mirrors]
         return self._completed((*mirrors, own), registry)
+
+    def _rule(self, name: str) -> Rule | None:
+        files = [path for path in _files(self._settings.registries_conf) if _has_tables(path)]
+        if not files:
+            return None
+        from knarr.remote import registriesconf
+
+        return registriesconf.match(files, name)
+
+    def _ruled(self, rule: Rule, registry: str) -> tuple[Endpoint, ...]:
+        """As podman: mirrors only give, and each place has the logins and certificates of its own host."""
+        from knarr.remote.registriesconf import BY_DIGEST, BY_TAG
+
+        if rule.blocked:
+            raise UsageError(f"{rule.prefix} is blocked", hint=f"see blocked in {rule.file}")
+        gives = {BY_DIGEST: frozenset((PULL,)), BY_TAG: frozenset((RESOLVE,))}
+        found = [
+            self._moved(rule, mirror, gives.get(mirror.pulls, frozenset((PULL, RESOLVE)))) for mirror in rule.mirrors
+        ]
+        return (
+            *found,
+            self._moved(rule, rule.place if rule.place.location else replace(rule.place, location=registry), ALL),
+        )
+
+    def _moved(self, rule: Rule, place: Place, capabilities: frozenset[str]) -> Endpoint:
+        netloc, _, path = place.location.partition("/")
+        plain = self._plain(netloc, capabilities)
+        made = self._complete(plain, netloc)
+        return replace(
+            made,
+            prefix=f"/v2/{path}" if path else "/v2",
+            cut=rule.prefix.partition("/")[2],
+            plain_fallback=plain.plain_fallback or (place.insecure and plain.origin.scheme == "https"),
+            trust=replace(made.trust, verify=made.trust.verify and not place.insecure),
+        )
 
     def _plain(self, place: str, capabilities: frozenset[str]) -> Endpoint:
         """The endpoint for `host[:port][/path]`, https unless something says otherwise."""
@@ -158,6 +204,7 @@ class Hosts:
     def _stamp(self, registry: str) -> tuple[int, ...]:
         """Changes whenever a file that `_find` would read is added, removed or rewritten."""
         paths = list(self._settings.buildkitd_toml)
+        paths += (*self._settings.registries_conf, *_files(self._settings.registries_conf))
         for root in self._settings.hosts_dirs:
             paths.append(root)
             for name in (*_names(registry), "_default"):
@@ -170,6 +217,24 @@ def _names(netloc: str) -> tuple[str, ...]:
     if colon and port.isdigit():
         return (f"{host}_{port}_", netloc)
     return (netloc,)
+
+
+def _files(paths: tuple[str, ...]) -> Iterator[str]:
+    """`paths`, and of those that are directories of settings (`*.d`) their files."""
+    for path in paths:
+        if not path.endswith(".d"):
+            yield path
+        elif os.path.isdir(path):
+            yield from (f"{path}/{name}" for name in sorted(os.listdir(path)) if name.endswith(".conf"))
+
+
+def _has_tables(path: str) -> bool:
+    """Whether a registries.conf says anything: what distributions ship is comments and aliases."""
+    try:
+        with open(path, "rb") as file:
+            return any(line.lstrip().startswith(b"[[registry") for line in file)
+    except OSError:
+        return False
 
 
 def _mtime(path: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 
@@ -14,6 +15,7 @@ SYSTEM_DIRS = (
     "/etc/containers/certs.d",
 )
 USER_DIRS = (".config/docker/certs.d", ".config/containers/certs.d")  # rootless docker's and podman's, below HOME
+REGISTRIES_CONF = "/etc/containers/registries.conf"
 BUILDKITD_TOML = "/etc/buildkit/buildkitd.toml"
 
 
@@ -69,6 +71,7 @@ class RegistrySettings:
 
     hosts_dirs: tuple[str, ...] = SYSTEM_DIRS  # searched in order; see `hosts`
     buildkitd_toml: tuple[str, ...] = (BUILDKITD_TOML,)
+    registries_conf: tuple[str, ...] = ()  # podman's files, and directories of more (*.d); a later one counts more
     plain_http: frozenset[str] = frozenset()  # hosts (host[:port]) that are to be asked without TLS
     insecure: frozenset[str] = frozenset()  # hosts whose certificate is not checked; plain HTTP when they have no TLS
     extra_ca: tuple[str, ...] = ()  # PEM files trusted for every host, on top of what is found
@@ -94,4 +97,18 @@ class RegistrySettings:
         extra = tuple(part for part in environ.get("KNARR_HOSTS_DIR", "").split(":") if part)
         home = environ.get("HOME", "")
         user = tuple(f"{home}/{part}" for part in USER_DIRS) if home else ()
-        return cls(hosts_dirs=(*extra, *user, *SYSTEM_DIRS), proxies=Proxies.from_environment(environ))
+        return cls(
+            hosts_dirs=(*extra, *user, *SYSTEM_DIRS),
+            registries_conf=_registries_conf(environ),
+            proxies=Proxies.from_environment(environ),
+        )
+
+
+def _registries_conf(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """As podman looks for them: who has a file of his own does not read the machine's."""
+    home = environ.get("HOME", "")
+    own = f"{home}/.config/containers/registries.conf" if home else ""
+    named = environ.get("CONTAINERS_REGISTRIES_CONF", "")
+    if own and not named and os.path.exists(own):
+        return (own, f"{own}.d")
+    return (named or REGISTRIES_CONF, f"{REGISTRIES_CONF}.d", *((f"{own}.d",) if own else ()))

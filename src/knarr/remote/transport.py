@@ -176,6 +176,8 @@ class Transport:
         """The URL of a path below an endpoint; mirrors are told whom they stand in for."""
         if isinstance(target, Url):
             return target
+        if endpoint.cut:
+            target = target.removeprefix(f"/{endpoint.cut}")
         path = endpoint.prefix + target
         if endpoint.namespace:
             path = url.with_query(path, f"ns={endpoint.namespace}")
