@@ -48,6 +48,12 @@ STEPS = {
         "RUN test ! -e /t && echo gone >> /out",
         "3072 1777 gone",
     ),
+    "tmpfs over directories": (
+        "RUN mkdir -m 711 /kept && mkdir -m 2775 /w\n"
+        "RUN --mount=type=tmpfs,target=/kept --mount=type=tmpfs,target=/w stat -c %a /kept /w > /out\n"
+        "RUN --mount=target=/a --mount=type=tmpfs,target=/a/d/sub stat -c %a /a/d/sub >> /out",
+        "711 2775 755",
+    ),
     "tmpfs that is read-only": ("RUN --mount=type=tmpfs,target=/t,ro touch /t/x || echo no > /out", "no"),
     "cache": (
         "RUN --mount=type=cache,target=/c stat -c '%a %u %g' /c > /out; touch /c/x\n"

@@ -7,10 +7,13 @@ away afterwards; caches, tmpfs and secrets are never part of a layer.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from knarr import virtual
 from knarr.cache.record import RecordId
 from knarr.errors import Bug, KnarrError
 from knarr.llb.ops import NO_INPUT, NO_OUTPUT, ExecMount, ExecOp, MountType
@@ -19,6 +22,8 @@ from knarr.ops.world import Active, World
 from knarr.paths import clean, inside
 from knarr.record import replace
 from knarr.runtime.process import BindMount, MountSpec, SecretFile, TmpfsMount
+
+_NEW_TMPFS = 0o1777  # the mode of one that covers nothing
 
 
 class Prepared:
@@ -93,10 +98,29 @@ def _special(
         place = Path(inside(prepared.caches[key], mount.selector or "/"))
         return [BindMount(place, mount.dest, readonly=mount.readonly)]
     if mount.type is MountType.TMPFS:
-        return [TmpfsMount(mount.dest, mount.tmpfs_size, readonly=mount.readonly)]
+        covered = _covered(prepared, mount.dest)
+        mode = _NEW_TMPFS if covered is None else covered
+        return [TmpfsMount(mount.dest, mount.tmpfs_size, mode, readonly=mount.readonly)]
     if mount.type is MountType.SECRET:
         return _secret_file(world, mount)
     return _agent(world, mount, stack)
+
+
+def _covered(prepared: Prepared, dest: str) -> int | None:
+    """The mode of the directory that a tmpfs at `dest` covers, if there is one.
+
+    runc gives the tmpfs that mode, and so BuildKit does; crun would not, and where nothing is mounted nobody does.
+    """
+    root, path = prepared.root, clean(dest)
+    for above in prepared.mounts:
+        if isinstance(above, BindMount) and path.startswith(f"{clean(above.target)}/"):
+            root, path = os.fspath(above.source), clean(dest).removeprefix(clean(above.target))
+    place = inside(root, path)
+    try:
+        found = os.stat(place)
+    except OSError:
+        return None
+    return stat.S_IMODE(virtual.seen(place, found).st_mode) if stat.S_ISDIR(found.st_mode) else None
 
 
 def _agent(world: World, mount: ExecMount, stack: ExitStack) -> Sequence[MountSpec]:
