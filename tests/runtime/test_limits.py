@@ -96,6 +96,7 @@ def test_a_group_that_was_handed_down_is_used_and_its_processes_move_below(
     below = "/knarr-self/cgroup.procs"
     control = ("/cgroup.subtree_control", "+memory +pids")
     assert written == [control, (below, "41"), (below, "42"), control]
+    assert delegation.handed_down() == ("/user.slice/run-1.scope", ("memory", "pids"))
     with pytest.raises(Unsupported, match=r"cpu-shares=5: the group /user.slice/run-1.scope has no controller cpu"):
         delegation.place(LinuxResources(cpu_shares=5))
 

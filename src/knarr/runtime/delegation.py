@@ -34,6 +34,17 @@ def place(wanted: LinuxResources) -> str:
     return _legacy(wanted, needs)
 
 
+def handed_down() -> tuple[str, tuple[str, ...]] | None:
+    """The group of version 2 that this user may use, and its controllers; None: none. Changes nothing."""
+    if not cgroups.is_unified():
+        return None
+    group = cgroups.own_group("").removesuffix(f"/{_SELF}").rstrip("/")
+    path = cgroups.ROOT + group
+    if not os.access(f"{path}/cgroup.subtree_control", os.W_OK):
+        return None
+    return group, tuple(_words(f"{path}/cgroup.controllers"))
+
+
 def _unified(wanted: LinuxResources, needs: set[str]) -> str:
     reason = ""
     own = cgroups.own_group("").removesuffix(f"/{_SELF}").rstrip("/")

@@ -78,6 +78,12 @@ def _cgroups() -> Finding:
         return Finding("limited", "control groups", "none mounted", cost="no limits for steps")
     if cgroups.is_writable():
         return Finding("ok", "control groups", f"{version}, writable", used="a group for each step")
+    from knarr.runtime import delegation
+
+    handed = delegation.handed_down()
+    if handed is not None:
+        found = f"{version}, {handed[0]} is ours: {' '.join(handed[1])}"
+        return Finding("ok", "control groups", found, used="a group for each step with limits")
     hint = "delegate a group: systemd-run --user --scope -p Delegate=yes, or a writable /sys/fs/cgroup"
     return Finding(
         "limited", "control groups", f"{version}, not writable", hint, used="no groups", cost="no limits for steps"
