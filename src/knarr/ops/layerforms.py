@@ -1,8 +1,9 @@
 """The forms that a record's layer may have: its own blob, and others that were made of it for an export.
 
 Other forms are notes in the record's history, so that the next export finds them
-and garbage collection leaves them. Loaded when there is one. Each has a diffID of its own: that of an
-eStargz layer counts its table, and one whose times were cut down is another tar.
+and garbage collection leaves them. Each has a diffID of its own: that of an eStargz
+layer counts its table, and one whose times were cut down is another tar. Most builds
+have no other form, and do not load this.
 """
 
 from __future__ import annotations
