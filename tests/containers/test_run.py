@@ -95,7 +95,6 @@ def test_a_command_that_cannot_run_says_why_by_its_status(
     ("words", "fact"),
     [
         (["--nmae", "x", "app"], "did you mean --name?"),
-        (["--memory", "1g", "app"], "--memory"),
         (["--restart", "always", "app"], "--restart is not supported"),
         (["-u", "nobody", "app"], "user nobody: not in the image's /etc/passwd"),
         (["absent.example/x:1"], "absent.example"),

@@ -44,6 +44,7 @@ from knarr.snapshot.namespace import take_rights
 from knarr.snapshot.snapshotter import Mount
 
 _AGAIN_S = 0.002
+_LOOKS_S = 2.0  # who only looks holds a container for a moment
 _BEGINS_S = 1.0  # how long a process may look like the runtime that starts it
 
 
@@ -69,10 +70,7 @@ def main(argv: list[str]) -> int:
 
 
 def _hold_and_run(containers: Containers, container: Container, settings: Settings, starter: socket.socket) -> None:
-    held = container.try_hold()
-    if held is None:
-        raise KnarrError(f"container {container.spec.name} is in use: it runs, or is being removed")
-    try:
+    with container.held(patience_s=_LOOKS_S):
         monitor = Monitor(container, settings)
         with monitor.callers.served(starter):
             try:
@@ -81,8 +79,6 @@ def _hold_and_run(containers: Containers, container: Container, settings: Settin
                 if container.spec.remove:
                     remove(containers, container, with_volumes=True)
             monitor.callers.end()
-    finally:
-        os.close(held)
 
 
 class Monitor:

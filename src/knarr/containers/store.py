@@ -58,7 +58,7 @@ class Container:
     @property
     def is_held(self) -> bool:
         """Whether its monitor lives, or somebody is about to remove it."""
-        descriptor = self.try_hold()
+        descriptor = self.try_hold(fcntl.LOCK_SH)  # two that look at once are in nobody's way
         if descriptor is None:
             return True
         os.close(descriptor)
@@ -73,7 +73,7 @@ class Container:
         """Whether it is said to run, but its monitor does not."""
         return self.state.status == "running" and not self.is_held
 
-    def try_hold(self) -> int | None:
+    def try_hold(self, kind: int = fcntl.LOCK_EX) -> int | None:
         """A descriptor that holds the container until it is closed; None: somebody else holds it.
 
         Raises:
@@ -84,7 +84,7 @@ class Container:
         except FileNotFoundError:
             raise _unknown(self.spec.name) from None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_nlink:
                 return descriptor
         except BlockingIOError:
@@ -94,17 +94,17 @@ class Container:
         raise _unknown(self.spec.name)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Nobody else runs or removes the container while the block lasts.
+    def held(self, *, patience_s: float = _PATIENCE_S) -> Iterator[None]:
+        """Nobody else runs or removes the container while the block lasts; waits for who does, but not long.
 
         Raises:
             KnarrError: it runs, or another command works on it for too long.
             NotFound: it was removed.
         """
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + patience_s
         while (descriptor := self.try_hold()) is None:
             if time.monotonic() > deadline:
-                raise KnarrError(f"container {self.spec.name} is in use by another command")
+                raise KnarrError(f"container {self.spec.name} is in use: it runs, or another command works on it")
             time.sleep(_AGAIN_S)
         try:
             yield
