@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 from knarr.errors import RuntimeFailed
@@ -115,7 +116,9 @@ def test_what_a_killed_process_had_is_taken_back(network: conflist.Network, tmp_
     assert (leases(tmp_path), os.listdir(tmp_path / "state/owners")) == (set(), [])
 
 
-def test_a_namespace_may_belong_to_another_user_namespace() -> None:
+def test_a_namespace_may_belong_to_another_user_namespace_also_in_a_process_that_speaks_grpc() -> None:
+    with grpc.insecure_channel("unix:/nowhere") as channel, pytest.raises(grpc.RpcError):
+        channel.unary_unary("/a/b")(b"", timeout=0.2)  # from now on a fork has threads of its own
     with subprocess.Popen(["unshare", "--user", "--map-root-user", "sleep", "60"]) as other:
         try:
             owner = f"/proc/{other.pid}/ns/user"

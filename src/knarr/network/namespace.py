@@ -6,12 +6,14 @@ with Namespace() as namespace:
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
 import struct
+import sys
 import threading
-from typing import NoReturn
+from pathlib import Path
 
 from knarr import linux
 from knarr.errors import RuntimeFailed
@@ -19,6 +21,7 @@ from knarr.errors import RuntimeFailed
 _GET_FLAGS = 0x8913  # SIOCGIFFLAGS
 _SET_FLAGS = 0x8914  # SIOCSIFFLAGS
 _UP = 1  # IFF_UP
+_CHILD = Path(__file__).with_name("newnetwork.py")
 
 
 class Namespace:
@@ -79,39 +82,17 @@ def _made_by_thread() -> int:
 
 def _made_by_child(owner: str) -> int:
     """A thread cannot join a user namespace: a child does, and waits until its network is held from here."""
-    joined = os.open(owner, os.O_RDONLY | os.O_CLOEXEC)
-    made, made_there = os.pipe()
-    held_there, held = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(held)  # its end would never come
-        _be_in(joined, made_there, held_there)
-    try:
-        os.close(made_there)
-        number = int(os.read(made, 16) or b"0")
-        if number:
-            raise OSError(number, os.strerror(number))
-        return os.open(f"/proc/{child}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        for descriptor in (held, held_there, made, joined):
-            os.close(descriptor)
-        os.waitpid(child, 0)
+    import subprocess
 
-
-def _be_in(owner: int, made: int, held: int) -> NoReturn:
-    """The child: says 0 or an error number once it is in a network of its own, and ends when that is held."""
-    try:
-        number = 0
-        try:
-            linux.setns(owner, linux.CLONE_NEWUSER)
-            linux.unshare(linux.CLONE_NEWNET)
-            _bring_up("lo")
-        except OSError as error:
-            number = error.errno or 1
-        os.write(made, str(number).encode())
-        os.read(held, 1)
-    finally:
-        os._exit(0)
+    argv = [sys.executable, "-I", "-S", os.fspath(_CHILD), owner]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout is not None
+        told = os.read(child.stdout.fileno(), 16)
+        if not told.isdigit():
+            raise OSError(errno.ECHILD, "the process that makes it ended early")
+        if int(told):
+            raise OSError(int(told), os.strerror(int(told)))
+        return os.open(f"/proc/{child.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _bring_up(interface: str) -> None:
