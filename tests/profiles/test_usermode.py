@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import threading
@@ -66,6 +67,8 @@ def build(place: places.Place, text: str, **env: str) -> str:
 @pytest.mark.parametrize("program", ["pasta", "slirp4netns", "user"])
 @pytest.mark.usefixtures("resolver")
 def test_a_step_has_a_network_of_its_own_and_names_are_found(there: places.Place, program: str) -> None:
+    if program != "user" and shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed: older releases have none")
     with socket.socket() as near:
         near.bind(("127.0.0.1", 0))
         near.listen()
