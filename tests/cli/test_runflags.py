@@ -89,3 +89,23 @@ def test_volumes_of_the_image_give_way_to_what_was_asked_for() -> None:
 @pytest.mark.parametrize(("text", "keys"), [("ctrl-p,ctrl-q", b"\x10\x11"), ("a,ctrl-@", b"a\0"), ("", b"")])
 def test_detach_keys_are_what_is_typed(text: str, keys: bytes) -> None:
     assert keys_of(text) == keys
+
+
+def test_a_mount_that_would_pass_mounts_on_is_refused(tmp_path: Path) -> None:
+    assert wish("--mount", f"type=bind,src={tmp_path},dst=/x,bind-propagation=rprivate", "app").mounts
+    with pytest.raises(UsageError, match="mounts do not pass"):
+        wish("--mount", f"type=bind,src={tmp_path},dst=/x,bind-propagation=rshared", "app")
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("/t", "noexec,nosuid,nodev"),
+        ("/t:exec,size=1m", "nosuid,nodev"),
+        ("/t:exec,suid,dev", ""),
+        ("/t:exec,noexec", "noexec,nosuid,nodev"),
+    ],
+)
+def test_a_tmpfs_allows_what_it_is_told_to(text: str, options: str) -> None:
+    (mount,) = wish("--tmpfs", text, "app").mounts
+    assert mount.options == options

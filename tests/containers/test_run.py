@@ -246,6 +246,15 @@ def test_a_read_only_container_writes_to_its_tmpfs_alone(knarr: Knarr, app: str)
     assert "Read-only file system" in done.stderr
 
 
+def test_a_tmpfs_is_for_data_unless_it_is_said_to_be_for_programs(knarr: Knarr, app: str) -> None:
+    script = "for d in /data /programs; do cp /bin/busybox $d/echo; $d/echo $d; done; grep ' /data ' /proc/mounts"
+    done = knarr("run", "--rm", "--tmpfs", "/data", "--tmpfs", "/programs:exec", app, "sh", "-c", script)
+    said = done.stdout.splitlines()
+    assert said[0] == "/programs"
+    assert {"nosuid", "nodev", "noexec"} <= set(said[1].split()[3].split(","))
+    assert "Permission denied" in done.stderr
+
+
 def test_an_init_passes_signals_on(knarr: Knarr, app: str) -> None:
     knarr("run", "-d", "--init", "--stop-signal", "TERM", "--name", "init", app, "sleep", "100")
     assert "docker-init" in knarr("exec", "init", "cat", "/proc/1/cmdline").stdout

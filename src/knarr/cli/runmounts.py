@@ -88,6 +88,11 @@ def _mount(text: str) -> ContainerMount:
         path = os.path.abspath(os.path.expanduser(source))
         if not os.path.exists(path):
             raise UsageError(f"--mount {text}: {path} is not on this machine")
+        if values.get("bind-propagation", "rprivate") not in ("rprivate", "private"):
+            raise UsageError(
+                f"--mount {text}: mounts do not pass between the machine and a container",
+                hint="leave bind-propagation out, or say rprivate",
+            )
         return ContainerMount("bind", path, target, readonly)
     copies = not _flag(text, values.get("volume-nocopy", "false"))
     if not source:
@@ -105,6 +110,7 @@ _TMPFS: Sequence[str] = ("target", "readonly", "tmpfs-size", "tmpfs-mode")
 def _tmpfs(text: str) -> ContainerMount:
     target, _, options = text.partition(":")
     size, mode, readonly = 0, 0o1777, False
+    may = dict.fromkeys(("exec", "suid", "dev"), False)  # as docker has it
     for option in filter(None, options.split(",")):
         key, _, value = option.partition("=")
         if key == "size":
@@ -113,9 +119,12 @@ def _tmpfs(text: str) -> ContainerMount:
             mode = _mode(f"--tmpfs {text}", value)
         elif key == "ro":
             readonly = True
-        elif key not in ("rw", "noexec", "nosuid", "nodev", "exec", "suid", "dev"):
-            raise UsageError(f"--tmpfs {text}: option {key!r} is not known", hint="use size=, mode=, ro or rw")
-    return ContainerMount("tmpfs", "", _target("tmpfs", text, target), readonly, size, mode)
+        elif key.removeprefix("no") in may:
+            may[key.removeprefix("no")] = not key.startswith("no")
+        elif key != "rw":
+            raise UsageError(f"--tmpfs {text}: option {key!r} is not known", hint="use size=, mode=, exec, ro or rw")
+    options = ",".join(f"no{name}" for name, is_allowed in may.items() if not is_allowed)
+    return ContainerMount("tmpfs", "", _target("tmpfs", text, target), readonly, size, mode, options=options)
 
 
 def _tmpfs_size(text: str, values: dict[str, str]) -> tuple[int, int]:

@@ -112,7 +112,8 @@ def _network(name: str) -> Literal["default", "host", "none"]:
 
 def _mount(mount: ContainerMount, root: Path, volumes: Volumes) -> MountSpec:
     if mount.kind == "tmpfs":
-        return TmpfsMount(mount.target, mount.size_bytes, mount.mode, mount.readonly)
+        options = tuple(filter(None, mount.options.split(",")))
+        return TmpfsMount(mount.target, mount.size_bytes, mount.mode, mount.readonly, options)
     if mount.kind == "volume":
         data = volumes.make(mount.source)
         if mount.copies:

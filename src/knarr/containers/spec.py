@@ -38,6 +38,7 @@ class ContainerMount:
     mode: int = 0o1777
     anonymous: bool = False  # a volume that goes with the container
     copies: bool = True  # a volume that is empty begins with what the image has there
+    options: str = "noexec,nosuid,nodev"  # of a tmpfs
 
 
 @record

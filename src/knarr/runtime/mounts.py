@@ -79,7 +79,7 @@ def _tmpfs(mount: TmpfsMount) -> OciMount:
     """An empty memory file system."""
     size = (f"size={mount.size_bytes}",) if mount.size_bytes else ()
     access = ("ro",) if mount.readonly else ()
-    return _mount(clean(mount.target), "tmpfs", "tmpfs", "nosuid", f"mode={mount.mode:o}", *size, *access)
+    return _mount(clean(mount.target), "tmpfs", "tmpfs", *mount.options, f"mode={mount.mode:o}", *size, *access)
 
 
 def merge(system: Iterable[OciMount], asked: Iterable[OciMount]) -> list[OciMount]:

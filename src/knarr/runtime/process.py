@@ -29,12 +29,13 @@ class BindMount:
 
 @record
 class TmpfsMount:
-    """An empty memory file system; `size_bytes` 0 is the kernel's default."""
+    """An empty memory file system; `size_bytes` 0 is the kernel's default, `options` are further ones of mount(8)."""
 
     target: str
     size_bytes: int = 0
     mode: int = 0o1777
     readonly: bool = False
+    options: tuple[str, ...] = ("nosuid",)
 
 
 @record

@@ -57,7 +57,7 @@ def could_not_start(program: str, words: str, args: Sequence[str]) -> RuntimeFai
         or ("no such file" in lower and _about(words, first))
     ):
         status = 127
-        hint = f"the image has no {first} (on PATH); a RUN in shell form needs /bin/sh, which scratch has not"
+        hint = f"the image has no {first} (on PATH); a command in shell form needs /bin/sh, which scratch has not"
     elif "permission denied" in lower and (_about(words, first) or "executable" in lower):
         status = 126
         hint = f"{first} is not executable for the user of this step"
