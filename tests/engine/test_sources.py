@@ -209,10 +209,10 @@ def test_an_epoch_by_the_name_of_a_context_is_that_of_the_commit(knarr: Knarr, r
     ("dockerfile", "words"),
     [
         ("FROM busybox\n", "invalid SOURCE_DATE_EPOCH: dated"),
-        ("FROM busybox AS dated\nADD https://x.example/f /\n", "must be FROM scratch"),
-        ("FROM scratch AS dated\nADD https://x.example/f /\nCOPY f /\n", "has a COPY"),
-        ("FROM scratch AS dated\n", "must have one ADD"),
-        ("FROM scratch AS dated\nADD f /\n", "not a URL or a repository"),
+        ("FROM busybox AS dated\nADD https://x.example/f /\n", "stage must use FROM scratch"),
+        ("FROM scratch AS dated\nADD https://x.example/f /\nCOPY f /\n", "COPY instruction"),
+        ("FROM scratch AS dated\n", "must contain exactly one remote ADD"),
+        ("FROM scratch AS dated\nADD f /\n", "source must be a single HTTP(S) or Git ADD"),
     ],
 )
 def test_what_no_epoch_can_come_of_is_refused(knarr: Knarr, dockerfile: str, words: str) -> None:

@@ -286,7 +286,7 @@ def test_headers_of_the_definition(overlay: World, server: FileServer) -> None:
 
 @pytest.mark.parametrize(
     ("attrs", "message"),
-    [({"perm": "rw"}, "'rw' is not a number"), ({"sig.verify": "x"}, "signatures are not checked yet")],
+    [({"perm": "rw"}, "'rw' is not a number"), ({"sig.signature": "x"}, "requires both pubkey and signature")],
 )
 def test_attributes_that_cannot_be_meant(overlay: World, attrs: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
