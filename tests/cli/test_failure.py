@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -78,16 +80,57 @@ def test_every_command_tells_about_itself(name: str) -> None:
     assert done.stdout.lower().startswith(f"usage: knarr {name}")
 
 
+# A shell that starts the tests in the background has them ignore SIGINT, and so would all that they start.
+KNARR = ["env", "--default-signal=INT", sys.executable, "-m", "knarr"]
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_command_without_a_traceback(number: int, status: int, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "knarr", "build", "-"]
     env = {**os.environ, "KNARR_ROOT": str(tmp_path)}
-    waiting = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
-    time.sleep(1)  # it waits for a Dockerfile on standard input
+    waiting = subprocess.Popen(
+        [*KNARR, "build", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    )
+    assert waiting.stdin is not None
+    waiting.stdin.write("FROM scratch\n")
+    waiting.stdin.flush()
+    while any(fcntl.ioctl(waiting.stdin, termios.FIONREAD, bytes(4))):  # then it has read that, and waits for more
+        assert waiting.poll() is None
+        time.sleep(0.01)
     waiting.send_signal(number)
     _, said = waiting.communicate(timeout=20)
     assert waiting.returncode == status
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("moment", ["install", "keep"])
+def test_an_interrupt_before_or_after_the_command_itself_is_one(moment: str) -> None:
+    script = (
+        "import os, signal; from knarr import cli; from knarr.startup import onefile\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"onefile.{moment} = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
+        "cli.command()"
+    )
+    done = subprocess.run([sys.executable, "-c", script, "version"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "cancelled\n")
+
+
+@pytest.mark.parametrize(
+    ("closed", "words", "status"),
+    [
+        ("<&-", "version", 0),
+        (">&-", "version", 0),
+        ("2>&-", "version", 0),
+        ("<&- >&- 2>&-", "version", 0),
+        ("<&-", "build -", 2),
+        ("2>&-", "build --nonsense", 2),
+    ],
+)
+def test_streams_that_are_closed_are_empty_ones(closed: str, words: str, status: int, tmp_path: Path) -> None:
+    env = {**os.environ, "KNARR_ROOT": str(tmp_path)}
+    shell = f"exec {sys.executable} -m knarr {words} {closed}"
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, env=env)
+    assert done.returncode == status, done.stderr
+    assert ("Traceback" in done.stderr, (tmp_path / "crashes").exists()) == (False, False)
 
 
 def test_a_reader_that_goes_away_is_no_failure_to_talk_about() -> None:

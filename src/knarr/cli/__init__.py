@@ -75,17 +75,36 @@ def command() -> "NoReturn":
     """Be the program `knarr`: run this process's command line and end the process with its status."""
     # Starting makes objects by the thousand that all stay: looking for garbage among them took 4 of 75 ms.
     gc.set_threshold(50_000)
-    onefile.install()
-    status = main()
-    onefile.keep()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()  # what is not written now never will be
-        except (OSError, ValueError):
-            status = status or 1
+    try:
+        if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+            _fill_closed()
+        onefile.install()
+        status = main()
+        onefile.keep()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()  # what is not written now never will be
+            except (OSError, ValueError):
+                status = status or 1
+    except KeyboardInterrupt as error:  # before or after the command, or again while the first is told
+        from knarr.cli.failure import report
+
+        status = report(error, [])
     # All that must be closed was closed where it was opened. Taking modules apart one by one takes 8 to 15 ms more, and
     # whoever waits for the command waits for that as well.
     os._exit(status)
+
+
+def _fill_closed() -> None:
+    """Streams that are closed become empty ones: what is opened next, `onefile` first, would take their numbers."""
+    for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(descriptor)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+                os.set_inheritable(descriptor, True)
+            setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -49,7 +49,6 @@ def told(act: Callable[[], int]) -> int:
     from knarr.cli.inchild import Failed
     from knarr.errors import RuntimeFailed
 
-    _fill_closed()
     try:
         return act()
     except Failed as error:  # who failed has shown it
@@ -58,15 +57,6 @@ def told(act: Callable[[], int]) -> int:
         sys.stdout.flush()
         print(error.render(), file=sys.stderr)
         return (error.program_status if isinstance(error, RuntimeFailed) else 0) or REFUSED
-
-
-def _fill_closed() -> None:
-    """Streams that are closed become empty ones: what is opened next would take their numbers."""
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
 
 
 def _run(argv: list[str]) -> int:
