@@ -62,7 +62,8 @@ def test_a_configuration_is_used_and_its_failures_are_told(knarr: Knarr) -> None
     path.write_text('{"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "nosuchplugin"}]}')
     failed = knarr.run(*knarr.command(dockerfile), check=False)
     assert failed.returncode == 1
-    assert "error: the CNI plugin nosuchplugin is not in" in failed.stderr
+    words = 'error: process "/bin/sh -c ip link show eth0 > /eth0" did not complete successfully: '
+    assert f"{words}the CNI plugin nosuchplugin is not in " in failed.stderr
     assert "Dockerfile.test:2" in failed.stderr
     path.write_text("[]")
     assert "not a CNI configuration: it is no object" in knarr.run(*knarr.command(dockerfile), check=False).stderr

@@ -66,3 +66,30 @@ def test_version_2_is_handed_down_after_everybody_moved_out_of_the_way() -> None
         for path in sorted(group.rglob("*/"), reverse=True):
             path.rmdir()
         group.rmdir()
+
+
+# Version 2 is mounted a second time to see what it has: what lies in /sys/fs/cgroup may be hidden here.
+BOTH = """
+import sys
+from pathlib import Path
+from knarr import linux
+from knarr.node import nesting
+
+linux.isolate_mounts()
+linux.mount("cgroup2", sys.argv[1], "cgroup2")
+has_controllers = bool(Path(sys.argv[1], "cgroup.controllers").read_text().split())
+found = nesting.hierarchies(Path("/proc/self/cgroup").read_text())
+nesting._mount(found, False, anew=True)
+print(*sorted(each.directory for each in found if each.names and (nesting.ROOT / each.directory / "tasks").exists()))
+print(has_controllers != Path("/sys/fs/cgroup/unified/cgroup.procs").exists())
+"""
+
+
+@pytest.mark.root
+def test_version_2_is_there_beside_version_1_when_it_has_no_controllers(tmp_path: Path) -> None:
+    found = hierarchies(Path("/proc/self/cgroup").read_text())
+    if len({bool(each.names) for each in found}) < 2:
+        pytest.skip("no control groups of both versions")
+    done = subprocess.run([sys.executable, "-c", BOTH, str(tmp_path)], capture_output=True, text=True)
+    names = " ".join(sorted(each.directory for each in found if each.names))
+    assert done.stdout.splitlines() == [names, "True"], done.stderr

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
+import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from knarr.errors import KnarrError
 from knarr.node.services import Service
-from knarr.node.supervise import Supervisor, Told
+from knarr.node.supervise import Supervisor
 
 ENV = dict(os.environ)
 # A service that says when it is ready, and writes down when it was told to end.
@@ -85,29 +83,56 @@ def test_a_commands_status_is_given_as_a_shell_gives_it(tmp_path: Path, script: 
         assert processes.run(("sh", "-c", script), ENV, main=True) == status
 
 
-def test_signals_go_on_to_the_command(tmp_path: Path) -> None:
-    ready = tmp_path / "ready"
+# In a process of its own, with one thread when the signals are blocked: those of a test run, which never blocked
+# them, would get some; and in a shell's background SIGINT is ignored.
+BEFORE = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from knarr.node.supervise import Supervisor, Told
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+work = Path(sys.argv[1])
+"""
+PASSED_ON = """
+ready = work / "ready"
+
+def send():
+    while not ready.exists():
+        time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+with Supervisor(print, work) as processes:
+    sender = threading.Thread(target=send)
+    sender.start()
     script = f"trap 'exit 9' TERM; touch {ready}; while :; do sleep 0.05; done"
+    print(processes.run(("sh", "-c", script), os.environ, main=True))
+    sender.join()
+"""
+ENDS = """
+with Supervisor(print, work) as processes:
+    os.kill(os.getpid(), signal.SIGTERM)
+    processes.wait()
+    print("waited")
+    os.kill(os.getpid(), signal.SIGINT)
+    try:
+        print(processes.run(("sleep", "60"), os.environ))
+    except Told:
+        print("told")
+"""
 
-    def send() -> None:
-        while not ready.exists():
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGTERM)
 
-    with Supervisor(silent, tmp_path) as processes:  # before the thread is there: it must have the signals blocked, too
-        sender = threading.Thread(target=send)
-        sender.start()
-        assert processes.run(("sh", "-c", script), ENV, main=True) == 9
-        sender.join()
+def said_apart(script: str, work: Path) -> str:
+    done = subprocess.run([sys.executable, "-c", BEFORE + script, str(work)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_signals_go_on_to_the_command(tmp_path: Path) -> None:
+    assert said_apart(PASSED_ON, tmp_path) == "9\n"
 
 
 def test_a_signal_is_the_regular_end_of_waiting(tmp_path: Path) -> None:
-    with Supervisor(silent, tmp_path) as processes:
-        os.kill(os.getpid(), signal.SIGTERM)
-        processes.wait()
-        os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(Told):
-            processes.run(("sleep", "60"), ENV)
+    assert said_apart(ENDS, tmp_path) == "waited\ntold\n"
 
 
 def test_one_that_does_not_end_is_killed_and_that_is_said(tmp_path: Path) -> None:

@@ -102,6 +102,8 @@ def _mount(found: tuple[Hierarchy, ...], unified: bool, *, anew: bool) -> None:
             if not (place / "cgroup.procs").exists():
                 kind = "cgroup" if each.names else "cgroup2"
                 linux.mount(kind, str(place), kind, _QUIET, each.option if each.names else "")
+                if not each.names and (place / "cgroup.controllers").read_text().split():
+                    linux.umount(str(place))  # crun works beside version 1 only where version 2 has no controllers
 
 
 def _hand_down(root: Path) -> str:
