@@ -5,14 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from knarr import linux
 from knarr.node.nesting import hierarchies
 
-HYBRID = Path("/sys/fs/cgroup/unified")
-UNIFIED = HYBRID if (HYBRID / "cgroup.procs").exists() else Path("/sys/fs/cgroup")
+
+@pytest.fixture
+def unified(tmp_path: Path) -> Iterator[Path]:
+    """Version 2 as the kernel has it, mounted once more: other tests may have hidden what is in /sys/fs/cgroup."""
+    place = tmp_path / "unified"
+    place.mkdir()
+    linux.mount("cgroup2", str(place), "cgroup2")
+    yield place
+    linux.umount(str(place))
 
 
 def test_the_table_of_version_2_has_one_line_without_names() -> None:
@@ -53,10 +62,10 @@ child.kill(); child.wait()
 
 
 @pytest.mark.root
-def test_version_2_is_handed_down_after_everybody_moved_out_of_the_way() -> None:
-    if not (UNIFIED / "cgroup.controllers").exists() or not os.access(UNIFIED, os.W_OK):
-        pytest.skip("no control groups of version 2 that may be written")
-    group = UNIFIED / f"knarr-nesting-{os.getpid()}"
+def test_version_2_is_handed_down_after_everybody_moved_out_of_the_way(unified: Path) -> None:
+    if os.statvfs(unified).f_flag & os.ST_RDONLY:
+        pytest.skip("control groups of version 2 may not be written")
+    group = unified / f"knarr-nesting-{os.getpid()}"
     group.mkdir()
     try:
         done = subprocess.run([sys.executable, "-c", SCRIPT, str(group)], capture_output=True, text=True)
@@ -68,7 +77,6 @@ def test_version_2_is_handed_down_after_everybody_moved_out_of_the_way() -> None
         group.rmdir()
 
 
-# Version 2 is mounted a second time to see what it has: what lies in /sys/fs/cgroup may be hidden here.
 BOTH = """
 import sys
 from pathlib import Path
@@ -76,7 +84,6 @@ from knarr import linux
 from knarr.node import nesting
 
 linux.isolate_mounts()
-linux.mount("cgroup2", sys.argv[1], "cgroup2")
 has_controllers = bool(Path(sys.argv[1], "cgroup.controllers").read_text().split())
 found = nesting.hierarchies(Path("/proc/self/cgroup").read_text())
 nesting._mount(found, False, anew=True)
@@ -86,10 +93,10 @@ print(has_controllers != Path("/sys/fs/cgroup/unified/cgroup.procs").exists())
 
 
 @pytest.mark.root
-def test_version_2_is_there_beside_version_1_when_it_has_no_controllers(tmp_path: Path) -> None:
+def test_version_2_is_there_beside_version_1_when_it_has_no_controllers(unified: Path) -> None:
     found = hierarchies(Path("/proc/self/cgroup").read_text())
     if len({bool(each.names) for each in found}) < 2:
         pytest.skip("no control groups of both versions")
-    done = subprocess.run([sys.executable, "-c", BOTH, str(tmp_path)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", BOTH, str(unified)], capture_output=True, text=True)
     names = " ".join(sorted(each.directory for each in found if each.names))
     assert done.stdout.splitlines() == [names, "True"], done.stderr
