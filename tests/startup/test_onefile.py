@@ -93,6 +93,24 @@ def test_python_that_is_to_write_nothing_writes_nothing(home: Path) -> None:
     assert not list(home.rglob("all.*"))
 
 
+def test_the_file_is_written_once_and_not_by_each_command(home: Path) -> None:
+    file = doctored(home)
+    before = file.stat()
+    for code in ("", "import knarr.engine.engine\n", "import yaml, google.protobuf.message, cryptography.x509\n"):
+        run(home, code + RUN.format(argv=["version"]))
+        assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns), code
+
+
+def test_modules_whose_code_python_keeps_another_way_are_not_missed_each_time(home: Path) -> None:
+    how = ("-q", "--invalidation-mode", "checked-hash")
+    subprocess.run([sys.executable, "-m", "compileall", *how, str(home / "knarr")], check=True)
+    file = doctored(home)
+    before = file.stat().st_ino
+    run(home, "import knarr.engine.engine\n" + RUN.format(argv=["version"]))
+    assert file.stat().st_ino == before
+    assert int(run(home, FROM_FILE)) < 50  # Python's library alone
+
+
 def test_what_cannot_be_written_does_no_harm(home: Path) -> None:
     file = doctored(home)
     file.unlink()

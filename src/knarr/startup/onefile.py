@@ -24,11 +24,15 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import CodeType
 
-    # source, directory of a package, cached file, the source's time (ns) and size, where the code begins, its length
+    # source, directory of a package, cached file, the source's time (ns) and size, where the code begins, its length;
+    # without a length the module is known to have no code that could be kept
     Entry = tuple[str, str | None, str, int, int, int, int]
 
 MARK = b"knarr1" + MAGIC_NUMBER  # then, in eight bytes each, where the index begins and how long it is
 _WORTH = 12  # modules; writing 3 MB for fewer would cost more than it saves
+_LIBRARY = f"{os.path.dirname(os.__file__)}/"
+_OURS = f"{os.path.dirname(os.path.dirname(__file__))}/"
+_INSTALLED = (f"{_LIBRARY}site-packages/", f"{_LIBRARY}dist-packages/")
 
 
 def install() -> None:
@@ -44,14 +48,27 @@ def install() -> None:
 
 
 def keep() -> None:
-    """Write the file anew when many of the modules that are loaded are not in it, unless Python is to write none."""
-    strangers = [
-        one for one in list(sys.modules.values()) if type(getattr(one, "__loader__", None)) is SourceFileLoader
+    """Write the file anew when it lacks many of the modules that are loaded, unless Python is to write none.
+
+    knarr's own and those of Python's library belong in it. What was loaded before `install` is
+    not missing from it for that.
+    """
+    if sys.dont_write_bytecode:
+        return
+    finder = next((one for one in sys.meta_path if isinstance(one, Finder)), None)
+    index = finder.index if finder else {}
+    lacking = [
+        one
+        for name, one in list(sys.modules.items())
+        if type(getattr(one, "__loader__", None)) is SourceFileLoader
+        and name != "__main__"
+        and _belongs(getattr(one, "__file__", None) or "")
+        and not (name in index and is_current(index[name]))
     ]
-    if len(strangers) >= _WORTH and not sys.dont_write_bytecode:
+    if len(lacking) >= _WORTH:
         from knarr.startup.write import write
 
-        write(next((one for one in sys.meta_path if isinstance(one, Finder)), None), strangers)
+        write(finder, lacking)
 
 
 def path() -> str:
@@ -69,7 +86,7 @@ class Finder:
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Where the module's code is, if its source is as it was."""
         entry = self.index.get(name)
-        if entry is None or not is_current(entry):
+        if entry is None or not entry[6] or not is_current(entry):
             return None
         source, package, cached, _, _, start, length = entry
         loader = _Loader(name, source)
@@ -92,6 +109,10 @@ class _Loader(SourceFileLoader):
         except (EOFError, ValueError, TypeError, OSError):
             return super().get_code(fullname)
         return code
+
+
+def _belongs(source: str) -> bool:
+    return source.startswith(_OURS) or (source.startswith(_LIBRARY) and not source.startswith(_INSTALLED))
 
 
 def is_current(entry: Entry) -> bool:

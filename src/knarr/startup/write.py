@@ -14,19 +14,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from knarr.startup.onefile import Entry
 
-_OURS = f"{os.path.dirname(os.path.dirname(__file__))}/"
-_LIBRARY = f"{os.path.dirname(os.__file__)}/"
-_INSTALLED = (f"{_LIBRARY}site-packages/", f"{_LIBRARY}dist-packages/")
 _MARKED_BY_TIME = bytes(4)  # the flags of a `.pyc` that holds for a time and a size of its source (PEP 552)
 
 
-def write(old: Finder | None, strangers: list[ModuleType]) -> None:
-    """The file with the modules of `old`, as far as they are current, and with those of `strangers` that belong in it.
+def write(old: Finder | None, lacking: list[ModuleType]) -> None:
+    """The file with the modules of `old`, as far as they are current, and with those it is `lacking`.
 
-    knarr's own and those of Python's library do. What fails does no harm: the file
-    stays as it was.
+    Of a module without code that could be kept it is noted that there is none, so that it is
+    not missed again. What fails does no harm: the file stays as it was.
     """
-    fresh = {one.__name__: one for one in strangers if _belongs(one)}
+    fresh = {one.__name__: one for one in lacking}
     index: dict[str, Entry] = {}
     draft = f"{path()}.{os.getpid()}"
     with suppress(OSError, ValueError):
@@ -46,11 +43,6 @@ def write(old: Finder | None, strangers: list[ModuleType]) -> None:
                 os.unlink(draft)
 
 
-def _belongs(module: ModuleType) -> bool:
-    source = getattr(module, "__file__", None) or ""
-    return source.startswith((_OURS, _LIBRARY)) and not source.startswith(_INSTALLED)
-
-
 def _pieces(old: Finder | None, fresh: dict[str, ModuleType]) -> Iterator[tuple[str, Entry, bytes]]:
     for name, entry in old.index.items() if old else ():
         if name not in fresh and is_current(entry):
@@ -62,20 +54,24 @@ def _pieces(old: Finder | None, fresh: dict[str, ModuleType]) -> Iterator[tuple[
 
 
 def _compiled(module: ModuleType) -> tuple[Entry, bytes] | None:
-    """What Python keeps of a module; None where that is not of its source as it is now."""
-    source, cached = module.__file__, module.__cached__
-    if not source or not cached:
-        return None
+    """What Python keeps of a module: nothing where that is not of its source as it is now. None: there is no source."""
+    source, cached = module.__file__ or "", module.__cached__ or ""
     try:
-        with open(cached, "rb") as file:
-            data = file.read()
         about = os.stat(source)
     except OSError:
         return None
+    package = os.path.dirname(source) if hasattr(module, "__path__") else None
+    return (source, package, cached, about.st_mtime_ns, about.st_size, 0, 0), _kept(cached, about)
+
+
+def _kept(cached: str, about: os.stat_result) -> bytes:
+    """The code in a `.pyc`; nothing where there is none for a source like this."""
+    try:
+        with open(cached, "rb") as file:
+            data = file.read()
+    except OSError:
+        return b""
     stamp = (int(about.st_mtime) & 0xFFFFFFFF).to_bytes(4, "little") + (about.st_size & 0xFFFFFFFF).to_bytes(
         4, "little"
     )
-    if data[:16] != MARK[-4:] + _MARKED_BY_TIME + stamp:
-        return None
-    package = os.path.dirname(source) if hasattr(module, "__path__") else None
-    return (source, package, cached, about.st_mtime_ns, about.st_size, 0, 0), data[16:]
+    return data[16:] if data[:16] == MARK[-4:] + _MARKED_BY_TIME + stamp else b""
