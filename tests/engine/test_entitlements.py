@@ -45,7 +45,7 @@ devices:
     hooks:
     - hookName: createRuntime
       path: /bin/sh
-      args: [sh, -c, 'echo hooked > {hooked}']
+      args: [sh, -c, 'cat > /dev/null; echo hooked > {hooked}']  # the runtime gives it the state to read
 """
 
 
